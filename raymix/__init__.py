@@ -1,0 +1,1 @@
+"""raymix: MixTraining (SSL and SL in one run) on Ray, and what each phase costs and brings."""

@@ -1,0 +1,1 @@
+"""`raymix bench`: speed as a ratio against a named rival."""

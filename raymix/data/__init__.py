@@ -1,0 +1,1 @@
+"""Images and rows: formats, splits, order, decoding. No Ray."""

@@ -1,0 +1,1 @@
+"""MixTraining itself: views, backbones, objectives and the three steps. Torch only."""

@@ -1,0 +1,57 @@
+"""What has been done so far: measured rates, then a report a segment. Policies read it, checkpoints carry it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from raymix.plan import Kind, Segment
+from raymix.spec import Section
+
+
+class Rates(Section):
+    """What the steps cost on the very workers of this run, measured in `prepare`. Seconds."""
+
+    step_seconds: dict[Kind, float] = Field(description="one optimizer step of each kind")
+    prepare_seconds: float = 0.0
+
+
+class SegmentReport(Section):
+    """One segment, done. Losses and counts are over all workers; seconds are the workers' mean."""
+
+    segment: Segment
+    seconds: float = Field(description="steps and the wait for data")
+    data_seconds: float = Field(description="of these, the wait for data")
+    images: int = Field(description="images that went through the backbone's steps")
+    labelled: int = Field(description="of these, those that fed the supervised loss")
+    ssl_loss: float | None = Field(description="mean over the steps that have one")
+    sl_loss: float | None = Field(description="mean over the steps that have one")
+    train_top1: float | None = Field(None, description="share of the augmented labelled images classified rightly")
+    select_top1: float | None = Field(None, description="on the select rows, after the segment")
+    evaluate_seconds: float = 0.0
+
+
+class History(Section):
+    """Rates, the reports so far, and the segment that was named but is not reported yet."""
+
+    rates: Rates
+    reports: tuple[SegmentReport, ...] = ()
+    pending: Segment | None = None
+
+    @property
+    def next_step(self) -> int:
+        """Global step after the last segment that was named."""
+        last = self.pending or (self.reports[-1].segment if self.reports else None)
+        return last.start + last.steps if last else 0
+
+    @property
+    def done_steps(self) -> int:
+        """Global steps that are done and reported."""
+        return self.reports[-1].segment.start + self.reports[-1].segment.steps if self.reports else 0
+
+    def add(self, report: SegmentReport) -> History:
+        """This history and one more report; what was pending is now done."""
+        return History.model_construct(rates=self.rates, reports=(*self.reports, report), pending=None)
+
+    def expect(self, segment: Segment | None) -> History:
+        """This history and the segment that runs now."""
+        return History.model_construct(rates=self.rates, reports=self.reports, pending=segment)

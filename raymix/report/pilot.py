@@ -1,0 +1,82 @@
+"""What a comparison found: `pilot.json`. The statistics are in `raymix.report.compare`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from raymix.report.run import Status
+from raymix.spec import Section
+
+
+class Interval(Section):
+    """A figure and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class PilotRun(Section):
+    """One arm, one seed, one length."""
+
+    seed: int
+    length: float = Field(description="step-seconds planned, as a multiple of T")
+    top1: float = Field(description="percent of the val rows")
+    correct: str = Field(description="a bit for each val row, as hex")
+    worker_seconds: float = Field(description="clock A: steps, data wait and evaluation, times workers")
+    billed_worker_seconds: float = Field(description="clock B: every second that the workers were held for this run")
+    cost: float | None = Field(description="of the billed worker-seconds; null: price not set")
+    planned_seconds: float = Field(description="step-seconds of the frozen plan")
+    step_seconds: float = Field(description="step-seconds it took")
+    ssl_epochs: float
+    sl_epochs: float
+    steps: int = Field(description="optimizer updates")
+    images: int = Field(description="images through the steps")
+    labelled: int = Field(description="images through the classifier's loss")
+    report: str = Field(description="its report.json, relative to the pilot's folder")
+
+
+class Verdict(Section):
+    """The answer in words, and the figures behind it."""
+
+    text: str
+    decided: bool = Field(description="false: too few seeds to decide anything")
+    clock: Literal["A"] = "A"
+    winner: str
+    rival: str | None = Field(description="best of the other arms")
+    top1_gain: Interval | None = Field(description="points, mix minus rival, at equal step-seconds")
+    speedup: Interval | None = Field(description="rival's seconds over mix's seconds to the rival's accuracy; null: not told")
+
+
+class PilotReport(Section):
+    """A pilot, whole."""
+
+    name: str
+    status: Status
+    preset: Literal["quick", "full"]
+    device: str
+    workers: int
+    price_per_worker_hour: float | None
+    unit_seconds: float = Field(description="T: measured step-seconds of ssl_sl at the asked epochs")
+    lengths: tuple[float, ...] = Field(description="multiples of T at which arms are compared")
+    seeds: tuple[int, ...]
+    num_val: int
+    arms: dict[str, tuple[PilotRun, ...]]
+    verdict: Verdict
+    tried: int = Field(description="configurations tried for each arm; 1: none was tuned")
+    detectable: float = Field(description="smallest difference, in points, that this many val rows and seeds can tell")
+    step_seconds: dict[str, float] = Field(description="measured alone, before the runs, by step kind")
+    wall_seconds: float
+    environment: dict[str, str]
+
+    @property
+    def unit(self) -> str:
+        """What a worker-second is called: GPU-seconds on GPUs."""
+        return "GPU-seconds" if self.device.startswith("cuda") else "worker-seconds"
+
+    def _repr_html_(self) -> str:
+        from raymix.report.html import notebook_html  # only a notebook asks for HTML
+
+        return notebook_html(self)

@@ -1,0 +1,170 @@
+"""What one run did: `report.json`. Built from Plan and History; reads no clock and no file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from raymix.plan import Facts, PhaseKind, Plan, Stream
+from raymix.report.history import History
+from raymix.spec import Section
+
+Status = Literal["done", "interrupted", "failed"]
+
+
+class Final(Section):
+    """The last checkpoint on val, which is read once, at the end."""
+
+    top1: float = Field(description="percent of the val rows")
+    num_val: int
+    correct: str = Field(description="a bit for each val row in order of row id, as hex; for paired intervals over images")
+    select_top1: float | None = Field(None, description="percent of the select rows, at the last evaluation")
+
+
+class PhaseReport(Section):
+    """One phase of the schedule as it was run."""
+
+    kind: PhaseKind
+    epochs: float = Field(description="as planned; passes over the source")
+    steps: int
+    images: int
+    labelled: int = Field(description="images that fed the supervised loss")
+    seconds: float = Field(description="steps and the wait for data")
+    worker_seconds: float
+    cost: float | None = Field(description="null: price not set")
+    ssl_loss: float | None
+    sl_loss: float | None
+
+
+class RowsReport(Section):
+    """Every row accounted for."""
+
+    train: int
+    labelled: int
+    unlabelled: int
+    select: int
+    val: int
+    skipped: dict[str, int] = Field(description="unreadable images: cause -> count")
+    seen: dict[Stream, int] = Field(description="rows consumed by training, by stream")
+
+
+class Totals(Section):
+    """What the run cost. Worker-seconds count every second the workers were held (clock B)."""
+
+    wall_seconds: float = Field(description="from the command's start to the report")
+    worker_seconds: float
+    cost: float | None = Field(description="null: price not set")
+    step_seconds: float = Field(description="steps alone")
+    data_seconds: float = Field(description="steps waiting for data")
+    evaluate_seconds: float = Field(description="select rows while training, and val at the end")
+    checkpoint_seconds: float
+    startup_seconds: float = Field(description="from the command's start to the first step")
+
+
+class Point(Section):
+    """One point of the training curves."""
+
+    step: int
+    kind: PhaseKind
+    seconds: float
+    lr: float
+    weight: float
+    ssl_loss: float | None
+    sl_loss: float | None
+    train_top1: float | None
+    select_top1: float | None
+
+
+class RunReport(Section):
+    """A run, whole: what `raymix run` returns and `report.json` holds."""
+
+    name: str
+    status: Status
+    seed: int
+    device: str
+    workers: int
+    price_per_worker_hour: float | None
+    final: Final | None
+    phases: tuple[PhaseReport, ...]
+    rows: RowsReport
+    totals: Totals
+    step_seconds: dict[str, float] = Field(description="measured in prepare, by step kind")
+    curve: tuple[Point, ...]
+    class_names: tuple[str, ...]
+    attempts: int = Field(1, description="worker groups it took, restarts and resumes included")
+    environment: dict[str, str]
+
+    @property
+    def unit(self) -> str:
+        """What a worker-second is called: GPU-seconds on GPUs (DESIGN section 3, rule 9)."""
+        return "GPU-seconds" if self.device.startswith("cuda") else "worker-seconds"
+
+    def _repr_html_(self) -> str:
+        from raymix.report.html import notebook_html  # only a notebook asks for HTML
+
+        return notebook_html(self)
+
+
+def cost_of(worker_seconds: float, price_per_worker_hour: float | None) -> float | None:
+    """Money for worker-seconds; None where the price is not set."""
+    return None if price_per_worker_hour is None else worker_seconds / 3600 * price_per_worker_hour
+
+
+def phase_reports(plan: Plan, history: History) -> tuple[PhaseReport, ...]:
+    """A line a phase, summed over its segments."""
+    workers, price = plan.spec.cluster.num_replicas, plan.spec.cluster.price_per_worker_hour
+    lines = []
+    for index, phase in enumerate(plan.phases):
+        reports = [report for report in history.reports if report.segment.phase == index]
+        seconds = sum(report.seconds for report in reports)
+        lines.append(
+            PhaseReport(
+                kind=phase.kind,
+                epochs=phase.epochs,
+                steps=sum(report.segment.steps for report in reports),
+                images=sum(report.images for report in reports),
+                labelled=sum(report.labelled for report in reports),
+                seconds=seconds,
+                worker_seconds=seconds * workers,
+                cost=cost_of(seconds * workers, price),
+                ssl_loss=next((r.ssl_loss for r in reversed(reports) if r.ssl_loss is not None), None),
+                sl_loss=next((r.sl_loss for r in reversed(reports) if r.sl_loss is not None), None),
+            )
+        )
+    return tuple(lines)
+
+
+def rows_report(facts: Facts, skipped: dict[str, int], seen: dict[Stream, int]) -> RowsReport:
+    """The rows of a run: where they stand and how many were used."""
+    return RowsReport(
+        train=facts.num_train,
+        labelled=facts.num_labelled,
+        unlabelled=facts.num_train - facts.num_labelled,
+        select=facts.num_select,
+        val=facts.num_val,
+        skipped=skipped,
+        seen=seen,
+    )
+
+
+def curve(history: History) -> tuple[Point, ...]:
+    """The training curves: a point a segment."""
+    points, seconds = [], 0.0
+    for report in history.reports:
+        seconds += report.seconds
+        segment = report.segment
+        points.append(
+            Point(
+                step=segment.start + segment.steps,
+                kind=segment.kind,
+                seconds=seconds,
+                lr=segment.lr[1],
+                weight=segment.weight[1],
+                ssl_loss=report.ssl_loss,
+                sl_loss=report.sl_loss,
+                train_top1=report.train_top1,
+                select_top1=report.select_top1,
+            )
+        )
+    return tuple(points)

@@ -1,0 +1,1 @@
+"""The training loop, its runtime protocol and its state."""
