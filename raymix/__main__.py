@@ -1,0 +1,63 @@
+"""Entry point of the command: `raymix` and `python -m raymix`. Turns exceptions into one line and an exit code.
+
+0 done; 2 the job or the command line is wrong, nothing was started; 3 the run failed; 130 and 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from raymix.spec import JobError
+
+# typer 0.2x carries its own copy of click, older ones use the package; either way its usage error is this one
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit. An exception that is nobody's mistake but ours keeps its traceback."""
+    from raymix.cli import app
+
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="raymix", standalone_mode=False)
+    except JobError as error:
+        _fail(2, f"error: {error}")
+    except _UsageError as error:
+        _fail(2, f"error: {_usage(error)}")
+    except (KeyboardInterrupt, typer.Abort):
+        _fail(130, "interrupted")
+    except Exception as error:
+        _exit_of_run(error)
+        raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_of_run(error: Exception) -> None:
+    """Exit if the runner says that the run failed or was interrupted; it has written its report by then."""
+    from raymix.runner import Interrupted, RunFailed
+
+    if isinstance(error, Interrupted):
+        _fail(128 + error.signum, f"interrupted: {error}")
+    if isinstance(error, RunFailed):
+        _fail(3, f"error: {error}")
+
+
+def _usage(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else "raymix"
+    message = str(getattr(error, "message", "") or error)
+    described = getattr(error, "format_message", None)
+    return f"{where}: {(described() if described else message).rstrip('.')} (see {where} --help)"
+
+
+def _fail(code: int, line: str) -> NoReturn:
+    print(" ".join(line.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

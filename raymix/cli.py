@@ -1,0 +1,272 @@
+"""The `raymix` command: reads the job, calls one function, prints what it returns.
+
+Whatever trains is imported inside its command, so that `validate`, `plan`, `schema` and `--help` load neither torch
+nor ray. Errors travel up as exceptions; `raymix.__main__` turns them into one line and an exit code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raymix.jobfile import load_spec
+from raymix.report.pilot import PilotReport
+from raymix.report.run import RunReport, Status
+from raymix.spec import JobError, JobSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+EXIT_CODES: dict[Status, int] = {"done": 0, "failed": 3, "interrupted": 130}
+
+app = typer.Typer(
+    name="raymix",
+    help="One vision backbone, self-supervised and supervised in one run: what does each phase cost, and does it pay?",
+    epilog="Start here:  raymix pilot jobs/digits.yaml",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+runs_app = typer.Typer(invoke_without_command=True)
+bench_app = typer.Typer(invoke_without_command=True)
+app.add_typer(runs_app, name="runs")
+app.add_typer(bench_app, name="bench")
+
+Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's YAML file, or - for standard input.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, as in --set optim.lr=1e-3. Repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same job.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away what the run folder holds.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Let Ray's own log lines through.")]
+Storage = Annotated[Path, typer.Option("--storage", metavar="DIR", help="The folder that holds run folders.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's or a pilot's folder, as in runs/digits.")]
+
+
+@app.callback()
+def _raymix(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"raymix {installed('raymix')}")
+    else:
+        _help_alone(context)
+
+
+@runs_app.callback()
+def _runs(context: typer.Context) -> None:
+    """The runs of a storage folder: list them, show one, name the best."""
+    _help_alone(context)
+
+
+@bench_app.callback()
+def _bench(context: typer.Context) -> None:
+    """How fast raymix itself is, against plain PyTorch."""
+    _help_alone(context)
+
+
+def _help_alone(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# ---- jobs -------------------------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example:  raymix validate jobs/digits.yaml --set optim.batch=100")
+def validate(job: Job, overrides: Overrides = None) -> None:
+    """Check a job: its fields, its paths, and that the data can carry it. Starts nothing."""
+    from raymix.runner import plan as make_plan
+
+    plan = make_plan(_load(job, overrides))
+    phases = ", ".join(f"{phase.kind} {phase.steps}" for phase in plan.phases)
+    facts = plan.facts
+    rows = f"{facts.num_train} training rows ({facts.num_labelled} labelled) of {facts.num_classes} classes"
+    typer.echo(f"ok: {plan.spec.name}, {plan.num_steps} steps ({phases}), {rows}")
+
+
+@app.command(epilog="Example:  raymix plan jobs/digits.yaml --set schedule.mix_ratio=0.75")
+def plan(job: Job, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Show what a job would do, phase by phase. Starts nothing."""
+    from raymix.runner import plan as make_plan
+
+    made = make_plan(_load(job, overrides))
+    if as_json:
+        typer.echo(made.model_dump_json(indent=2))
+        return
+    from raymix.report.tables import plan_table
+
+    _print(plan_table(made))
+
+
+@app.command(epilog="Example:  raymix run jobs/digits.yaml --set name=try-2 --set schedule.mix_ratio=1")
+def run(
+    job: Job,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train one backbone as the job says, and report what each phase cost.
+
+    Ctrl-C saves a checkpoint; the same command with [bold]--resume[/bold] goes on from there.
+    """
+    from raymix.runner import run as train
+
+    spec = _load(job, overrides)
+    _finish(train(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=as_json), spec, as_json)
+
+
+@app.command(epilog="Example:  raymix pilot jobs/digits.yaml --set pilot.arms='[ssl_sl, mix]'")
+def pilot(
+    job: Job,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare ways to train on the job's data at equal seconds: does SSL pay here, and does mixing?
+
+    Arms share data, splits, seeds and augmentation. With [bold]pilot.preset: quick[/bold] it shows the tool running and
+    decides nothing.
+    """
+    from raymix.pilot import pilot as compare
+
+    spec = _load(job, overrides)
+    _finish(compare(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=as_json), spec, as_json)
+
+
+@app.command(epilog="Example:  raymix schema > raymix.schema.json   and point your editor's YAML support at it")
+def schema() -> None:
+    """Print the JSON schema of a job: every field, its type, bounds and default."""
+    typer.echo(json.dumps(JobSpec.model_json_schema(), indent=2))
+
+
+# ---- what was done ----------------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example:  raymix report runs/digits")
+def report(folder: RunFolder) -> None:
+    """Print what a run or a pilot found, and write its report.html anew."""
+    from raymix.report.html import pilot_html, run_html
+
+    done = _read(folder)
+    page = folder / "report.html"
+    page.write_text(pilot_html(done) if isinstance(done, PilotReport) else run_html(done), encoding="utf-8")
+    _print(_table(done))
+    typer.echo(f"report: {page}")
+
+
+@runs_app.command("ls", epilog="Example:  raymix runs ls --storage runs")
+def runs_ls(storage: Storage = Path("runs"), as_json: AsJson = False) -> None:
+    """List the runs and pilots of a storage folder, newest last."""
+    from raymix.report.folder import find_runs
+    from raymix.report.tables import runs_table
+
+    found = find_runs(storage)
+    if as_json:
+        typer.echo(json.dumps([run.model_dump(mode="json") for run in found], indent=2))
+    else:
+        _print(runs_table(found))
+
+
+@runs_app.command("show", epilog="Example:  raymix runs show digits --json")
+def runs_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's name, as raymix runs ls prints it.")],
+    storage: Storage = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Show one run or pilot: what each phase or arm cost, and where the accuracy ended."""
+    done = _read(storage / name)
+    if as_json:
+        typer.echo(done.model_dump_json(indent=2))
+    else:
+        _print(_table(done))
+
+
+@runs_app.command("best", epilog="Example:  raymix runs best --storage runs")
+def runs_best(storage: Storage = Path("runs"), as_json: AsJson = False) -> None:
+    """Name the run with the highest top-1 on its val rows."""
+    from raymix.report.folder import best_run
+    from raymix.report.tables import runs_table
+
+    best = best_run(storage)
+    if as_json:
+        typer.echo(best.model_dump_json(indent=2))
+    else:
+        _print(runs_table([best]))
+
+
+# ---- how fast raymix is -----------------------------------------------------------------------------------------
+
+
+@bench_app.command(epilog="Example:  raymix bench loop --windows 5 --json")
+def loop(
+    windows: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved windows that are timed.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Images a second of raymix's training loop over those of a plain PyTorch loop, same model, data in memory."""
+    from raymix.bench.loop import main as bench_loop
+
+    bench_loop(windows=windows, json_out=as_json, device=device)
+
+
+def _load(job: str, overrides: list[str] | None) -> JobSpec:
+    return load_spec(job, overrides or [])
+
+
+def _read(folder: Path) -> RunReport | PilotReport:
+    """The report in a run's or a pilot's folder."""
+    from raymix.report.folder import read_pilot, read_run
+
+    if (folder / "pilot.json").is_file():
+        return read_pilot(folder)
+    if not folder.is_dir():
+        near = sorted(str(path) for path in folder.parent.glob("*/")) if folder.parent.is_dir() else []
+        close = difflib.get_close_matches(str(folder), near, n=1)
+        raise JobError(
+            str(folder), "no such run folder", f"did you mean {close[0]}?" if close else "see raymix runs ls"
+        )
+    return read_run(folder)
+
+
+def _table(done: RunReport | PilotReport) -> RenderableType:
+    from raymix.report.tables import pilot_table, run_table
+
+    return pilot_table(done) if isinstance(done, PilotReport) else run_table(done)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)  # a pipe has no edge to wrap at
+
+
+def _print(table: RenderableType) -> None:
+    _console().print(table)
+
+
+def _finish(done: RunReport | PilotReport, spec: JobSpec, as_json: bool) -> None:
+    """Print what a run or a pilot returned; any status but `done` is an exit code."""
+    if as_json:
+        typer.echo(done.model_dump_json(indent=2))
+    else:
+        _print(_table(done))
+        typer.echo(f"report: {Path(spec.storage) / spec.name / 'report.html'}")
+    if done.status != "done":
+        raise typer.Exit(EXIT_CODES[done.status])
