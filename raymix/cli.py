@@ -161,24 +161,25 @@ def schema() -> None:
 @app.command(epilog="Example:  raymix report runs/digits")
 def report(folder: RunFolder) -> None:
     """Print what a run or a pilot found, and write its report.html anew."""
+    from raymix.report.folder import write_text
     from raymix.report.html import pilot_html, run_html
 
     done = _read(folder)
-    page = folder / "report.html"
-    page.write_text(pilot_html(done) if isinstance(done, PilotReport) else run_html(done), encoding="utf-8")
+    page = (folder if folder.is_dir() else folder.parent) / "report.html"
+    write_text(page, pilot_html(done) if isinstance(done, PilotReport) else run_html(done))
     _print(_table(done))
     typer.echo(f"report: {page}")
 
 
 @runs_app.command("ls", epilog="Example:  raymix runs ls --storage runs")
 def runs_ls(storage: Storage = Path("runs"), as_json: AsJson = False) -> None:
-    """List the runs and pilots of a storage folder, newest last."""
+    """List the runs of a storage folder, those of its pilots included."""
     from raymix.report.folder import find_runs
     from raymix.report.tables import runs_table
 
     found = find_runs(storage)
     if as_json:
-        typer.echo(json.dumps([run.model_dump(mode="json") for run in found], indent=2))
+        typer.echo(json.dumps([_summary(*run) for run in found], indent=2))
     else:
         _print(runs_table(found))
 
@@ -205,7 +206,7 @@ def runs_best(storage: Storage = Path("runs"), as_json: AsJson = False) -> None:
 
     best = best_run(storage)
     if as_json:
-        typer.echo(best.model_dump_json(indent=2))
+        typer.echo(json.dumps(_summary(*best), indent=2))
     else:
         _print(runs_table([best]))
 
@@ -230,18 +231,32 @@ def _load(job: str, overrides: list[str] | None) -> JobSpec:
 
 
 def _read(folder: Path) -> RunReport | PilotReport:
-    """The report in a run's or a pilot's folder."""
-    from raymix.report.folder import read_pilot, read_run
+    """The report in a run's or a pilot's folder, or in the file named."""
+    from raymix.report.folder import PILOT_FILE, read_pilot, read_run
 
-    if (folder / "pilot.json").is_file():
+    if folder.name == PILOT_FILE or (folder / PILOT_FILE).is_file():
         return read_pilot(folder)
-    if not folder.is_dir():
-        near = sorted(str(path) for path in folder.parent.glob("*/")) if folder.parent.is_dir() else []
-        close = difflib.get_close_matches(str(folder), near, n=1)
-        raise JobError(
-            str(folder), "no such run folder", f"did you mean {close[0]}?" if close else "see raymix runs ls"
-        )
+    if not folder.exists() and folder.parent.is_dir():
+        near = [str(path) for path in folder.parent.iterdir() if path.is_dir()]
+        if close := difflib.get_close_matches(str(folder), near, n=1):
+            raise JobError(str(folder), "no such run folder", f"did you mean {close[0]}?")
     return read_run(folder)
+
+
+def _summary(folder: Path, done: RunReport) -> dict[str, object]:
+    """A run in a line of `raymix runs --json`; the whole of it is in the folder's report.json."""
+    return {
+        "folder": str(folder),
+        "name": done.name,
+        "status": done.status,
+        "seed": done.seed,
+        "device": done.device,
+        "workers": done.workers,
+        "top1": done.final.top1 if done.final else None,
+        "wall_seconds": done.totals.wall_seconds,
+        "worker_seconds": done.totals.worker_seconds,
+        "cost": done.totals.cost,
+    }
 
 
 def _table(done: RunReport | PilotReport) -> RenderableType:
