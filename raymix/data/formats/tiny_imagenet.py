@@ -1,0 +1,116 @@
+"""`tiny_imagenet`: TinyImageNet as it is distributed, `train/<wnid>/images/*.JPEG` and a table of validation labels.
+
+Class names are the WordNet ids (`n01443537`), sorted. Validation images that the table does not name are left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from raymix.data.files import PATH, checked_folder, images_below, listing, read_files
+from raymix.data.rows import Rows, check_same_classes
+from raymix.spec import JobError, TinyImageNetSource
+
+_EXPECTED = "expected train/<wnid>/images/*.JPEG, val/images/*.JPEG and val/val_annotations.txt"
+
+
+def index(source: TinyImageNetSource) -> Rows:
+    """Training rows by class and file name, then, where there is a val/ folder, the validation rows by file name.
+
+    Raises:
+        JobError: the path, its layout or the table of validation labels is wrong.
+    """
+    root = checked_folder(source.path)
+    _check_layout(root)
+    class_names, uris, labels = _train(os.path.join(root, "train"))
+    num_train = len(uris)
+    if os.path.isdir(os.path.join(root, "val")):
+        table = _annotations(root)
+        check_same_classes(class_names, tuple(set(table.values())), PATH, "val/val_annotations.txt")
+        number = {name: label for label, name in enumerate(class_names)}
+        folder = os.path.join(root, "val", "images")
+        uris += [os.path.join(folder, name) for name in sorted(table)]
+        labels += [number[table[name]] for name in sorted(table)]
+    return Rows(
+        uris=tuple(uris),
+        labels=np.array(labels, dtype=np.int64),
+        is_val=np.arange(len(uris)) >= num_train,
+        class_names=class_names,
+        formats=("tiny_imagenet", "tiny_imagenet"),
+    )
+
+
+def fetch(uris: Sequence[str]) -> list[bytes]:
+    """The files' bytes; OSError where one cannot be read."""
+    return read_files(uris)
+
+
+def _check_layout(root: str) -> None:
+    held = listing(root)
+    train = os.path.join(root, "train")
+    classes = listing(train).folders if "train" in held.folders else []
+    if any(os.path.isdir(os.path.join(train, name, "images")) for name in classes):
+        return
+    if not held.folders and not held.images and not held.num_others:
+        raise JobError(PATH, f"{root} is empty", _EXPECTED)
+    for name in held.folders:
+        if os.path.isdir(os.path.join(root, name, "train")):
+            raise JobError(PATH, f"{root} has no train folder", f"did you mean {os.path.join(root, name)}?")
+    folders = [os.path.join(train, name) for name in classes] or [os.path.join(root, name) for name in held.folders]
+    if any(listing(folder).images for folder in folders):
+        raise JobError(PATH, f"{root} has the layout of image_folder", "set the source's format to image_folder")
+    raise JobError(PATH, f"{root} has not the layout of TinyImageNet", _EXPECTED)
+
+
+def _train(folder: str) -> tuple[tuple[str, ...], list[str], list[int]]:
+    """Class names, image paths and their labels of train/."""
+    class_names = tuple(listing(folder).folders)
+    uris: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(class_names):
+        images = os.path.join(folder, name, "images")
+        found = images_below(images) if os.path.isdir(images) else []
+        if not found:
+            raise JobError(PATH, f"{images} holds no image", "remove the class folder, or unpack the archive again")
+        uris += found
+        labels += [label] * len(found)
+    return class_names, uris, labels
+
+
+def _annotations(root: str) -> dict[str, str]:
+    """File name -> wnid from val/val_annotations.txt: tab separated, whatever follows these two is ignored."""
+    path = os.path.join(root, "val", "val_annotations.txt")
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise JobError(PATH, f"{path} cannot be read: {reason}", _EXPECTED) from None
+    table: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        parts = line.split("\t")
+        if len(parts) < 2 or not parts[0].strip() or not parts[1].strip():
+            problem = f"{path} line {number} is not a file name, a tab and a class: {line[:60]!r}"
+            raise JobError(PATH, problem, "unpack the archive again")
+        name, wnid = parts[0].strip(), parts[1].strip()
+        if table.setdefault(name, wnid) != wnid:
+            raise JobError(PATH, f"{path} line {number} gives {name} a second class", "unpack the archive again")
+    if not table:
+        raise JobError(PATH, f"{path} is empty", "unpack the archive again")
+    _check_images(root, table)
+    return table
+
+
+def _check_images(root: str, table: dict[str, str]) -> None:
+    """Every image of the table is there. One listing, not one stat an image; it also refuses names with a folder."""
+    folder = os.path.join(root, "val", "images")
+    absent = sorted(table.keys() - set(listing(folder).images)) if os.path.isdir(folder) else sorted(table)
+    if absent:
+        more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
+        problem = f"val/val_annotations.txt names {absent[0]}{more}, not in {folder}"
+        raise JobError(PATH, problem, "unpack the archive again, or remove these lines")

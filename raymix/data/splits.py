@@ -1,0 +1,228 @@
+"""Which rows train, choose and judge: val, then data.fraction, then data.label_fraction, then select, all stratified.
+
+Every cut takes the first rows of a random order whose every prefix is stratified (see `_order`), so totals are exact
+and a smaller share with the same seed is a subset of a larger one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raymix.data.rows import Ids, Rows
+from raymix.plan import Facts
+from raymix.spec import Data, JobError
+
+# one random stream a purpose
+_HOLDOUT, _FRACTION, _LABELS, _SELECT = 1, 2, 3, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The rows of each part; no row is in two of them.
+
+    Attributes:
+        train: int64 row ids, sorted; SSL sees all of them, SL the `labelled` ones.
+        labels: int64 for ALL rows, -1 where a row has no label, hides it, or is in no part.
+        select: int64 row ids, sorted; labelled rows kept for choosing.
+        val: int64 row ids, sorted.
+    """
+
+    train: Ids
+    labels: Ids
+    select: Ids
+    val: Ids
+
+    @property
+    def labelled(self) -> Ids:
+        """Training rows that carry a label, sorted."""
+        return self.train[self.labels[self.train] >= 0]
+
+    def without(self, bad_ids: Ids) -> Splits:
+        """The same parts without some rows, such as unreadable images."""
+
+        def left(ids: Ids) -> Ids:
+            return ids[~np.isin(ids, bad_ids)]
+
+        labels = self.labels.copy()
+        labels[bad_ids] = -1
+        return Splits(train=left(self.train), labels=labels, select=left(self.select), val=left(self.val))
+
+    def __reduce__(self) -> tuple[Callable[..., Splits], tuple[Any, ...]]:
+        # travels to every worker: one bit a row and part, and the labels in the smallest type
+        parts = tuple(_bits(ids, len(self.labels)) for ids in (self.train, self.select, self.val))
+        smallest = np.min_scalar_type(-1 - int(self.labels.max(initial=0)))
+        return _unpacked, (*parts, self.labels.astype(smallest))
+
+
+def _bits(ids: Ids, num_rows: int) -> NDArray[np.uint8]:
+    mask = np.zeros(num_rows, dtype=np.bool_)
+    mask[ids] = True
+    return np.packbits(mask)
+
+
+def _unpacked(
+    train: NDArray[np.uint8], select: NDArray[np.uint8], val: NDArray[np.uint8], labels: NDArray[Any]
+) -> Splits:
+    train_ids, select_ids, val_ids = (
+        np.flatnonzero(np.unpackbits(bits, count=len(labels))).astype(np.int64) for bits in (train, select, val)
+    )
+    return Splits(train=train_ids, labels=labels.astype(np.int64), select=select_ids, val=val_ids)
+
+
+def split(rows: Rows, data: Data, seed: int) -> Splits:
+    """Cut the rows into parts; val depends on data.split_seed, everything else on `seed` as well.
+
+    With data.label_fraction 0 no labels are needed, so no class needs a row and select is empty.
+
+    Raises:
+        JobError: a class is left without a row; the hint names the smallest value that would do.
+    """
+    try:
+        return _split(rows, data, seed)
+    except _TooFewError as short:
+        raise _explained(short, rows, data, seed) from None
+
+
+def facts(rows: Rows, splits: Splits) -> Facts:
+    """What the plan needs to know of them."""
+    return Facts(
+        num_train=len(splits.train),
+        num_labelled=len(splits.labelled),
+        num_select=len(splits.select),
+        num_val=len(splits.val),
+        class_names=rows.class_names,
+    )
+
+
+# ---- the cuts ---------------------------------------------------------------------------------------------------
+
+
+class _TooFewError(Exception):
+    """A class has too few rows after a cut."""
+
+    def __init__(self, field: str, label: int) -> None:
+        self.field, self.label = field, label
+
+
+def _split(rows: Rows, data: Data, seed: int) -> Splits:
+    needs_labels = data.label_fraction > 0
+    train = np.flatnonzero(~rows.is_val).astype(np.int64)
+    if rows.is_val.any():
+        val = np.flatnonzero(rows.is_val).astype(np.int64)
+    else:
+        val = _some_of_each(rows.labels, train, data.holdout, [data.split_seed, _HOLDOUT])
+        train = np.setdiff1d(train, val, assume_unique=True)
+        _check(rows, train, "holdout", needs_labels)
+
+    train = _share(rows.labels, train, data.fraction, [seed, _FRACTION])
+    _check(rows, train, "fraction", needs_labels)
+
+    has_label = train[rows.labels[train] >= 0]
+    labelled = _share(rows.labels, has_label, data.label_fraction, [seed, _LABELS])
+    _check(rows, labelled, "label_fraction", needs_labels)
+
+    select = np.empty(0, dtype=np.int64)
+    if data.select and needs_labels:
+        counts = np.bincount(rows.labels[labelled], minlength=len(rows.class_names))
+        if counts.min() < 2:
+            raise _TooFewError("select", int(counts.argmin()))
+        select = _some_of_each(rows.labels, labelled, data.select, [seed, _SELECT])
+
+    labels = np.full(len(rows), -1, dtype=np.int64)
+    for ids in (labelled, val):
+        labels[ids] = rows.labels[ids]
+    train = np.setdiff1d(train, select, assume_unique=True)
+    return Splits(train=train, labels=labels, select=select, val=val)
+
+
+def _check(rows: Rows, ids: Ids, field: str, needs_labels: bool) -> None:
+    """Every class has a row among `ids`, where labels are needed at all."""
+    labels = rows.labels[ids]
+    counts = np.bincount(labels[labels >= 0], minlength=len(rows.class_names))
+    if needs_labels and counts.min() == 0:
+        raise _TooFewError(field, int(counts.argmin()))
+
+
+def _share(labels: Ids, ids: Ids, share: float, seed: list[int]) -> Ids:
+    """round(share * len(ids)) of `ids`, stratified by label, sorted."""
+    return np.sort(ids[_order(labels[ids], seed)[: round(share * len(ids))]])
+
+
+def _some_of_each(labels: Ids, ids: Ids, share: float, seed: list[int]) -> Ids:
+    """A stratified share of the labelled rows of `ids`, sorted: at least one row of each class, never all of one.
+
+    Of a class with a single row, none.
+    """
+    ids = ids[labels[ids] >= 0]
+    sizes = np.bincount(labels[ids])
+    lowest, highest = np.count_nonzero(sizes > 1), len(ids) - np.count_nonzero(sizes)
+    count = min(max(round(share * len(ids)), lowest), highest)
+    return np.sort(ids[_order(labels[ids], seed, spare_one=True)[:count]])
+
+
+def _order(labels: Ids, seed: list[int], spare_one: bool = False) -> Ids:
+    """A random order of the positions of `labels` (count,) whose every prefix is stratified.
+
+    The r-th random row of a class of n comes at (r + 1/2) / n, the classes taking turns at random. This is
+    Sainte-Laguë's allotment of seats: totals are exact, and unlike by largest remainders no class ever loses a row
+    when the total grows. `spare_one`: the first row of each class goes to the front and the last one to the end.
+    """
+    draw = np.random.default_rng(seed).permutation(len(labels))
+    by_class = np.lexsort((draw, labels))
+    _, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
+    rank, size = np.empty((2, len(labels)), dtype=np.int64)
+    rank[by_class] = np.arange(len(labels)) - np.repeat(starts, sizes)
+    size[by_class] = np.repeat(sizes, sizes)
+    key = (rank + 0.5) / size
+    if spare_one:
+        key[rank == 0] = 0.0
+        key[rank == size - 1] = 1.0
+    return np.lexsort((draw, key))
+
+
+# ---- what would do instead --------------------------------------------------------------------------------------
+
+
+def _explained(short: _TooFewError, rows: Rows, data: Data, seed: int) -> JobError:
+    """The user's error for a class with too few rows, with a value that was tried and does."""
+    name = rows.class_names[short.label]
+    problem = f"{getattr(data, short.field)} leaves class {name!r} without a row"
+    if short.field == "holdout":
+        return JobError("data.holdout", problem, "a class needs two images or more, or give a data.val")
+    if short.field == "select":
+        problem = f"class {name!r} has one labelled row, too few to train on and to choose with"
+    ways = ["data.select=0"] if short.field == "select" else []
+    for field in ("label_fraction", "fraction") if short.field != "fraction" else ("fraction",):
+        value = _smallest(field, rows, data, seed)
+        if value is not None:
+            ways.append(f"data.{field}={value:g} or more")
+            break
+    return JobError(f"data.{short.field}", problem, "set " + ", or ".join(ways) if ways else "add images of it")
+
+
+def _smallest(field: str, rows: Rows, data: Data, seed: int) -> float | None:
+    """The smallest share, rounded up to two digits, at which no class is short of rows; None: not even 1 does."""
+
+    def does(share: float) -> bool:
+        try:
+            _split(rows, data.model_copy(update={field: share}), seed)
+        except _TooFewError:
+            return False
+        return True
+
+    if not does(1.0):
+        return None
+    low, high = 0, len(rows)  # in rows: `low` is too few, `high` does
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if does(middle / len(rows)) else (middle, high)
+    share = high / len(rows)
+    unit = 10.0 ** (math.floor(math.log10(share)) - 1)
+    rounded = min(1.0, math.ceil(share / unit - 1e-9) * unit)
+    return rounded if does(float(f"{rounded:g}")) else 1.0
