@@ -1,0 +1,210 @@
+"""One run in an open session: its folder, its sinks, its books and its report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from raymix.data.rows import Rows
+from raymix.data.splits import Splits
+from raymix.plan import Plan, positions
+from raymix.report.folder import RUN_FILE, write_text
+from raymix.report.history import History, Rates
+from raymix.report.intervals import pack_correct
+from raymix.report.run import Final, RunReport, Status, Totals, cost_of, curve, phase_reports, rows_report
+from raymix.runfolder import Attempt, RunFolder
+from raymix.session import RunFailed, Session
+from raymix.watch import Sink, Sinks
+from raymix.watch.jsonl import JsonlSink
+from raymix.watch.tensorboard import TensorBoardSink
+
+if TYPE_CHECKING:
+    from raymix.train.task import Outcome
+
+BOOK_SECONDS = 5.0
+
+
+class Clock:
+    """Seconds since the command's start."""
+
+    def __init__(self) -> None:
+        self._monotonic, self.started_at = time.monotonic(), time.time()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._monotonic
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run that is about to be trained."""
+
+    folder: RunFolder
+    rows: Rows
+    splits: Splits
+    plan: Plan
+    rates: Rates | None = None  # None: measured before the first step
+
+
+def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunReport:
+    """Trains one run and writes its folder, whatever comes of it.
+
+    Raises:
+        RunFailed: training failed for good; `report.json` says so.
+    """
+    from raymix.train.task import Task
+
+    folder = job.folder
+    folder.start(job.plan)
+    _write_skipped(job, session)
+    sink = Sinks([JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
+    name = folder.path.name
+    task = Task(name, job.plan, job.splits, job.rates, str(folder.checkpoints))
+    with _Books(folder, session, clock) as books:
+        try:
+            outcome = session.execute(task, sink)
+        except RunFailed:
+            _finish(job, _failed(job, session, books), sink)
+            raise
+        report = _report(job, session, outcome, books)
+    _finish(job, report, sink)
+    return report
+
+
+def _finish(job: Job, report: RunReport, sink: Sinks) -> None:
+    from raymix.report.html import run_html
+
+    path = job.folder.path
+    write_text(path / RUN_FILE, report.model_dump_json(indent=1))
+    write_text(path / "report.html", run_html(report))
+    sink.end(path.name, report)
+    Sinks(sink.sinks[:-1]).close()  # the console goes on: a pilot has more runs
+
+
+class _Books:
+    """What this attempt has cost so far, on disk every few seconds: a killed driver loses no more."""
+
+    def __init__(self, folder: RunFolder, session: Session, clock: Clock) -> None:
+        self.folder, self.session, self.clock = folder, session, clock
+        self.before = folder.attempts()
+        self._seconds, self._held, self._groups = clock.seconds, session.worker_seconds, session.groups
+        self._first = not session.used  # start-up is booked on the first run that a session serves
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="raymix-books", daemon=True)
+
+    def __enter__(self) -> _Books:
+        self.write()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.write()
+        self.session.used = True
+
+    def now(self) -> Attempt:
+        """This attempt until now."""
+        start = (0.0, 0.0, 0) if self._first else (self._seconds, self._held, self._groups - 1)
+        return Attempt(
+            wall_seconds=self.clock.seconds - start[0],
+            worker_seconds=self.session.worker_seconds - start[1],
+            groups=max(1, self.session.groups - start[2]),
+        )
+
+    def all(self) -> tuple[Attempt, ...]:
+        """All attempts, earlier commands included."""
+        return (*self.before, self.now())
+
+    def write(self) -> None:
+        self.folder.write_attempt(len(self.before) + 1, self.now())
+
+    def _keep(self) -> None:
+        while not self._done.wait(BOOK_SECONDS):
+            self.write()
+
+
+def _report(job: Job, session: Session, outcome: Outcome, books: _Books) -> RunReport:
+    status: Status = "done" if outcome.complete else "interrupted"
+    final = None
+    if outcome.correct is not None:
+        selects = [r.select_top1 for r in outcome.history.reports if r.select_top1 is not None]
+        final = Final(
+            top1=100 * float(outcome.correct.mean()),
+            num_val=len(outcome.correct),
+            correct=pack_correct(outcome.correct),
+            select_top1=selects[-1] if selects else None,
+        )
+    return _build(job, session, books, status, final, outcome.history, outcome)
+
+
+def _failed(job: Job, session: Session, books: _Books) -> RunReport:
+    return _build(job, session, books, "failed", None, History(rates=Rates(step_seconds={})), None)
+
+
+def _build(
+    job: Job,
+    session: Session,
+    books: _Books,
+    status: Status,
+    final: Final | None,
+    history: History,
+    outcome: Outcome | None,
+) -> RunReport:
+    cluster, attempts = job.plan.spec.cluster, books.all()
+    held = sum(attempt.worker_seconds for attempt in attempts)
+    reports = history.reports
+    data = sum(report.data_seconds for report in reports)
+    skipped = Counter(session.skipped.values())
+    return RunReport(
+        name=job.folder.path.name,
+        status=status,
+        seed=job.plan.spec.seed,
+        device=session.device,
+        workers=cluster.num_replicas,
+        price_per_worker_hour=cluster.price_per_worker_hour,
+        final=final,
+        phases=phase_reports(job.plan, history),
+        rows=rows_report(job.plan.facts, dict(skipped), positions(job.plan, history.done_steps)),
+        totals=Totals(
+            wall_seconds=sum(attempt.wall_seconds for attempt in attempts),
+            worker_seconds=held,
+            cost=cost_of(held, cluster.price_per_worker_hour),
+            step_seconds=sum(report.seconds for report in reports) - data,
+            data_seconds=data,
+            evaluate_seconds=sum(r.evaluate_seconds for r in reports) + (outcome.evaluate_seconds if outcome else 0),
+            checkpoint_seconds=outcome.checkpoint_seconds if outcome else 0,
+            startup_seconds=max(0.0, outcome.first_step_at - books.clock.started_at) if outcome else 0,
+        ),
+        step_seconds=dict(history.rates.step_seconds),
+        curve=curve(history),
+        class_names=job.plan.facts.class_names,
+        attempts=sum(attempt.groups for attempt in attempts),
+        environment=environment(session),
+    )
+
+
+def environment(session: Session) -> dict[str, str]:
+    """Versions and machine."""
+    packages = ("raymix", "torch", "torchvision", "ray", "numpy")
+    return {
+        "device": session.device_name,
+        "cpus": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def _write_skipped(job: Job, session: Session) -> None:
+    """A line for each unreadable image: cause and path."""
+    if session.skipped:
+        lines = (f"{cause}\t{job.rows.uris[row]}\n" for row, cause in session.skipped.items())
+        write_text(job.folder.path / "skipped.tsv", "cause\tpath\n" + "".join(lines))

@@ -1,0 +1,32 @@
+"""What every SSL objective is: the view it gives the backbone, and the loss of what comes back.
+
+B images, V views of each, C channels, S pixels a side as stored, H W as seen, L patches, K visible, M hidden, D width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class View(NamedTuple):
+    """What one pass of the backbone is given, and what the objective remembers of it."""
+
+    x_BCHW: Tensor  # V * B normalised images: the first views of all, then the second views
+    keep_BK: Tensor | None = None  # places of the visible patches; None: all are
+    hide_BM: Tensor | None = None  # places of the hidden ones
+    num_views: int = 1
+
+
+class Objective(nn.Module):
+    """An SSL objective g with its decoder or projector."""
+
+    @abstractmethod
+    def view(self, x_BSSC: Tensor, key_B: Tensor, mix: bool = False) -> View:
+        """Stored uint8 images to what the backbone is given, in ssl or in mix steps. Uses no parameter."""
+
+    @abstractmethod
+    def forward(self, z_BLD: Tensor, view: View) -> Tensor:
+        """g: the loss of the backbone's tokens for that view. Its mean over ranks is the global batch's loss."""

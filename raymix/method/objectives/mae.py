@@ -1,0 +1,70 @@
+"""Masked autoencoder (He et al. 2022, arXiv 2111.06377): draw the hidden patches from the visible ones.
+
+B batch, C channels, S pixels a side as stored, H W as seen, L patches, K visible, M hidden, P pixel values of a patch,
+D width of the backbone, E width of the decoder.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from raymix.method import draw
+from raymix.method.backbones import SIZES, Block, init, patchify, take
+from raymix.method.objectives.base import Objective, View
+from raymix.method.views import Augment
+from raymix.spec import JobSpec, Mae, num_visible
+
+
+class MaeObjective(Objective):
+    """A narrow transformer decoder and the mean squared error over the hidden patches."""
+
+    def __init__(self, spec: JobSpec, augment: Augment) -> None:
+        super().__init__()
+        assert isinstance(spec.objective, Mae)
+        mae, self.patch = spec.objective, spec.backbone.patch
+        self.augment, self.norm_pixels, self.num_patches = augment, mae.norm_pixels, spec.num_patches
+        self.num_visible = {
+            False: num_visible(spec.num_patches, mae.mask_ratio),
+            True: num_visible(spec.num_patches, mae.mix_ratio_masked),
+        }
+        width = mae.decoder_width
+        self.project = nn.Linear(SIZES[spec.backbone.size][0], width)
+        self.token_11E = nn.Parameter(torch.empty(1, 1, width))
+        self.position_1LE = nn.Parameter(torch.empty(1, spec.num_patches, width))
+        heads = max(1, width // 32)
+        self.blocks = nn.ModuleList(Block(width, heads if width % heads == 0 else 1) for _ in range(mae.decoder_depth))
+        self.norm = nn.LayerNorm(width)
+        self.draw = nn.Linear(width, self.patch**2 * 3)
+        init(self)
+
+    @torch.no_grad()
+    def view(self, x_BSSC: Tensor, key_B: Tensor, mix: bool = False) -> View:
+        """One augmented view with a random share of its patches hidden."""
+        noise_BL = draw.uniform(key_B, draw.MASK, self.num_patches)
+        order_BL = noise_BL.argsort(1)
+        K = self.num_visible[mix]
+        return View(self.augment(x_BSSC, key_B), order_BL[:, :K], order_BL[:, K:])
+
+    def forward(self, z_BLD: Tensor, view: View) -> Tensor:
+        """The loss, from the tokens of the visible patches (B, K, D) or of all (B, L, D)."""
+        assert view.keep_BK is not None
+        assert view.hide_BM is not None
+        y_BLE = self._decoder_input(self.project(z_BLD), view.keep_BK, view.hide_BM) + self.position_1LE
+        for block in self.blocks:
+            y_BLE = block(y_BLE)
+        drawn_BMP = self.draw(self.norm(take(y_BLE, view.hide_BM)))
+        target_BMP = take(patchify(view.x_BCHW, self.patch), view.hide_BM)
+        if self.norm_pixels:
+            variance, mean = torch.var_mean(target_BMP, dim=2, keepdim=True)
+            target_BMP = (target_BMP - mean) / (variance + 1e-6).sqrt()
+        return (drawn_BMP.float() - target_BMP).square().mean()
+
+    def _decoder_input(self, y_BXE: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> Tensor:
+        """All L places: what the backbone says of those it computed, and the mask token at the hidden ones."""
+        token = self.token_11E.to(y_BXE.dtype).expand(*hide_BM.shape, -1)
+        hide = hide_BM[:, :, None].expand_as(token)
+        if y_BXE.shape[1] == self.num_patches:
+            return y_BXE.scatter_add(1, hide, token)
+        y_BLE = torch.cat((y_BXE, token), 1)
+        return take(y_BLE, torch.cat((keep_BK, hide_BM), 1).argsort(1))

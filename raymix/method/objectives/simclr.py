@@ -1,0 +1,76 @@
+"""SimCLR (Chen et al. 2020, arXiv 2002.05709): two views of an image find each other among all images of the batch.
+
+B batch of this rank, G batch of all ranks, C channels, S pixels a side as stored, L tokens, D width of the backbone,
+E width of the projection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raymix.method import draw
+from raymix.method.backbones import SIZES, init
+from raymix.method.objectives.base import Objective, View
+from raymix.method.views import Augment
+from raymix.spec import JobSpec, SimClr
+
+
+class SimClrObjective(Objective):
+    """A two-layer projector and the NT-Xent loss (equation 1) over the global batch."""
+
+    def __init__(self, spec: JobSpec, augment: Augment) -> None:
+        super().__init__()
+        assert isinstance(spec.objective, SimClr)
+        simclr, width = spec.objective, SIZES[spec.backbone.size][0]
+        self.augment, self.temperature = augment, simclr.temperature
+        self.up = nn.Linear(width, simclr.projector_width)
+        self.down = nn.Linear(simclr.projector_width, simclr.output_width)
+        init(self)
+
+    @torch.no_grad()
+    def view(self, x_BSSC: Tensor, key_B: Tensor, mix: bool = False) -> View:
+        """Two augmented views of each image."""
+        views = [self.augment(x_BSSC, key_B, which) for which in (0, draw.SECOND_VIEW)]
+        return View(torch.cat(views), num_views=2)
+
+    def forward(self, z_BLD: Tensor, view: View) -> Tensor:
+        """NT-Xent: each view's own partner against all other views of the global batch."""
+        p_BE = F.normalize(self.down(F.relu(self.up(z_BLD.mean(1)))).float(), dim=1)
+        first_BE, second_BE = p_BE.chunk(2)
+        rank, all_GE = _gather(p_BE)
+        B, G = len(first_BE), len(all_GE) // 2
+        similar_BG = p_BE @ all_GE.T / self.temperature
+        # all_GE holds, rank by rank, the first views and then the second views of that rank
+        place_B = torch.arange(B, device=p_BE.device) + rank * 2 * B
+        itself, partner = torch.cat((place_B, place_B + B)), torch.cat((place_B + B, place_B))
+        mask = torch.zeros_like(similar_BG, dtype=torch.bool).scatter_(1, itself[:, None], True)
+        assert similar_BG.shape == (2 * B, 2 * G)
+        return F.cross_entropy(similar_BG.masked_fill(mask, -torch.inf), partner)
+
+
+def _gather(p_BE: Tensor) -> tuple[int, Tensor]:
+    """This process's rank and the projections of all ranks, with gradient."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return 0, p_BE
+    return dist.get_rank(), _Gather.apply(p_BE)
+
+
+class _Gather(torch.autograd.Function):
+    """all_gather whose backward adds up what every rank's loss asks of this rank's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, p_BE: Tensor) -> Tensor:
+        parts = [torch.empty_like(p_BE) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, p_BE.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad_GE = grads[0].contiguous()
+        dist.all_reduce(grad_GE)
+        return grad_GE.chunk(dist.get_world_size())[dist.get_rank()]

@@ -1,0 +1,150 @@
+"""MixTraining's steps (Li et al., arXiv 2502.19513), as the formulas of the method:
+
+    ssl:  L = g(f(view(x)))
+    sl:   L = CE(h(f(x)), y)
+    mix:  L = w * g(f(view(x))) + (1 - w) * CE(h(f(view(x))), y)        one pass of f serves both
+
+x images (stored uint8, B S S C), y labels (B,), f backbone, g SSL objective, h classifier, w weight in [0, 1],
+v view, z tokens (B, L, D), L loss, m the token that stands for a hidden patch.
+
+Each step is a module of its own that holds only what it trains, so that DDP finds a gradient for every parameter.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raymix.method import backbones, objectives
+from raymix.method.objectives import Objective
+from raymix.method.views import Augment
+from raymix.plan import Kind
+from raymix.spec import JobSpec
+
+
+class Batch(NamedTuple):
+    """This rank's share of a batch."""
+
+    x_BSSC: Tensor  # uint8 images as stored
+    y_B: Tensor  # int64 labels, -1 where there is none
+    key_B: Tensor  # int64 keys of the rows' random draws
+    scale: Tensor  # workers / labelled rows of the global batch, 0 without any; float32 ()
+
+
+class Model(nn.Module):
+    """Everything that is trained."""
+
+    def __init__(self, spec: JobSpec, num_classes: int) -> None:
+        super().__init__()
+        self.a = Augment(spec.data.augment, spec.data.image_size)
+        self.f = backbones.build(spec)
+        self.g: Objective = objectives.build(spec, self.a)
+        self.h = backbones.Classifier(self.f.width, num_classes)
+        self.m = _MaskToken(self.f.width) if spec.shared_pass == "full" and spec.objective.type == "mae" else None
+
+    @torch.no_grad()
+    def classify(self, x_BSSC: Tensor) -> Tensor:
+        """Logits (B, classes) of stored images, without augmentation."""
+        logits: Tensor = self.h(self.f(self.a.clean(x_BSSC)))
+        return logits
+
+
+class _MaskToken(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token_11D = nn.Parameter(torch.empty(1, 1, width))
+        backbones.init(self)
+
+
+def cross_entropy(logits: Tensor, y: Tensor, scale: Tensor, smoothing: float) -> Tensor:
+    """CE: the sum over this rank's labelled rows times workers over their global number.
+
+    DDP averages over ranks, so the mean over the global batch's labelled rows comes out whichever ranks hold them; a
+    rank without labels adds 0 * logits.
+    """
+    return F.cross_entropy(logits.float(), y, ignore_index=-1, reduction="sum", label_smoothing=smoothing) * scale
+
+
+def outcome(L: Tensor, ssl: Tensor | None, sl: Tensor | None, hits: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The loss, and what is reported of the step: SSL loss, SL loss, labelled rows classified rightly; float32 (3,)."""
+    zero = torch.zeros((), device=L.device)
+    parts = [zero if part is None else part.detach().float() for part in (ssl, sl, hits)]
+    return L, torch.stack(parts)
+
+
+class SslStep(nn.Module):
+    """L = g(f(view(x)))"""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.f, self.g = model.f, model.g
+
+    def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
+        v = self.g.view(batch.x_BSSC, batch.key_B)
+        L = self.g(self.f(v.x_BCHW, v.keep_BK), v)
+        return outcome(L, ssl=L, sl=None, hits=None)
+
+
+class SlStep(nn.Module):
+    """L = CE(h(f(x)), y); with `drop`, f sees only the patches that a masked mix step would see."""
+
+    def __init__(self, model: Model, smoothing: float, drop: bool = False) -> None:
+        super().__init__()
+        self.f, self.h, self.a, self.smoothing = model.f, model.h, model.a, smoothing
+        self.view = model.g.view if drop else None  # a bound method: g's parameters do not become this step's
+
+    def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
+        if self.view is None:
+            z = self.f(self.a(batch.x_BSSC, batch.key_B))
+        else:
+            v = self.view(batch.x_BSSC, batch.key_B, mix=True)
+            z = self.f(v.x_BCHW, v.keep_BK)
+        logits = self.h(z)
+        L = cross_entropy(logits, batch.y_B, batch.scale, self.smoothing)
+        return outcome(L, ssl=None, sl=L, hits=(logits.argmax(1) == batch.y_B).sum())
+
+
+class MixStep(nn.Module):
+    """L = w * g(z) + (1 - w) * CE(h(z), y), z = f(view(x)).
+
+    masked: the visible patches alone feed both losses (as in SupMAE, Liang et al., arXiv 2205.14540);
+    full: all places are computed, a token standing in for the hidden patches;
+    separate: z of the view for g and z' = f(x) for h, two passes (as in SSAT, Das et al., arXiv 2310.20704).
+    """
+
+    def __init__(self, model: Model, shared_pass: str, smoothing: float) -> None:
+        super().__init__()
+        self.f, self.g, self.h, self.a, self.m = model.f, model.g, model.h, model.a, model.m
+        self.shared_pass, self.smoothing = shared_pass, smoothing
+
+    def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
+        v, y, scale = self.g.view(batch.x_BSSC, batch.key_B, mix=True), batch.y_B, batch.scale
+        if self.shared_pass == "full" and self.m is not None:
+            assert v.hide_BM is not None
+            hidden_BL = torch.zeros(
+                len(v.x_BCHW), self.f.position_1LD.shape[1], dtype=torch.bool, device=v.x_BCHW.device
+            ).scatter_(1, v.hide_BM, True)
+            z = self.f(v.x_BCHW, hidden_BL=hidden_BL, token_11D=self.m.token_11D)
+        else:
+            z = self.f(v.x_BCHW, v.keep_BK)
+        if self.shared_pass == "separate":
+            logits = self.h(self.f(self.a(batch.x_BSSC, batch.key_B)))
+        else:
+            logits, y, scale = self.h(z), y.repeat(v.num_views), scale / v.num_views
+        ssl, sl = self.g(z, v), cross_entropy(logits, y, scale, self.smoothing)
+        L = w * ssl + (1 - w) * sl
+        hits = (logits[: len(batch.y_B)].argmax(1) == batch.y_B).sum()
+        return outcome(L, ssl=ssl, sl=sl, hits=hits)
+
+
+def build(spec: JobSpec, model: Model, kind: Kind) -> nn.Module:
+    """The step of a kind."""
+    smoothing = spec.optim.label_smoothing
+    if kind == "ssl":
+        return SslStep(model)
+    if kind == "mix":
+        return MixStep(model, spec.shared_pass, smoothing)
+    return SlStep(model, smoothing, drop=kind == "sl_drop")

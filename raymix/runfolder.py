@@ -1,0 +1,153 @@
+"""A run's folder, `<storage>/<name>/`: who may use it, what is written when, and what a resumed run finds there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from raymix.plan import Facts, Plan
+from raymix.report.folder import write_text
+from raymix.spec import JobError, JobSpec, Section
+
+# sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
+_MAY_CHANGE = ("cluster", "storage", "checkpoint", "pilot")
+
+
+class Attempt(Section):
+    """What one attempt (one command) has cost so far; kept up to date while it runs, so that a kill loses seconds."""
+
+    wall_seconds: float
+    worker_seconds: float
+    groups: int  # worker groups that it took
+
+
+def in_ray_job() -> bool:
+    """Whether this process is the entry point of a Ray job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def storage_of(spec: JobSpec) -> Path:
+    """The folder that holds the run folders, absolute; a relative one lies in $RAYMIX_STORAGE where that is set.
+
+    Raises:
+        JobError: relative, and this is a Ray job, whose working directory vanishes with it.
+    """
+    storage, base = Path(spec.storage).expanduser(), os.environ.get("RAYMIX_STORAGE")
+    if storage.is_absolute():
+        return storage
+    if base:
+        return Path(base).expanduser().absolute() / storage
+    if in_ray_job():
+        problem = f"'{spec.storage}' is relative, and the working directory of a Ray job vanishes with it"
+        raise JobError("storage", problem, "give an absolute path, or set RAYMIX_STORAGE where the cluster is started")
+    return storage.absolute()
+
+
+class RunFolder:
+    """One run folder. Nothing is written before `start`."""
+
+    def __init__(self, spec: JobSpec, path: Path, resume: bool = False, overwrite: bool = False) -> None:
+        """Checks that the folder may be used.
+
+        Raises:
+            JobError: it is used, holds another job, or cannot be written.
+        """
+        self.spec, self.path, self.overwrite = spec, path, overwrite
+        if resume and overwrite:
+            raise JobError("--overwrite", "contradicts --resume", "give one of them")
+        used = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        self.resumed = resume and (path / "job.yaml").is_file()
+        if used and not self.resumed and not (overwrite and (path / "job.yaml").is_file()):
+            hint = "add --resume to go on, --overwrite to start anew, or another name: --set name=..."
+            if not (path / "job.yaml").is_file():
+                hint = "it is no run folder; take another name: --set name=..."
+            raise JobError("name", f"{path} is already used", hint)
+        if self.resumed:
+            self._check_same_job()
+        _check_writable(path)
+
+    def start(self, plan: Plan) -> None:
+        """Makes the folder and writes what was asked and what will be done; a resumed folder stays as it is."""
+        if self.overwrite and self.path.exists():
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.resumed:
+            return
+        asked = json.loads(self.spec.model_dump_json(exclude_unset=True))
+        write_text(self.path / "resolved.json", self.spec.model_dump_json(indent=2))
+        write_text(self.path / "plan.json", plan.model_dump_json(indent=2))
+        write_text(self.path / "job.yaml", yaml.safe_dump(asked, sort_keys=False))  # last: it marks a run folder
+
+    def stored_plan(self, facts: Facts) -> Plan | None:
+        """The plan of the run that is resumed, on this job's cluster; None where there is none.
+
+        Raises:
+            JobError: the data is not what it was.
+        """
+        file = self.path / "plan.json"
+        if not self.resumed or not file.is_file():
+            return None
+        plan = Plan.model_validate_json(file.read_text())
+        if plan.facts != facts:
+            changed = [name for name in Facts.model_fields if getattr(plan.facts, name) != getattr(facts, name)]
+            raise JobError(
+                "data", f"is not what it was when {self.path} began ({changed[0]})", "start anew: another name"
+            )
+        kept = {name: getattr(self.spec, name) for name in _MAY_CHANGE}
+        return plan.model_copy(update={"spec": plan.spec.model_copy(update=kept)})
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints lie."""
+        return self.path / "checkpoints"
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        """What earlier attempts have cost."""
+        return tuple(Attempt.model_validate_json(file.read_text()) for file in sorted(self.path.glob("attempt-*.json")))
+
+    def write_attempt(self, number: int, attempt: Attempt) -> None:
+        """Keeps what an attempt has cost so far."""
+        write_text(self.path / f"attempt-{number:03d}.json", attempt.model_dump_json())
+
+    def _check_same_job(self) -> None:
+        try:
+            before = json.loads((self.path / "resolved.json").read_text())
+            JobSpec.model_validate(before)
+        except (OSError, ValueError, ValidationError) as error:
+            problem = f"{self.path}/resolved.json cannot be read: {type(error).__name__}"
+            raise JobError("--resume", problem, "start anew: --overwrite") from None
+        now = json.loads(self.spec.model_dump_json())
+        for name in _MAY_CHANGE:
+            before.pop(name, None)
+            now.pop(name, None)
+        if (field := _first_difference(before, now)) is not None:
+            problem = f"{self.path} holds another job: it differs here"
+            raise JobError(field, problem, "resume with the same job, or take another name: --set name=...")
+
+
+def _first_difference(a: Any, b: Any, path: str = "") -> str | None:
+    """The dotted path of the first field in which two jobs differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in dict.fromkeys((*a, *b)):
+            found = _first_difference(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+            if found:
+                return found
+        return None
+    return None if a == b else path
+
+
+def _check_writable(path: Path) -> None:
+    """The nearest folder that exists can be written."""
+    here = path
+    while not here.exists():
+        here = here.parent
+    if not here.is_dir():
+        raise JobError("storage", f"{here} is a file", "name a folder")
+    if not os.access(here, os.W_OK | os.X_OK):
+        raise JobError("storage", f"{here} cannot be written", "name a folder of your own")

@@ -1,0 +1,66 @@
+"""Where runs are executed: in this process or on Ray. One session serves a run, or all runs of a pilot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from raymix.data.rows import Rows
+from raymix.spec import JobSpec
+from raymix.watch import Sink
+
+if TYPE_CHECKING:
+    from raymix.train.task import Outcome, Task
+
+
+class RunFailed(RuntimeError):  # noqa: N818 (it is what happened)
+    """Training failed for good; the message is one line."""
+
+
+class Needs(NamedTuple):
+    """What a session is opened with."""
+
+    spec: JobSpec
+    rows: Rows
+    ids: np.ndarray  # rows to be read, of all the runs it will serve
+    size: int  # pixels a side to keep of each
+    verbose: bool
+
+
+class Session(Protocol):
+    """Workers that hold the decoded images and execute tasks one after another."""
+
+    device: str  # cpu or cuda
+    device_name: str
+    skipped: dict[int, str]  # row id -> cause, of the rows that could not be read
+    groups: int  # worker groups it took so far
+    used: bool  # whether a run was booked on it already; the first one bears the start-up
+
+    @property
+    def worker_seconds(self) -> float:
+        """Seconds that workers have been held so far, summed over workers."""
+
+    def execute(self, task: Task, sink: Sink) -> Outcome:
+        """Trains a task to its end, or to the end of the segment in which `stop` was called."""
+
+    def stop(self) -> None:
+        """Asks for a checkpoint and an early end. May be called from a signal handler."""
+
+    def close(self) -> None:
+        """Gives everything back."""
+
+
+def open_session(needs: Needs, sink: Sink) -> Session:
+    """Workers for a job: this process alone where it asks for none, else Ray's.
+
+    Raises:
+        JobError: the machines cannot give what the job asks for, or too many images are unreadable.
+    """
+    if needs.spec.cluster.workers == 0:
+        from raymix.local import LocalSession
+
+        return LocalSession(needs, sink)
+    from raymix.on_ray.session import RaySession
+
+    return RaySession(needs, sink)

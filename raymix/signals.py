@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM: the first one asks for a checkpoint and an early end, the second one ends at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raymix.session import Session
+    from raymix.watch import Sink
+
+_CAUGHT = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):  # noqa: N818 (it is what happened)
+    """A signal ended the run. `report` says what was done until then; None: nothing was."""
+
+    def __init__(self, signum: int, message: str, report: Any = None) -> None:
+        super().__init__(message)
+        self.signum, self.report = signum, report
+
+
+class Signals:
+    """Catches signals while it is entered; outside the main thread, where Python allows no handlers, it does nothing."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._session: Session | None = None
+        self._sink: Sink | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {signum: signal.signal(signum, self._handle) for signum in _CAUGHT}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def stop_gently(self, session: Session, sink: Sink) -> None:
+        """From now on the first signal stops this session at the end of its segment."""
+        self._session, self._sink = session, sink
+
+    def interrupted(self, message: str, report: Any) -> Interrupted:
+        """The exception that ends an interrupted command."""
+        return Interrupted(self.received or signal.SIGINT, message, report)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        again, self.received = self.received is not None, signum
+        if again:
+            raise KeyboardInterrupt
+        if self._session is None or self._sink is None:
+            raise Interrupted(signum, "nothing was trained yet")
+        self._session.stop()
+        self._sink.note(f"{signal.Signals(signum).name}: saving a checkpoint (once more ends at once, without one)")

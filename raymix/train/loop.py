@@ -1,0 +1,93 @@
+"""The only training loop: ask for a segment, run it, report it."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import torch
+
+from raymix.plan import Kind, Plan, Segment, rate, weight
+from raymix.report.history import SegmentReport
+from raymix.train.checkpoint import Checkpoints
+from raymix.train.evaluate import evaluate
+from raymix.train.feed import Feed
+from raymix.train.prepare import Stepper
+from raymix.train.runtime import Runtime
+from raymix.train.state import TrainState
+
+
+def train(
+    plan: Plan, state: TrainState, step: Stepper, feed: Feed, runtime: Runtime, checkpoints: Checkpoints
+) -> TrainState:
+    """Runs the segments that the policy names until it names none.
+
+    Everything that is not a step (stopping, saving, evaluating, reporting) happens at the end of a segment.
+
+    Raises:
+        FloatingPointError: a loss is not finite; the last checkpoint was made before that segment.
+    """
+    while (segment := runtime.next_segment(state.history)) is not None:
+        report = run_segment(plan, segment, state, step, feed, runtime)
+        if segment.evaluate:
+            report = _with_select(plan, report, state, feed, runtime)
+        state.history = state.history.add(report)
+        runtime.report(report)
+        checkpoints.save_if_due(state)
+    return state
+
+
+def run_segment(
+    plan: Plan, segment: Segment, state: TrainState, step: Stepper, feed: Feed, runtime: Runtime
+) -> SegmentReport:
+    """The steps of one segment, without a word to anyone in between."""
+    phase = plan.phases[segment.phase]
+    if plan.spec.optim.restart == "phase" and segment.start == phase.start:
+        state.optimizer.state.clear()
+    state.model.train()
+    numbers = range(segment.start, segment.start + segment.steps)
+    lr_T = torch.tensor([rate(plan, number) for number in numbers], device=runtime.device)
+    w_T = torch.tensor([weight(plan, number) for number in numbers], device=runtime.device)
+    sums, waited, labelled = torch.zeros(3, device=runtime.device), 0.0, feed.labelled
+    started = asked = time.perf_counter()
+    for (kind, batch), lr, w in zip(feed.batches(segment), lr_T, w_T, strict=True):
+        waited += time.perf_counter() - asked
+        sums += step(kind, batch, lr, w)
+        asked = time.perf_counter()
+    local = [*sums.tolist(), waited, 0.0]
+    local[-1] = time.perf_counter() - started  # after tolist(), which waits for the device
+    totals = np.array(runtime.gather(local))
+    return _report(plan, segment, totals, feed.labelled - labelled)
+
+
+def _report(plan: Plan, segment: Segment, totals: np.ndarray, labelled: int) -> SegmentReport:
+    """The report of a segment from each rank's (SSL loss sum, SL loss sum, hits, data seconds, seconds)."""
+    ssl, sl, _, waited, seconds = totals.mean(0).tolist()
+    hits = totals[:, 2].sum()
+    if not math.isfinite(ssl + sl):
+        first, last = segment.start, segment.start + segment.steps - 1
+        raise FloatingPointError(f"the loss is not finite in steps {first} to {last}: a lower optim.lr may help")
+    num: dict[Kind, int] = {}
+    for kind, steps in segment.pattern:
+        num[kind] = num.get(kind, 0) + steps
+    num_ssl = num.get("ssl", 0) + num.get("mix", 0)
+    num_sl = segment.steps - num.get("ssl", 0)
+    return SegmentReport(
+        segment=segment,
+        seconds=seconds,
+        data_seconds=waited,
+        images=segment.steps * plan.spec.optim.batch,
+        labelled=labelled,
+        ssl_loss=ssl / num_ssl if num_ssl else None,
+        sl_loss=sl / num_sl if num_sl else None,
+        train_top1=100 * hits / labelled if labelled else None,
+    )
+
+
+def _with_select(plan: Plan, report: SegmentReport, state: TrainState, feed: Feed, runtime: Runtime) -> SegmentReport:
+    started = time.perf_counter()
+    correct = evaluate(plan, state, feed.splits.select, feed.splits.labels, runtime)
+    seconds = max(runtime.gather(time.perf_counter() - started))
+    update = {"select_top1": 100 * float(correct.mean()), "evaluate_seconds": seconds}
+    return report.model_copy(update=update)

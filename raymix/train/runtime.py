@@ -1,0 +1,36 @@
+"""The loop's whole outside world, as one small protocol. `raymix.local` and `raymix.on_ray.worker` implement it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from raymix.plan import Plan, Segment
+from raymix.report.history import History, SegmentReport
+from raymix.train.cache import Cache
+
+
+class Runtime(Protocol):
+    """One training process among `world`, and how it reaches the others and the driver."""
+
+    rank: int
+    world: int
+    device: torch.device
+    cache: Cache
+
+    def wrap(self, step: nn.Module) -> nn.Module:
+        """A step whose gradients are averaged over all ranks."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks in order of rank, on every rank. Plain data, no tensors."""
+
+    def begin(self, run: str, plan: Plan, history: History) -> None:
+        """A run starts or goes on after `history`."""
+
+    def next_segment(self, history: History) -> Segment | None:
+        """What the policy names next, the same on every rank; None: done, or asked to stop."""
+
+    def report(self, report: SegmentReport) -> None:
+        """A segment is done. Waits for nobody."""
