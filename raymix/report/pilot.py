@@ -44,10 +44,16 @@ class Verdict(Section):
     text: str
     decided: bool = Field(description="false: too few seeds to decide anything")
     clock: Literal["A"] = "A"
-    winner: str
-    rival: str | None = Field(description="best of the other arms")
-    top1_gain: Interval | None = Field(description="points, mix minus rival, at equal step-seconds")
-    speedup: Interval | None = Field(description="rival's seconds over mix's seconds to the rival's accuracy; null: not told")
+    winner: str | None = Field(description="highest mean top-1 at equal step-seconds; null: nothing was compared")
+    rival: str | None = Field(
+        description="best of the arms other than mix (without mix: the second best); null: there is none"
+    )
+    top1_gain: Interval | None = Field(
+        description="points, mix (without mix: the winner) minus rival, at equal step-seconds"
+    )
+    speedup: Interval | None = Field(
+        description="rival's step-seconds at T over mix's to its accuracy; low 0: not always reached; null: not told"
+    )
 
 
 class PilotReport(Section):

@@ -18,7 +18,9 @@ class Final(Section):
 
     top1: float = Field(description="percent of the val rows")
     num_val: int
-    correct: str = Field(description="a bit for each val row in order of row id, as hex; for paired intervals over images")
+    correct: str = Field(
+        description="a bit for each val row in order of row id, as hex; for paired intervals over images"
+    )
     select_top1: float | None = Field(None, description="percent of the select rows, at the last evaluation")
 
 

@@ -1,4 +1,4 @@
-"""Where progress goes: console, JSONL, TensorBoard. The driver calls sinks from one thread; workers know none of them."""
+"""Where progress goes: console, JSONL, TensorBoard. The driver calls sinks from one thread; workers know of none."""
 
 from __future__ import annotations
 

@@ -1,0 +1,185 @@
+"""The verdict of a pilot (DESIGN section 3): who is best at equal seconds, by how much, how sure, at what cost.
+
+The gain of mixing is `mix` minus the best of the other arms, by mean top-1 at length 1. That rival is picked after
+seeing the results, which favours it: the gain is a cautious one. Below 5 seeds, or by `preset: quick`, nothing is
+decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from raymix.report import words
+from raymix.report.intervals import (
+    RESAMPLES,
+    at_length,
+    detectable,
+    detectable_in,
+    differences,
+    interval_of,
+    pack_correct,
+    paired_interval,
+    speedup,
+    unpack_correct,
+)
+from raymix.report.pilot import Interval, PilotRun, Verdict
+
+__all__ = ["detectable", "pack_correct", "paired_interval", "speedup", "unpack_correct", "verdict"]
+
+MIN_SEEDS = 5
+EQUAL_WITHIN = 0.02  # planned seconds that differ by more are no longer called equal
+
+Arms = Mapping[str, tuple[PilotRun, ...]]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The arm that the verdict is about against the best of the others, at length 1, seed by seed."""
+
+    lead: str
+    rival: str
+    num_others: int
+    seeds: int
+    num_val: int
+    top1: dict[str, float]
+    seconds: dict[str, float]
+    gain: Interval
+    detectable: float
+
+    @property
+    def winner(self) -> str:
+        return self.lead if self.gain.value >= 0 else self.rival
+
+
+def verdict(
+    arms: Arms,
+    num_val: int,
+    preset: Literal["quick", "full"] = "full",
+    unit: str = "worker-seconds",
+    resamples: int = RESAMPLES,
+) -> Verdict:
+    """The answer of a pilot, in words and figures.
+
+    Args:
+        arms: The runs of each arm, of every length; arms without a run at length 1 and seeds that not all arms have
+            are left out, so a pilot that was cut short still gets an honest answer.
+        num_val: Val rows, the same for every run.
+        preset: `quick` decides nothing.
+        unit: What a worker-second is called.
+        resamples: Of the bootstrap.
+    """
+    equal = {name: runs for name, all_runs in arms.items() if (runs := at_length(all_runs, 1.0))}
+    seeds = set.intersection(*({run.seed for run in runs} for runs in equal.values())) if equal else set()
+    equal = {name: tuple(run for run in runs if run.seed in seeds) for name, runs in equal.items()}
+    if not seeds:
+        text = "Nothing to compare yet: no seed has finished its runs at equal step-seconds."
+        return Verdict(text=text, decided=False, winner=None, rival=None, top1_gain=None, speedup=None)
+    top1 = {name: fmean(run.top1 for run in runs) for name, runs in equal.items()}
+    if len(equal) == 1:
+        name = next(iter(equal))
+        text = (
+            f"Only {name} was run: {words.percent(top1[name])} top-1 ({words.plural(len(seeds), 'seed')}, "
+            f"{words.count(num_val)} val images). A verdict needs an arm to compare it with."
+        )
+        return Verdict(text=text, decided=False, winner=name, rival=None, top1_gain=None, speedup=None)
+    pair = _pair(equal, top1, num_val, resamples)
+    decided = len(seeds) >= MIN_SEEDS and preset == "full"
+    faster = speedup(arms[pair.lead], arms[pair.rival]) if decided else None
+    parts = [_finding(pair) if decided else _undecided(pair, preset), _equality(pair)]
+    if decided and len({run.length for run in arms[pair.lead]}) > 1:
+        parts.append(_speed(pair, faster))
+    parts.append(_cost(pair, equal, unit))
+    if "mix" not in equal:
+        parts.append("mix was not compared.")
+    return Verdict(
+        text=" ".join(parts),
+        decided=decided,
+        winner=pair.winner,
+        rival=pair.rival,
+        top1_gain=pair.gain,
+        speedup=faster,
+    )
+
+
+def _pair(equal: Arms, top1: dict[str, float], num_val: int, resamples: int) -> _Pair:
+    """mix, or else the best arm, against the best of the others; of equals, the one that was named first."""
+    lead = "mix" if "mix" in equal else max(equal, key=lambda name: top1[name])
+    rival = max((name for name in equal if name != lead), key=lambda name: top1[name])
+    d = differences(equal[lead], equal[rival], num_val)
+    return _Pair(
+        lead=lead,
+        rival=rival,
+        num_others=len(equal) - 1,
+        seeds=d.shape[0],
+        num_val=num_val,
+        top1=top1,
+        seconds={name: fmean(run.planned_seconds for run in runs) for name, runs in equal.items()},
+        gain=interval_of(d, resamples),
+        detectable=detectable_in(d),
+    )
+
+
+def _finding(pair: _Pair) -> str:
+    gain = pair.gain
+    interval = f"95 % interval {words.point_interval(gain)}; n = {pair.seeds} paired seeds, {_images(pair)}"
+    if gain.low > 0:
+        return f"{pair.lead} wins: {words.points(gain.value)} points of top-1 over {_rival(pair)} ({interval})."
+    if gain.high < 0:
+        return f"{pair.lead} loses: {words.points(gain.value)} points of top-1 against {_rival(pair)} ({interval})."
+    return (
+        f"No difference above {pair.detectable:.2f} points detectable with {pair.seeds} seeds between {pair.lead} and "
+        f"{_rival(pair)}: {words.points(gain.value)} points of top-1 ({interval})."
+    )
+
+
+def _undecided(pair: _Pair, preset: str) -> str:
+    seeds = words.plural(pair.seeds, "seed")
+    why = f"{seeds}, preset quick" if preset == "quick" else seeds
+    over = "over images alone, as one seed has no spread" if pair.seeds == 1 else "over seeds and images"
+    return (
+        f"This decides nothing ({why}; a verdict needs {MIN_SEEDS} seeds or more and preset full). So far: "
+        f"{pair.lead} has {words.points(pair.gain.value)} points of top-1 against {_rival(pair)} "
+        f"(95 % interval {over}: {words.point_interval(pair.gain)}; {_images(pair)})."
+    )
+
+
+def _rival(pair: _Pair) -> str:
+    if pair.num_others == 1:
+        return f"{pair.rival}, the only other arm"
+    return f"{pair.rival}, the best of the {pair.num_others} other arms"
+
+
+def _images(pair: _Pair) -> str:
+    return f"{words.count(pair.num_val)} val images"
+
+
+def _equality(pair: _Pair) -> str:
+    lead, rival = pair.seconds[pair.lead], pair.seconds[pair.rival]
+    against = f"Top-1 {words.percent(pair.top1[pair.lead])} against {words.percent(pair.top1[pair.rival])}"
+    if abs(lead - rival) <= EQUAL_WITHIN * rival:
+        return f"{against}, at equal step-seconds (clock A, T = {words.seconds(rival)})."
+    return f"{against}, at step-seconds that are not equal: {words.seconds(lead)} and {words.seconds(rival)} (clock A)."
+
+
+def _speed(pair: _Pair, faster: Interval | None) -> str:
+    if faster is None:
+        return f"No speed-up told: {pair.lead} does not reach the accuracy of {pair.rival} at any length compared."
+    what = "Speed-up" if faster.low > 1 else "Slower" if faster.high < 1 else "No speed-up detectable"
+    return (
+        f"{what} at equal accuracy: {pair.lead} reaches what {pair.rival} has at T in "
+        f"{words.seconds(pair.seconds[pair.rival] / faster.value)} of step-seconds, "
+        f"{words.speedup(faster)}, clock A."
+    )
+
+
+def _cost(pair: _Pair, equal: Arms, unit: str) -> str:
+    lead, rival = equal[pair.lead], equal[pair.rival]
+    held = [fmean(run.billed_worker_seconds for run in runs) for runs in (lead, rival)]
+    costs = [[run.cost for run in runs if run.cost is not None] for runs in (lead, rival)]
+    billed = f"A run of {pair.lead} was billed {words.count(held[0])} {unit}, of {pair.rival} {words.count(held[1])}"
+    if not all(costs):
+        return f"{billed} (clock B); {words.PRICE_NOT_SET}."
+    return f"{billed} (clock B), a cost of {words.money(fmean(costs[0]))} and {words.money(fmean(costs[1]))}."

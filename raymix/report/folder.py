@@ -1,0 +1,119 @@
+"""Finding and reading run folders: a run is a folder that holds `report.json`, a pilot one that holds `pilot.json`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from raymix.report.pilot import PilotReport
+from raymix.report.run import RunReport
+from raymix.spec import JobError
+
+RUN_FILE = "report.json"
+PILOT_FILE = "pilot.json"
+
+Report = TypeVar("Report", bound=BaseModel)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file whole or not at all: under a temporary name beside it, to the disk, then renamed.
+
+    Raises:
+        OSError: the folder is missing, read-only or full; what stood there before is untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_run(path: str | Path) -> RunReport:
+    """The report in a run folder, or in the `report.json` named.
+
+    Raises:
+        JobError: there is none, or it cannot be read; one line that says what to do.
+    """
+    return _read(Path(path), RUN_FILE, PILOT_FILE, RunReport)
+
+
+def read_pilot(path: str | Path) -> PilotReport:
+    """The report in a pilot's folder, or in the `pilot.json` named.
+
+    Raises:
+        JobError: there is none, or it cannot be read; one line that says what to do.
+    """
+    return _read(Path(path), PILOT_FILE, RUN_FILE, PilotReport)
+
+
+def find_runs(storage: str | Path, tell: Callable[[str], None] | None = None) -> list[tuple[Path, RunReport]]:
+    """Every run below a folder, a pilot's runs included, in order of path.
+
+    Args:
+        storage: The folder; itself a run folder, it is the one run.
+        tell: Hears a line about each report that cannot be read, which is left out; None: standard error.
+
+    Raises:
+        JobError: there is no such folder.
+    """
+    root = Path(storage)
+    if not root.is_dir():
+        raise JobError(str(storage), "no such folder", "name the job's storage, or pass --storage")
+    found: list[tuple[Path, RunReport]] = []
+    for folder, below, files in os.walk(root):
+        below[:] = sorted(name for name in below if name != "checkpoints")
+        if RUN_FILE not in files:
+            continue
+        try:
+            found.append((Path(folder), read_run(folder)))
+        except JobError as error:
+            (tell or _to_stderr)(f"left out: {error}")
+    return sorted(found, key=lambda item: item[0])
+
+
+def best_run(storage: str | Path, tell: Callable[[str], None] | None = None) -> tuple[Path, RunReport]:
+    """The finished run with the highest top-1 on val; of equals, the one that cost fewer worker-seconds.
+
+    Raises:
+        JobError: there is no such folder, or no finished run in it.
+    """
+    finished = [(path, report) for path, report in find_runs(storage, tell) if report.status == "done" and report.final]
+    if not finished:
+        raise JobError(str(storage), "no finished run with a top-1", "see raymix runs ls")
+    return max(
+        finished, key=lambda item: (item[1].final.top1 if item[1].final else 0.0, -item[1].totals.worker_seconds)
+    )
+
+
+def _read(path: Path, name: str, other: str, kind: type[Report]) -> Report:
+    file = path / name if path.is_dir() else path
+    if not file.is_file():
+        if not path.exists():
+            raise JobError(str(path), "no such folder", "see raymix runs ls")
+        hint = f"it holds {other}" if (path / other).is_file() else "name a folder that raymix made; see raymix runs ls"
+        raise JobError(str(path), f"no {name}", hint)
+    try:
+        return kind.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        problem = f"{field}: {first['msg']}" if field else first["msg"]
+        raise JobError(str(file), f"not a report of this raymix: {problem}") from None
+    except OSError as error:
+        raise JobError(str(file), error.strerror or str(error)) from None
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)

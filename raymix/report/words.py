@@ -1,0 +1,75 @@
+"""Figures as a reader meets them: the same words in the verdict, the pages and the terminal."""
+
+from __future__ import annotations
+
+from raymix.report.pilot import Interval
+
+PRICE_NOT_SET = "price not set"
+ARM_WORDS = {
+    "sl": "supervised only",
+    "ssl_sl": "SSL, then SL; each with its own rate cycle and fresh optimizer state",
+    "ssl_sl_one": "SSL, then SL; one rate cycle, optimizer state kept",
+    "ssl_sl_drop": "SSL, then SL on the patches that masked mix steps see, with a full-token tail",
+    "mix": "SSL, then both losses in shared steps, then SL",
+    "pretrained": "fine-tuning of given weights",
+}
+KIND_WORDS = {"ssl": "self-supervised", "mix": "mixed", "sl": "supervised", "sl_drop": "supervised, patches dropped"}
+
+
+def money(cost: float | None) -> str:
+    """A cost in the currency of `price_per_worker_hour`: more digits where it is small."""
+    if cost is None:
+        return PRICE_NOT_SET
+    return f"{cost:,.2f}" if cost >= 1 or cost == 0 else f"{cost:.4f}" if cost >= 0.01 else f"{cost:.2g}"
+
+
+def seconds(value: float) -> str:
+    """A duration: 0.42 s, 42.7 s, 3 min 12 s, 2 h 05 min."""
+    if value < 99.95:
+        return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+
+
+def count(value: float) -> str:
+    """A number of things: 12,345."""
+    return f"{value:,.0f}"
+
+
+def figure(value: float | None, form: str = ".3f") -> str:
+    """A number in a given format; a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
+def epochs(value: float) -> str:
+    """Epochs: whole ones without a point."""
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def percent(value: float | None) -> str:
+    """Top-1 in percent."""
+    return "-" if value is None else f"{value:.1f} %"
+
+
+def points(value: float) -> str:
+    """A difference of top-1 in points, with its sign."""
+    return f"{value:+.2f}"
+
+
+def point_interval(interval: Interval) -> str:
+    """The 95 % interval of a difference."""
+    return f"{points(interval.low)} to {points(interval.high)}"
+
+
+def speedup(interval: Interval) -> str:
+    """A speed-up with its interval; see `raymix.report.intervals.speedup` for its two limits."""
+    least = "at least " if interval.value == interval.high else ""
+    low = f"{interval.low:.2f}" if interval.low else "never reached"
+    return f"{least}{interval.value:.2f}x (95 % interval over seeds {low} to {interval.high:.2f})"
+
+
+def plural(number: int, thing: str) -> str:
+    """1 seed, 2 seeds."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
