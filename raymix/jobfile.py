@@ -1,50 +1,69 @@
 """From a YAML file and `--set` to a JobSpec, or to one line that names the field.
 
-YAML aliases are refused (they let a small file unfold without end), so are duplicate keys (the first would be lost).
+YAML as of its version 1.2, less what a job has no use for: aliases are refused (they let a small file unfold without
+end), so are duplicate keys (the first would be lost), and `no`, `010`, `1:30` and dates stay the text that they are.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
+from raymix.joberrors import first_error
 from raymix.spec import JobError, JobSpec
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 100_000
+
+
+def _refused(problem: str, at: Any) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, at.start_mark)
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML: no aliases, no duplicate keys, and 1e-3 is a number (YAML 1.1 calls it text)."""
+    """SafeLoader without aliases, duplicate keys, tags, and the guesses of YAML 1.1."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  filled in below
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "YAML aliases are not supported", event.start_mark)
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.events.AliasEvent):
+            raise _refused("YAML aliases are not supported", event)
+        if getattr(event, "tag", None):
+            raise _refused("YAML tags are not supported", event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
+                raise _refused(f"key {key!r} is not text", key_node)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key}'", key_node.start_mark)
+                raise _refused(f"duplicate key '{key}'", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+_SCALARS = (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?[0-9]+[eE][-+]?[0-9]+", "-+0123456789"),  # YAML 1.1 calls 1e-3 text
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
 )
+for _tag, _pattern, _first in _SCALARS:
+    # the resolver asks for an empty scalar's patterns under ""
+    _starts = ["" if character == "\0" else character for character in _first]
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _starts)
 
 
 def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] | tuple[str, ...] = ()) -> JobSpec:
@@ -56,144 +75,99 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
     if isinstance(job, JobSpec):
         data = json.loads(job.model_dump_json(exclude_unset=True))
     elif isinstance(job, dict):
-        data = json.loads(json.dumps(job))
+        data = json.loads(_json(job))  # a copy, with tuples as lists and paths as text
     else:
-        data = _parse(_read(job), str(job))
+        where = "standard input" if str(job) == "-" else str(job)
+        data = _yaml(_read(job), where)
+        if not isinstance(data, dict):
+            hint = "a job is a mapping with name, data, ...; see raymix schema"
+            raise JobError(where, "is empty" if data is None else "holds no fields", hint)
     for override in overrides:
         _apply(data, override)
+    _default_types(data)
     try:
-        return JobSpec.model_validate_json(json.dumps(data), strict=True)
+        return JobSpec.model_validate_json(_json(data), strict=True)
     except ValidationError as error:
-        raise _first_error(error, data) from None
-    except ValueError as error:  # json.dumps: a value JSON has no word for
-        raise JobError("job", str(error)) from None
+        raise first_error(error) from None
 
 
 def _read(job: str | Path) -> str:
-    if str(job) == "-":
-        return sys.stdin.read(MAX_BYTES)
-    path = Path(job)
-    if not path.exists():
-        near = sorted(str(p) for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-        close = difflib.get_close_matches(str(path), near, n=1, cutoff=0.6)
-        raise JobError(str(job), "no such job file", f"did you mean {close[0]}?" if close else "name a YAML file")
-    if not path.is_file():
-        raise JobError(str(job), "not a file", "name a YAML file")
-    if path.stat().st_size > MAX_BYTES:
-        raise JobError(str(job), f"larger than {MAX_BYTES} bytes", "is this a job?")
+    """The text of a job, of at most MAX_BYTES."""
     try:
-        return path.read_text(encoding="utf-8")
+        if str(job) == "-":
+            text = sys.stdin.read(MAX_BYTES + 1)
+        else:
+            path = Path(job)
+            if not path.exists():
+                raise JobError(str(job), "no such job file", _near(path))
+            if path.is_dir():
+                raise JobError(str(job), "is a folder, not a job file", _near(path / "job.yaml"))
+            with path.open(encoding="utf-8") as file:
+                text = file.read(MAX_BYTES + 1)
     except UnicodeDecodeError:
-        raise JobError(str(job), "not UTF-8 text", "is this a job?") from None
+        raise JobError(str(job), "is not UTF-8 text", "a job is a YAML file") from None
     except OSError as error:
         raise JobError(str(job), error.strerror or str(error)) from None
+    if len(text) > MAX_BYTES:
+        raise JobError(
+            str(job), f"is larger than {MAX_BYTES:,} characters", "a job is a YAML file of a few dozen lines"
+        )
+    return text
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _near(path: Path) -> str:
+    """A job file beside the one that is not there."""
+    near = sorted(str(p) for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+    close = difflib.get_close_matches(str(path), near, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else "name a YAML file"
+
+
+def _yaml(text: str, where: str) -> Any:
     try:
-        data = yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f" line {mark.line + 1}" if mark else ""
-        raise JobError(where + line, error.problem or "not YAML", "see raymix schema") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise JobError(where, f"not YAML: {' '.join(str(error).split())[:120]}") from None
-    if not isinstance(data, dict):
-        raise JobError(where, "holds no fields", "a job is a mapping with name, data, ...; see raymix schema")
-    return data
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark and "\n" in text.strip() else ""
+        problem = error.problem or "is not YAML"
+        if problem.startswith("but ") and error.context:  # half a sentence
+            problem = f"{error.context}, {problem}"
+        raise JobError(where + line, problem) from None
+    except yaml.reader.ReaderError as error:
+        raise JobError(where, f"is not YAML: {error.reason}", "a job is a text file") from None
+    except RecursionError:
+        raise JobError(where, "is nested too deeply", "no field of a job is more than four levels down") from None
+    except ValueError:  # Python reads whole numbers of up to 4,300 digits
+        raise JobError(where, "holds a number of too many digits") from None
+
+
+def _json(data: dict[str, Any]) -> str:
+    try:
+        return json.dumps(data, default=os.fspath)
+    except RecursionError:
+        raise JobError("job", "is nested too deeply", "no field of a job is more than four levels down") from None
+    except (TypeError, ValueError) as error:
+        raise JobError("job", f"holds a value that is neither text, number, list nor mapping: {error}") from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
+    """Set one field, as in `optim.lr=1e-3`; sections on the way to it are made. No value: null."""
+    where = f"--set {override if len(override) <= 80 else override[:70] + '...'}"
     key, sign, text = override.partition("=")
-    if not sign or not key.strip():
-        raise JobError(f"--set {override}", "is not field=value", "for example --set optim.lr=1e-3")
-    value = _parse(f"value: {text}" if text.strip() else "value: null", f"--set {override}")["value"]
-    here: Any = data
     *parents, last = key.strip().split(".")
+    if not sign or not all([*parents, last]):
+        raise JobError(where, "is not FIELD=VALUE", "for example --set optim.lr=1e-3")
+    here = data
     for part in parents:
         if here.get(part) is None:
             here[part] = {}
         here = here[part]
         if not isinstance(here, dict):
-            raise JobError(f"--set {override}", f"{part} has no fields of its own")
-    here[last] = value
+            raise JobError(where, f"{part} has no fields of its own")
+    here[last] = _yaml(text, where)
 
 
-# ---- one line that names the field --------------------------------------------------------------------------------
-
-
-def _first_error(error: ValidationError, data: dict[str, Any]) -> JobError:
-    """The first of pydantic's findings in the user's words, with the number of the others."""
-    found = error.errors(include_url=False)
-    # a key nobody knows explains a missing one beside it, so it goes first
-    found.sort(key=lambda item: item["type"] != "extra_forbidden")
-    first = found[0]
-    more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
-    cause = (first.get("ctx") or {}).get("error")
-    if isinstance(cause, JobError):
-        return JobError(cause.field, cause.problem, cause.hint)
-    field, model = _locate(first["loc"])
-    if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(first["loc"][-1]), list(model.model_fields) if model else [], n=1, cutoff=0.5)
-        known = ", ".join(model.model_fields) if model else ""
-        return JobError(field, f"unknown key{more}", f"did you mean {close[0]}?" if close else f"known here: {known}")
-    if first["type"] == "missing":
-        return JobError(field, f"missing{more}", "see raymix schema")
-    if first["type"] == "union_tag_not_found":
-        return JobError(f"{field}.{_tag_name(first)}", f"missing{more}", f"one of {_tags(first)}")
-    if first["type"] == "union_tag_invalid":
-        tag = first["ctx"]["tag"]
-        close = difflib.get_close_matches(tag, _tags(first).split(", "), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"one of {_tags(first)}"
-        return JobError(f"{field}.{_tag_name(first)}", f"unknown value '{tag}'{more}", hint)
-    message = first["msg"].removeprefix("Value error, ")
-    value = json.dumps(first["input"], default=str)
-    shown = f", not {value}" if len(value) <= 60 and not isinstance(first["input"], dict) else ""
-    return JobError(field, f"{message[0].lower()}{message[1:]}{shown}{more}")
-
-
-def _tag_name(item: Any) -> str:
-    return str(item["ctx"]["discriminator"]).strip("'")
-
-
-def _tags(item: Any) -> str:
-    return str(item["ctx"].get("expected_tags", "those that raymix schema lists")).replace("'", "")
-
-
-def _locate(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
-    """The dotted path a user would write, without pydantic's union tags, and the section that holds its last key."""
-    path: list[str] = []
-    model: type[BaseModel] | None = JobSpec
-    options: tuple[type[BaseModel], ...] = ()
-    for part in loc:
-        if options:
-            chosen = [m for m in options if any(_is_tag(f, part) for f in m.model_fields.values())]
-            options = ()
-            if chosen:
-                model = chosen[0]
-                continue
-        holder = model
-        path.append(str(part))
-        field = model.model_fields.get(str(part)) if model else None
-        if field is None:
-            return ".".join(path), holder
-        models = _models(field.annotation)
-        options = models if len(models) > 1 else ()
-        model = models[0] if len(models) == 1 else holder if part == loc[-1] else None
-    return ".".join(path), model
-
-
-def _is_tag(field: FieldInfo, part: int | str) -> bool:
-    return part in get_args(field.annotation)
-
-
-def _models(annotation: Any) -> tuple[type[BaseModel], ...]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return (annotation,)
-    if get_origin(annotation) is None and not get_args(annotation):
-        return ()
-    found: tuple[type[BaseModel], ...] = ()
-    if get_origin(annotation) is not None or isinstance(annotation, type(Union[int, str])):  # noqa: UP007
-        for inner in get_args(annotation):
-            found += _models(inner)
-    return found
+def _default_types(data: dict[str, Any]) -> None:
+    """Name the default's type in a section that leaves it out: `--set objective.mask_ratio=0.5` means the MAE one."""
+    for name, field in JobSpec.model_fields.items():
+        section, tag = data.get(name), field.discriminator
+        if isinstance(section, dict) and isinstance(tag, str) and isinstance(field.default, BaseModel):
+            section.setdefault(tag, getattr(field.default, tag))

@@ -7,17 +7,22 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+
+def _printable(text: str) -> str:
+    """One line that a terminal can show, whatever a file name or a key holds."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class JobError(ValueError):
     """The user's mistake: one field, what is wrong with it, and what to do instead. Exit code 2."""
 
     def __init__(self, field: str, problem: str, hint: str = "") -> None:
-        self.field, self.problem, self.hint = field, problem, hint
-        super().__init__(f"{field}: {problem}" + (f" ({hint})" if hint else ""))
+        self.field, self.problem, self.hint = _printable(field), _printable(problem), _printable(hint)
+        super().__init__(f"{self.field}: {self.problem}" + (f" ({self.hint})" if hint else ""))
 
     def __reduce__(self) -> tuple[type[JobError], tuple[str, str, str]]:
         return type(self), (self.field, self.problem, self.hint)  # travels between processes whole
@@ -53,6 +58,7 @@ _TEXT_OR_NUMBER = WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0), _TEXT_OR_NUMBER]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1), _TEXT_OR_NUMBER]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Folder = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]  # no system has a path with a NUL in it
 
 
 # ---- data -------------------------------------------------------------------------------------------------------
@@ -62,14 +68,14 @@ class ImageFolderSource(Section):
     """One folder a class, images below it: `path/<class>/**/*.jpg`."""
 
     format: Literal["image_folder"]
-    path: str = Field(min_length=1, description="the folder that holds the class folders")
+    path: Folder = Field(description="the folder that holds the class folders")
 
 
 class TinyImageNetSource(Section):
     """TinyImageNet's own layout: `train/<wnid>/images/*.JPEG`, validation labels in `val/val_annotations.txt`."""
 
     format: Literal["tiny_imagenet"]
-    path: str = Field(min_length=1, description="the folder that holds train/ and val/")
+    path: Folder = Field(description="the folder that holds train/ and val/")
 
 
 class DigitsSource(Section):
@@ -92,7 +98,9 @@ class Augment(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise JobError("data.augment.crop", f"{list(self.crop)} is no range of areas", "0 < smallest <= largest <= 1")
+            raise JobError(
+                "data.augment.crop", f"{list(self.crop)} is no range of areas", "0 < smallest <= largest <= 1"
+            )
         return self
 
 
@@ -194,7 +202,9 @@ class FixedSchedule(Section):
     alternate_steps: int | None = Field(None, ge=1, description="steps a turn of `alternate`; null: whole epochs")
     shared_pass: Literal["auto", "masked", "full", "separate"] = "auto"
     weight: Weight = Weight()
-    sl_drop: float = Field(0.0, ge=0, le=1, description="leading share of the SL epochs that sees unmasked patches only")
+    sl_drop: float = Field(
+        0.0, ge=0, le=1, description="leading share of the SL epochs that sees unmasked patches only"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -236,7 +246,9 @@ class Cluster(Section):
     workers: int = Field(2, ge=0, le=4096)
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
-    address: str | None = Field(None, description="null: a Ray of its own, or the job's cluster inside a job; auto; host:port")
+    address: str | None = Field(
+        None, description="null: a Ray of its own, or the job's cluster inside a job; auto; host:port"
+    )
     price_per_worker_hour: float | None = Field(None, ge=0)
     max_restarts: int = Field(3, ge=0, description="restarts of the worker group after a failure")
 
@@ -268,14 +280,15 @@ class Evaluate(Section):
     max_share: Share = Field(0.03, description="largest share of training time that evaluations may take")
 
 
-ARMS = ("sl", "ssl_sl", "ssl_sl_one", "ssl_sl_drop", "mix")
+Arm = Literal["sl", "ssl_sl", "ssl_sl_one", "ssl_sl_drop", "mix"]
+ARMS: tuple[Arm, ...] = get_args(Arm)
 
 
 class Pilot(Section):
     """Which ways to train are compared, and how often."""
 
     preset: Literal["quick", "full"] = Field("full", description="quick: one seed, one length; it decides nothing")
-    arms: tuple[Literal["sl", "ssl_sl", "ssl_sl_one", "ssl_sl_drop", "mix"], ...] = Field(ARMS, min_length=1)
+    arms: tuple[Arm, ...] = Field(ARMS, min_length=1)
     seeds: int = Field(5, ge=1, le=1000, description="paired seeds: the job's seed and the ones that follow it")
 
     @model_validator(mode="after")
@@ -290,7 +303,7 @@ class JobSpec(Section):
 
     name: Name
     seed: int = Field(0, ge=0, lt=2**31)
-    storage: str = Field("runs", min_length=1, description="the folder that holds run folders")
+    storage: Folder = Field("runs", description="the folder that holds run folders")
     data: Data
     backbone: Backbone = Vit()
     objective: Objective = Mae(type="mae")
@@ -324,7 +337,7 @@ class JobSpec(Section):
 
 def num_visible(num_patches: int, mask_ratio: float) -> int:
     """Patches of `num_patches` that stay visible under `mask_ratio` (MAE: the rest are hidden)."""
-    return int(num_patches * (1 - mask_ratio))
+    return int(num_patches * (1 - mask_ratio) + 1e-9)  # 1 - 0.9 is a little below 0.1, and 100 patches keep 10
 
 
 def _check_patches(spec: JobSpec) -> None:
@@ -354,7 +367,9 @@ def _check_shared_pass(spec: JobSpec) -> None:
     if spec.schedule.sl_drop and not masks:
         raise JobError("schedule.sl_drop", f"objective {spec.objective.type} hides no patches", "only mae does")
     if "ssl_sl_drop" in spec.pilot.arms and not masks and "arms" in spec.pilot.model_fields_set:
-        raise JobError("pilot.arms", f"ssl_sl_drop needs patches to drop, {spec.objective.type} hides none", "leave it out")
+        raise JobError(
+            "pilot.arms", f"ssl_sl_drop needs patches to drop, {spec.objective.type} hides none", "leave it out"
+        )
 
 
 def _check_workers(spec: JobSpec) -> None:
@@ -362,9 +377,13 @@ def _check_workers(spec: JobSpec) -> None:
     if batch % workers:
         lower = batch // workers * workers
         nearest = lower if lower and batch - lower <= lower + workers - batch else lower + workers
-        raise JobError("optim.batch", f"{batch} is not divisible by cluster.workers {workers}", f"the nearest that is: {nearest}")
+        raise JobError(
+            "optim.batch", f"{batch} is not divisible by cluster.workers {workers}", f"the nearest that is: {nearest}"
+        )
     if isinstance(spec.objective, SimClr) and batch // workers < 2:
-        raise JobError("optim.batch", f"{batch} leaves a worker without a second image to contrast", "take a larger batch")
+        raise JobError(
+            "optim.batch", f"{batch} leaves a worker without a second image to contrast", "take a larger batch"
+        )
     if spec.cluster.gpus_per_worker and not spec.cluster.workers:
         problem = "cluster.workers: 0 trains in this process, on its first GPU where there is one"
         raise JobError("cluster.gpus_per_worker", problem, "leave it out, or ask for workers")
