@@ -7,7 +7,10 @@ Learning rate and weight are functions of the global step alone, so cutting a ph
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator
+from functools import cached_property
+from itertools import accumulate, groupby
 from typing import Literal
 
 from pydantic import Field
@@ -44,6 +47,25 @@ class Phase(Section):
     start: int = Field(description="global step at which it begins")
     steps: int
     turns: tuple[tuple[Kind, int], ...]
+
+    # `alternate` may have a turn a step, so turns are looked up by bisection
+    @cached_property
+    def turn_ends(self) -> tuple[int, ...]:
+        """Global step after each turn."""
+        return tuple(accumulate((steps for _, steps in self.turns), initial=self.start))[1:]
+
+    @cached_property
+    def labelled_ends(self) -> tuple[int, ...]:
+        """Steps of the phase on the labelled stream, up to the end of each turn."""
+        return tuple(accumulate(steps if STREAM_OF[kind] == "labelled" else 0 for kind, steps in self.turns))
+
+    def labelled_steps(self, steps: int) -> int:
+        """How many of its first `steps` steps read the labelled stream; the others read all rows."""
+        turn = bisect_right(self.turn_ends, self.start + steps)
+        whole = self.labelled_ends[turn - 1] if turn else 0
+        if turn == len(self.turns) or STREAM_OF[self.turns[turn][0]] != "labelled":
+            return whole
+        return whole + self.start + steps - (self.turn_ends[turn - 1] if turn else self.start)
 
 
 class Segment(Section):
@@ -89,35 +111,37 @@ def resolve(spec: JobSpec, facts: Facts) -> Plan:
         JobError: the data cannot carry the job; the message names the field.
     """
     _check_rows(spec, facts)
-    schedule, batch = spec.schedule, spec.optim.batch
-    mix = schedule.mix_ratio * min(schedule.ssl_epochs, schedule.sl_epochs)
-
-    def steps(epochs: float, rows: int) -> int:
-        return round(epochs * rows / batch)
-
-    ssl_epochs, sl_epochs = schedule.ssl_epochs - mix, schedule.sl_epochs - mix
-    dropped = steps(schedule.sl_drop * sl_epochs, facts.num_labelled)
-    whole = steps(sl_epochs, facts.num_labelled) - dropped
-    mixed = steps(mix, facts.num_train)
-    mix_turns: tuple[tuple[Kind, int], ...] = (("mix", mixed),)
-    if schedule.interleave == "alternate":
-        mix_turns = _alternate(mixed, steps(mix, facts.num_labelled), schedule.alternate_steps, mix)
-    wanted: list[tuple[PhaseKind, float, tuple[tuple[Kind, int], ...]]] = [
-        ("ssl", ssl_epochs, (("ssl", steps(ssl_epochs, facts.num_train)),)),
-        ("mix", mix, mix_turns),
-        ("sl", sl_epochs, (("sl_drop", dropped), ("sl", whole))),
-    ]
     phases: list[Phase] = []
     start = 0
-    for kind, epochs, turns in wanted:
-        turns = tuple((name, n) for name, n in turns if n)
-        total = sum(n for _, n in turns)
-        if total:
+    for kind, epochs, planned in _turns(spec, facts):
+        taken = groupby((turn for turn in planned if turn[1]), key=lambda turn: turn[0])
+        turns = tuple((name, sum(steps for _, steps in group)) for name, group in taken)
+        if turns:
+            total = sum(steps for _, steps in turns)
             phases.append(Phase(kind=kind, epochs=epochs, start=start, steps=total, turns=turns))
             start += total
-    if not phases:
-        raise JobError("schedule.sl_epochs", "the epochs asked for do not fill one batch", "ask for more, or a smaller batch")
-    return Plan(spec=spec, facts=facts, phases=tuple(phases))
+    plan = Plan(spec=spec, facts=facts, phases=tuple(phases))
+    _check_sides(plan)
+    return plan
+
+
+def _turns(spec: JobSpec, facts: Facts) -> Iterator[tuple[PhaseKind, float, tuple[tuple[Kind, int], ...]]]:
+    """Kind, epochs and turns of the three phases, as they come of the epochs asked for; steps may be 0."""
+    schedule = spec.schedule
+    mix = schedule.mix_ratio * min(schedule.ssl_epochs, schedule.sl_epochs)
+    ssl_epochs, sl_epochs = schedule.ssl_epochs - mix, schedule.sl_epochs - mix
+
+    def steps(epochs: float, rows: int) -> int:
+        return round(epochs * rows / spec.optim.batch)
+
+    yield "ssl", ssl_epochs, (("ssl", steps(ssl_epochs, facts.num_train)),)
+    mixed = steps(mix, facts.num_train)
+    if schedule.interleave == "alternate":
+        yield "mix", mix, _alternate(mixed, steps(mix, facts.num_labelled), schedule.alternate_steps, mix)
+    else:
+        yield "mix", mix, (("mix", mixed),)
+    dropped = steps(schedule.sl_drop * sl_epochs, facts.num_labelled)
+    yield "sl", sl_epochs, (("sl_drop", dropped), ("sl", steps(sl_epochs, facts.num_labelled) - dropped))
 
 
 def _check_rows(spec: JobSpec, facts: Facts) -> None:
@@ -127,16 +151,37 @@ def _check_rows(spec: JobSpec, facts: Facts) -> None:
     if spec.schedule.sl_epochs and not facts.num_labelled:
         raise JobError("data.label_fraction", "no labelled rows are left to train on", "raise it, or lower data.select")
     if batch > facts.num_train:
-        raise JobError("optim.batch", f"{batch} is larger than the {facts.num_train} training rows", "take a smaller batch")
+        raise JobError(
+            "optim.batch", f"{batch} is larger than the {facts.num_train} training rows", "take a smaller batch"
+        )
+
+
+def _check_sides(plan: Plan) -> None:
+    """A side that was asked for has a step at least; rounding may leave a phase without one, but not a whole side."""
+    schedule, batch = plan.spec.schedule, plan.spec.optim.batch
+    sides: list[tuple[str, float, str, int, set[Kind]]] = [
+        ("schedule.ssl_epochs", schedule.ssl_epochs, "training", plan.facts.num_train, {"ssl", "mix"}),
+        ("schedule.sl_epochs", schedule.sl_epochs, "labelled", plan.facts.num_labelled, {"sl", "sl_drop", "mix"}),
+    ]
+    for field, epochs, which, rows, kinds in sides:
+        if epochs and not kinds.intersection(plan.kinds):
+            problem = f"{epochs:g} epochs of {rows} {which} rows do not fill one batch of {batch}"
+            raise JobError(field, problem, f"ask for at least {math.ceil(batch / rows)}, or a smaller optim.batch")
 
 
 def _alternate(ssl: int, sl: int, turn: int | None, epochs: float) -> tuple[tuple[Kind, int], ...]:
-    """SSL and SL steps in turns: whole epochs, or `turn` SSL steps each with their share of the SL steps."""
-    num_turns = max(1, math.ceil(epochs) if turn is None else math.ceil(ssl / turn))
+    """SSL and SL steps in turns: whole epochs of both, or `turn` SSL steps and their share of the SL steps.
+
+    The last turn may be shorter; with few labels a turn's share may be no step at all.
+    """
+    if turn is None:
+        ends = [round(ssl * min(i + 1, epochs) / epochs) for i in range(math.ceil(epochs))]
+    else:
+        ends = [min((i + 1) * turn, ssl) for i in range(math.ceil(ssl / turn))]
     turns: list[tuple[Kind, int]] = []
-    for i in range(num_turns):
-        turns.append(("ssl", round((i + 1) * ssl / num_turns) - round(i * ssl / num_turns)))
-        turns.append(("sl", round((i + 1) * sl / num_turns) - round(i * sl / num_turns)))
+    for start, end in zip([0, *ends], ends, strict=False):
+        turns.append(("ssl", end - start))
+        turns.append(("sl", round(sl * end / ssl) - round(sl * start / ssl) if ssl else 0))
     return tuple(turns)
 
 
@@ -144,7 +189,7 @@ def _alternate(ssl: int, sl: int, turn: int | None, epochs: float) -> tuple[tupl
 
 
 def rate(plan: Plan, step: int) -> float:
-    """Learning rate of a global step: linear warm-up, then cosine to 0, over the run or (`restart: phase`) its phase."""
+    """Learning rate of a global step: linear warm-up, then cosine to 0, over the run or its phase (`optim.restart`)."""
     optim = plan.spec.optim
     start, steps = 0, plan.num_steps
     if optim.restart == "phase":
@@ -168,27 +213,31 @@ def weight(plan: Plan, step: int) -> float:
     return curve.start if curve.curve == "constant" else curve.start + (curve.end - curve.start) * progress
 
 
+def runs(plan: Plan, start: int, end: int) -> Iterator[tuple[Kind, int]]:
+    """Step kinds of the global steps from `start` up to `end`, which lie in one phase, with their numbers of steps."""
+    phase = plan.phases[plan.phase_at(start)]
+    assert end <= phase.start + phase.steps, "a segment never crosses a phase"
+    turn = bisect_right(phase.turn_ends, start)
+    while start < end:
+        stop = min(end, phase.turn_ends[turn])
+        yield phase.turns[turn][0], stop - start
+        start, turn = stop, turn + 1
+
+
 def pattern(plan: Plan, start: int, steps: int) -> tuple[tuple[Kind, int], ...]:
     """Step kinds of the global steps [start, start + steps), which lie in one phase."""
-    phase = plan.phases[plan.phase_at(start)]
-    end, here = start + steps, phase.start
-    found: list[tuple[Kind, int]] = []
-    for kind, count in phase.turns:
-        overlap = min(end, here + count) - max(start, here)
-        if overlap > 0:
-            found.append((kind, overlap))
-        here += count
-    return tuple(found)
+    return tuple(runs(plan, start, start + steps))
 
 
 def positions(plan: Plan, step: int) -> dict[Stream, int]:
     """Rows of each stream that the steps before a global step have consumed."""
-    consumed: dict[Stream, int] = {"all": 0, "labelled": 0}
+    everything = labelled = 0
     for phase in plan.phases:
-        steps = min(phase.steps, step - phase.start)
-        for kind, count in pattern(plan, phase.start, steps) if steps > 0 else ():
-            consumed[STREAM_OF[kind]] += count * plan.spec.optim.batch
-    return consumed
+        done = min(max(step - phase.start, 0), phase.steps)
+        on_labelled = phase.labelled_steps(done)
+        everything += done - on_labelled
+        labelled += on_labelled
+    return {"all": everything * plan.spec.optim.batch, "labelled": labelled * plan.spec.optim.batch}
 
 
 def segment(plan: Plan, start: int, steps: int, evaluate: bool) -> Segment:

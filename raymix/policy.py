@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from raymix.plan import Plan, Segment, kinds_of, pattern, segment
+from raymix.plan import Plan, Segment, runs, segment
 from raymix.report.history import History, Rates, SegmentReport
 
 SEGMENT_SECONDS = 2.0
@@ -55,9 +55,10 @@ def unroll(plan: Plan, rates: Rates) -> list[Segment]:
 
 def _next_mark(plan: Plan, start: int) -> int:
     """First global step after `start` at which select rows may be evaluated, or the run's end."""
-    every = plan.spec.evaluate.every * plan.num_steps
-    if not every or not plan.facts.num_select:
+    asked = plan.spec.evaluate
+    if not asked.every or not asked.max_share or not plan.facts.num_select:
         return plan.num_steps
+    every = max(1.0, asked.every * plan.num_steps)
     mark = math.floor(start / every) + 1
     while round(mark * every) <= start:
         mark += 1
@@ -66,18 +67,24 @@ def _next_mark(plan: Plan, start: int) -> int:
 
 def _steps_within(plan: Plan, rates: Rates, start: int, limit: int) -> int:
     """Steps from `start` that fit into a segment's seconds: at least one, at most `limit`."""
-    seconds, steps = 0.0, 0
-    for kind in kinds_of(pattern(plan, start, limit)):
-        seconds += rates.step_seconds[kind]
-        if steps and seconds > SEGMENT_SECONDS:
+    seconds, steps = SEGMENT_SECONDS, 0
+    for kind, count in runs(plan, start, start + limit):
+        cost = rates.step_seconds[kind]
+        fit = count if cost * count <= seconds else int(seconds / cost)
+        steps, seconds = steps + fit, seconds - fit * cost
+        if fit < count:
             break
-        steps += 1
-    return steps
+    return max(steps, 1)
 
 
 def _may_evaluate(plan: Plan, history: History) -> bool:
-    """Whether evaluations have stayed within their share of the training seconds so far."""
-    trained = sum(report.seconds for report in history.reports)
-    spent = sum(report.evaluate_seconds for report in history.reports)
-    last = next((r.evaluate_seconds for r in reversed(history.reports) if r.evaluate_seconds), 0.0)
+    """Whether evaluations have stayed within their share of the training seconds so far.
+
+    The segment just before is left out even where it is reported: most often it still runs when the next one is
+    named, and a worker group that asks again after a restart must get the answer that was given then.
+    """
+    known = history.reports if history.pending else history.reports[:-1]
+    trained = sum(report.seconds for report in known)
+    spent = sum(report.evaluate_seconds for report in known)
+    last = next((r.evaluate_seconds for r in reversed(known) if r.evaluate_seconds), 0.0)
     return not spent or spent + last <= plan.spec.evaluate.max_share * trained

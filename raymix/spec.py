@@ -277,7 +277,7 @@ class Evaluate(Section):
     """Evaluation on select rows while training; val is read once, at the end."""
 
     every: Share = Field(0.05, description="share of the run's steps between two evaluations; 0: none")
-    max_share: Share = Field(0.03, description="largest share of training time that evaluations may take")
+    max_share: Share = Field(0.03, description="largest share of training time that evaluations may take; 0: none")
 
 
 Arm = Literal["sl", "ssl_sl", "ssl_sl_one", "ssl_sl_drop", "mix"]
