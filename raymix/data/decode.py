@@ -12,14 +12,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from raymix.spec import Data
 
 MAX_PIXELS = 90_000_000  # 270 MB as RGB; a small file can claim far more
 _STORE_MARGIN = 1.15  # kept beyond image_size, so that random crops have detail to lose
 # what the suffixes of the formats stand for; PIL would also try EPS (which runs Ghostscript) and fifty others
-_KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO")
+_KINDS = {
+    "JPEG": JpegImagePlugin,
+    "PNG": PngImagePlugin,
+    "WEBP": WebPImagePlugin,
+    "BMP": BmpImagePlugin,
+    "GIF": GifImagePlugin,
+    "TIFF": TiffImagePlugin,
+}
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 
 Pixels = NDArray[np.uint8]
@@ -109,7 +126,7 @@ def _open(raw: bytes) -> Image.Image:
     if not raw:
         raise BadImage("empty")
     try:
-        image = Image.open(io.BytesIO(raw), formats=_KINDS)
+        image = Image.open(io.BytesIO(raw), formats=tuple(_KINDS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadImage("too large") from None
     if image.width * image.height > MAX_PIXELS:
@@ -123,8 +140,17 @@ def _cause(raw: bytes, error: Exception) -> str:
         return "too large"
     if isinstance(error, UnidentifiedImageError):
         return "truncated" if raw.startswith(_MAGIC) else "not an image"
-    ended = isinstance(error, EOFError) or "truncated" in str(error)
+    ended = isinstance(error, EOFError) or "truncated" in str(error).lower() or _ends_early(raw)
     return "truncated" if ended else "broken"
+
+
+def _ends_early(raw: bytes) -> bool:
+    """The header of a WebP or TIFF points beyond the end; of these PIL does not say that they are truncated."""
+    if raw.startswith(b"RIFF"):
+        return int.from_bytes(raw[4:8], "little") + 8 > len(raw)
+    if raw.startswith((b"II*\0", b"MM\0*")):
+        return int.from_bytes(raw[4:8], "little" if raw.startswith(b"II") else "big") + 2 > len(raw)
+    return False
 
 
 def _unreadable(error: OSError) -> str:

@@ -104,7 +104,7 @@ def facts(rows: Rows, splits: Splits) -> Facts:
 
 
 class _TooFewError(Exception):
-    """A class has too few rows after a cut."""
+    """A class has too few rows for a cut, or after one."""
 
     def __init__(self, field: str, label: int) -> None:
         self.field, self.label = field, label
@@ -116,22 +116,20 @@ def _split(rows: Rows, data: Data, seed: int) -> Splits:
     if rows.is_val.any():
         val = np.flatnonzero(rows.is_val).astype(np.int64)
     else:
+        _check(rows, train, "holdout", at_least=2 if needs_labels else 0)
         val = _some_of_each(rows.labels, train, data.holdout, [data.split_seed, _HOLDOUT])
         train = np.setdiff1d(train, val, assume_unique=True)
-        _check(rows, train, "holdout", needs_labels)
 
     train = _share(rows.labels, train, data.fraction, [seed, _FRACTION])
-    _check(rows, train, "fraction", needs_labels)
+    _check(rows, train, "fraction", at_least=int(needs_labels))
 
     has_label = train[rows.labels[train] >= 0]
     labelled = _share(rows.labels, has_label, data.label_fraction, [seed, _LABELS])
-    _check(rows, labelled, "label_fraction", needs_labels)
+    _check(rows, labelled, "label_fraction", at_least=int(needs_labels))
 
     select = np.empty(0, dtype=np.int64)
     if data.select and needs_labels:
-        counts = np.bincount(rows.labels[labelled], minlength=len(rows.class_names))
-        if counts.min() < 2:
-            raise _TooFewError("select", int(counts.argmin()))
+        _check(rows, labelled, "select", at_least=2)
         select = _some_of_each(rows.labels, labelled, data.select, [seed, _SELECT])
 
     labels = np.full(len(rows), -1, dtype=np.int64)
@@ -141,11 +139,11 @@ def _split(rows: Rows, data: Data, seed: int) -> Splits:
     return Splits(train=train, labels=labels, select=select, val=val)
 
 
-def _check(rows: Rows, ids: Ids, field: str, needs_labels: bool) -> None:
-    """Every class has a row among `ids`, where labels are needed at all."""
+def _check(rows: Rows, ids: Ids, field: str, at_least: int) -> None:
+    """Every class has that many rows among `ids`."""
     labels = rows.labels[ids]
     counts = np.bincount(labels[labels >= 0], minlength=len(rows.class_names))
-    if needs_labels and counts.min() == 0:
+    if counts.min() < at_least:
         raise _TooFewError(field, int(counts.argmin()))
 
 
@@ -169,21 +167,23 @@ def _some_of_each(labels: Ids, ids: Ids, share: float, seed: list[int]) -> Ids:
 def _order(labels: Ids, seed: list[int], spare_one: bool = False) -> Ids:
     """A random order of the positions of `labels` (count,) whose every prefix is stratified.
 
-    The r-th random row of a class of n comes at (r + 1/2) / n, the classes taking turns at random. This is
-    Sainte-Laguë's allotment of seats: totals are exact, and unlike by largest remainders no class ever loses a row
-    when the total grows. `spare_one`: the first row of each class goes to the front and the last one to the end.
+    The r-th random row of a class of n comes at (r + u) / n, with u in (0, 1) spread evenly over the classes at
+    random. So every prefix holds each class's share to within about a row, small classes are not put last, and
+    unlike with largest remainders no class ever loses a row when the total grows. `spare_one`: the first row of each
+    class goes to the front and its last one to the end.
     """
-    draw = np.random.default_rng(seed).permutation(len(labels))
+    generator = np.random.default_rng(seed)
+    draw = generator.permutation(len(labels))
     by_class = np.lexsort((draw, labels))
     _, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
-    rank, size = np.empty((2, len(labels)), dtype=np.int64)
-    rank[by_class] = np.arange(len(labels)) - np.repeat(starts, sizes)
-    size[by_class] = np.repeat(sizes, sizes)
-    key = (rank + 0.5) / size
+    offsets = (generator.permutation(len(sizes)) + 0.5) / max(1, len(sizes))
+    rank = np.arange(len(labels)) - np.repeat(starts, sizes)
+    size = np.repeat(sizes, sizes)
+    key = (rank + np.repeat(offsets, sizes)) / size
     if spare_one:
         key[rank == 0] = 0.0
         key[rank == size - 1] = 1.0
-    return np.lexsort((draw, key))
+    return by_class[np.lexsort((draw[by_class], key))]
 
 
 # ---- what would do instead --------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def _explained(short: _TooFewError, rows: Rows, data: Data, seed: int) -> JobErr
     name = rows.class_names[short.label]
     problem = f"{getattr(data, short.field)} leaves class {name!r} without a row"
     if short.field == "holdout":
-        return JobError("data.holdout", problem, "a class needs two images or more, or give a data.val")
+        return JobError("data.holdout", f"{problem}, it has one image only", "add images of it, or give a data.val")
     if short.field == "select":
         problem = f"class {name!r} has one labelled row, too few to train on and to choose with"
     ways = ["data.select=0"] if short.field == "select" else []

@@ -1,0 +1,256 @@
+"""Every odd image is shown as a viewer would, every broken one is refused with a cause."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from pictures import data, drawn, encoded
+from PIL import Image
+
+from raymix.data.decode import BadImage, decode, decode_many, encode_png, store_size
+
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+def flat(colour: Any, mode: str = "RGB", size: tuple[int, int] = (8, 8)) -> Image.Image:
+    return Image.new(mode, size, colour)
+
+
+def cause_of(raw: bytes, size: int = 8) -> str:
+    with pytest.raises(BadImage) as caught:
+        decode(raw, size)
+    assert str(caught.value) == caught.value.cause
+    return caught.value.cause
+
+
+# ---- geometry ---------------------------------------------------------------------------------------------------
+
+
+def test_equal_size_is_untouched() -> None:
+    image = drawn(width=16, height=16)
+    pixels = decode(encoded(image), 16)
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (16, 16, 3))
+    assert (pixels == np.asarray(image)).all()
+
+
+def test_equal_shorter_side_is_cropped_and_not_resampled() -> None:
+    wide, tall = drawn(width=20, height=16), drawn(width=16, height=21)
+    assert (decode(encoded(wide), 16) == np.asarray(wide)[:, 2:18]).all()
+    assert (decode(encoded(tall), 16) == np.asarray(tall)[2:18]).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 100), (100, 75), (75, 100), (40, 300), (10, 10)])
+def test_resized_and_cropped_like_torchvision(width: int, height: int) -> None:
+    from torchvision.transforms import v2
+
+    ramp = np.add.outer(np.linspace(0, 120, height), np.linspace(0, 130, width)).astype(np.uint8)
+    image = Image.fromarray(ramp).convert("RGB")
+    resize = v2.Resize(32, interpolation=v2.InterpolationMode.BICUBIC)
+    known = np.asarray(v2.CenterCrop(32)(resize(image))).astype(int)
+    assert np.abs(decode(encoded(image), 32) - known).max() <= 3  # a rounded side of theirs moves it by half a pixel
+
+
+def test_large_jpegs_keep_their_look() -> None:
+    ramp = np.add.outer(np.linspace(0, 120, 900), np.linspace(0, 130, 1200)).astype(np.uint8)
+    image = Image.fromarray(ramp).convert("RGB")
+    whole = decode(encoded(image), 32).astype(int)
+    assert np.abs(decode(encoded(image, "JPEG", quality=95), 32) - whole).max() <= 4
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 20_000), (20_000, 1), (3, 2)])
+def test_extreme_shapes(width: int, height: int) -> None:
+    assert decode(encoded(flat((1, 2, 3), size=(width, height))), 64).tolist() == [[[1, 2, 3]] * 64] * 64
+
+
+# ---- as a viewer shows it ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_exif_orientation(orientation: int, kind: str) -> None:
+    turned = Image.new("RGB", (64, 64))
+    turned.paste((255, 0, 0), (0, 0, 32, 32))  # where it must be seen: red above left, blue below left
+    turned.paste((0, 0, 255), (0, 32, 32, 64))
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    image = turned.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else turned
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = decode(encoded(image, kind, exif=exif), 64)
+    for (y, x), colour in {(8, 8): (255, 0, 0), (56, 8): (0, 0, 255), (8, 56): (0, 0, 0), (56, 56): (0, 0, 0)}.items():
+        assert np.abs(pixels[y, x].astype(int) - colour).max() < 40
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_broken_exif_is_no_reason_to_refuse() -> None:
+    raw = encoded(flat((10, 200, 30), size=(16, 16)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xffgarbage")
+    assert np.abs(decode(raw, 16).astype(int) - (10, 200, 30)).max() < 5
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF"])
+def test_grey_has_three_equal_channels(kind: str) -> None:
+    pixels = decode(encoded(Image.fromarray(GREY), kind), 8).astype(int)
+    assert (np.abs(pixels - GREY[..., None]) <= (4 if kind == "JPEG" else 0)).all()
+    assert (pixels[..., 0] == pixels[..., 2]).all()
+
+
+def test_bits_and_palettes() -> None:
+    assert decode(encoded(flat(1, "1")), 8).tolist() == [[[255] * 3] * 8] * 8
+    palette = drawn(width=8, height=8).quantize(256)
+    assert (decode(encoded(palette), 8) == np.asarray(palette.convert("RGB"))).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "seen"),
+    [
+        (flat((255, 0, 0, 0), "RGBA"), (255, 255, 255)),
+        (flat((255, 0, 0, 255), "RGBA"), (255, 0, 0)),
+        (flat((0, 0, 0, 51), "RGBA"), (204, 204, 204)),
+        (flat((0, 0), "LA"), (255, 255, 255)),
+        (flat((7, 255), "LA"), (7, 7, 7)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_transparency_is_on_white(image: Image.Image, seen: tuple[int, int, int], kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert (decode(encoded(image, kind, **options), 8) == seen).all()
+
+
+def test_transparent_colours() -> None:
+    assert (decode(encoded(flat((9, 9, 9)).quantize(2), transparency=0), 8) == 255).all()
+    assert (decode(encoded(flat((9, 9, 9)), transparency=(9, 9, 9)), 8) == 255).all()
+    assert (decode(encoded(flat(9, "L"), transparency=9), 8) == 255).all()
+    assert (decode(encoded(flat((9, 9, 9)).quantize(2), "GIF", transparency=0), 8) == 255).all()
+
+
+def test_cmyk() -> None:
+    pixels = decode(encoded(flat((0, 255, 255, 0), "CMYK", (16, 16)), "JPEG", quality=95), 16)
+    assert np.abs(pixels.astype(int) - (255, 0, 0)).max() < 8
+    assert (decode(encoded(flat((0, 0, 0, 255), "CMYK"), "TIFF"), 8) == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey(kind: str) -> None:
+    deep = Image.fromarray(GREY.astype(np.uint16) * 257)
+    assert (decode(encoded(deep, kind), 8) == GREY[..., None]).all()
+
+
+def test_sixteen_bit_colour() -> None:
+    line = b"\0" + struct.pack(">3H", 65535, 0x8000, 0) * 8  # PIL cannot write this kind of PNG
+    chunks = [(b"IHDR", struct.pack(">2I5B", 8, 8, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(line * 8)), (b"IEND", b"")]
+    assert (decode(png(chunks), 8) == (255, 128, 0)).all()
+
+
+def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """A PNG of the given chunks."""
+    body = b"".join(struct.pack(">I", len(b)) + t + b + struct.pack(">I", zlib.crc32(t + b)) for t, b in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_floating_grey() -> None:
+    for values in (GREY / np.float32(255), GREY.astype(np.float32)):
+        assert (decode(encoded(Image.fromarray(values.astype(np.float32)), "TIFF"), 8) == GREY[..., None]).all()
+    for value in (np.nan, -5.0, 4000.0):
+        strange = np.full((8, 8), value, dtype=np.float32)
+        assert cause_of(encoded(Image.fromarray(strange), "TIFF")) == "unknown grey range"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_first_frame_of_animations(kind: str) -> None:
+    frames = [flat(colour) for colour in ((255, 0, 0), (0, 255, 0))]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    raw = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert (decode(raw, 8) == (255, 0, 0)).all()
+
+
+# ---- refused ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("PNG", {}),
+        ("GIF", {}),
+        ("BMP", {}),
+        ("WEBP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_truncated(kind: str, options: dict[str, Any], share: float) -> None:
+    raw = encoded(drawn(width=90, height=80), kind, **options)
+    decode(raw, 32)
+    assert cause_of(raw[: max(4, int(share * len(raw)))]) == "truncated"
+
+
+def test_not_images() -> None:
+    assert cause_of(b"") == "empty"
+    for raw in (b"<html>404</html>", bytes(5000), b"x", "Grüße".encode() * 100):
+        assert cause_of(raw) == "not an image"
+
+
+def test_no_program_is_run_for_eps() -> None:
+    buffer = io.BytesIO()
+    drawn().save(buffer, "EPS")
+    assert cause_of(buffer.getvalue()) == "not an image"
+
+
+def test_garbage_inside() -> None:
+    raw = bytearray(encoded(drawn(width=90, height=80)))
+    raw[len(raw) // 2 : len(raw) // 2 + 400] = bytes(400)
+    assert cause_of(bytes(raw)) == "broken"
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [9_600, 13_000, 60_000])
+def test_bombs_are_refused_by_their_header(side: int) -> None:
+    header = struct.pack(">2I5B", side, side, 8, 2, 0, 0, 0)
+    assert cause_of(png([(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")])) == "too large"
+
+
+# ---- many, sizes ------------------------------------------------------------------------------------------------
+
+
+def test_decode_many() -> None:
+    images = [drawn(seed, 8, 8) for seed in range(3)]
+    raws = [
+        encoded(images[0]),
+        b"",
+        encoded(images[1]),
+        FileNotFoundError(),
+        PermissionError(),
+        OSError(),
+        encoded(images[2]),
+    ]
+    pixels, good, bad = decode_many(raws, 8)
+    assert good.tolist() == [True, False, True, False, False, False, True]
+    assert bad == [(1, "empty"), (3, "missing"), (4, "no permission"), (5, "unreadable")]
+    assert (pixels == np.stack([np.asarray(image) for image in images])).all()
+    pixels, good, bad = decode_many([], 8)
+    assert (pixels.shape, good.tolist(), bad) == ((0, 8, 8, 3), [], [])
+
+
+def test_store_size() -> None:
+    def sample(*sides: int) -> list[bytes]:
+        return [encoded(flat(0, size=(side, side + 9))) for side in sides]
+
+    auto, given = data({"format": "digits"}, image_size=64), data({"format": "digits"}, image_size=64, store_size=70)
+    assert store_size(auto, sample(64, 64, 64)) == 64
+    assert store_size(auto, sample(73, 73, 73)) == 64
+    assert store_size(auto, sample(74, 74, 74)) == 74
+    assert store_size(auto, sample(20, 500, 500)) == 74
+    assert store_size(auto, [*sample(500), b"", b"broken", OSError()]) == 74
+    assert store_size(auto, []) == 64
+    assert store_size(given, sample(500)) == 70
+
+
+def test_encode_png() -> None:
+    assert (decode(encode_png(GREY), 8) == GREY[..., None]).all()
