@@ -26,7 +26,7 @@ from PIL import (
 
 from raymix.spec import Data
 
-MAX_PIXELS = 90_000_000  # 270 MB as RGB; a small file can claim far more
+MAX_PIXELS = 89_478_485  # where PIL begins to warn, 270 MB as RGB; a small file can claim far more
 _STORE_MARGIN = 1.15  # kept beyond image_size, so that random crops have detail to lose
 # what the suffixes of the formats stand for; PIL would also try EPS (which runs Ghostscript) and fifty others
 _KINDS = {
@@ -68,8 +68,7 @@ def decode(raw: bytes, size: int) -> Pixels:
         raise
     except Exception as error:  # PIL's decoders raise a dozen types on broken files
         raise BadImage(_cause(raw, error)) from error
-    square = _square(_rgb(_upright(image)), size)
-    return np.asarray(square)
+    return np.array(_square(_rgb(_upright(image)), size))
 
 
 def decode_many(raws: Sequence[bytes | OSError], size: int) -> tuple[Pixels, NDArray[np.bool_], list[tuple[int, str]]]:

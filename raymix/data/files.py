@@ -48,6 +48,8 @@ def _near(path: str, folder: str) -> str:
     """A hint for a path that does not exist: the parent that is missing, or a folder with a similar name."""
     parent, name = os.path.split(folder)
     if not os.path.isdir(parent):
+        if os.path.lexists(parent):
+            return f"{parent} is not a folder"
         missing = parent
         while not os.path.lexists(os.path.dirname(missing)):
             missing = os.path.dirname(missing)

@@ -149,6 +149,8 @@ def _check(rows: Rows, ids: Ids, field: str, at_least: int) -> None:
 
 def _share(labels: Ids, ids: Ids, share: float, seed: list[int]) -> Ids:
     """round(share * len(ids)) of `ids`, stratified by label, sorted."""
+    if share == 1:
+        return ids
     return np.sort(ids[_order(labels[ids], seed)[: round(share * len(ids))]])
 
 
@@ -173,8 +175,8 @@ def _order(labels: Ids, seed: list[int], spare_one: bool = False) -> Ids:
     class goes to the front and its last one to the end.
     """
     generator = np.random.default_rng(seed)
-    draw = generator.permutation(len(labels))
-    by_class = np.lexsort((draw, labels))
+    drawn = generator.permutation(len(labels))
+    by_class = drawn[np.argsort(labels[drawn], kind="stable")]
     _, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
     offsets = (generator.permutation(len(sizes)) + 0.5) / max(1, len(sizes))
     rank = np.arange(len(labels)) - np.repeat(starts, sizes)
@@ -183,7 +185,7 @@ def _order(labels: Ids, seed: list[int], spare_one: bool = False) -> Ids:
     if spare_one:
         key[rank == 0] = 0.0
         key[rank == size - 1] = 1.0
-    return by_class[np.lexsort((draw[by_class], key))]
+    return by_class[np.argsort(key, kind="stable")]
 
 
 # ---- what would do instead --------------------------------------------------------------------------------------
@@ -207,7 +209,10 @@ def _explained(short: _TooFewError, rows: Rows, data: Data, seed: int) -> JobErr
 
 
 def _smallest(field: str, rows: Rows, data: Data, seed: int) -> float | None:
-    """The smallest share, rounded up to two digits, at which no class is short of rows; None: not even 1 does."""
+    """About the smallest share at which no class is short of rows, two digits; None: not even 1 does.
+
+    Found by trying: the cuts that follow have a say in it, too.
+    """
 
     def does(share: float) -> bool:
         try:
@@ -218,11 +223,10 @@ def _smallest(field: str, rows: Rows, data: Data, seed: int) -> float | None:
 
     if not does(1.0):
         return None
-    low, high = 0, len(rows)  # in rows: `low` is too few, `high` does
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if does(middle / len(rows)) else (middle, high)
-    share = high / len(rows)
-    unit = 10.0 ** (math.floor(math.log10(share)) - 1)
-    rounded = min(1.0, math.ceil(share / unit - 1e-9) * unit)
-    return rounded if does(float(f"{rounded:g}")) else 1.0
+    low, high = 0.5 / len(rows), 1.0  # `low` is too small, `high` does
+    while high > 1.01 * low:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if does(middle) else (middle, high)
+    unit = 10.0 ** (math.floor(math.log10(high)) - 1)
+    rounded = float(f"{min(1.0, math.ceil(high / unit) * unit):g}")
+    return rounded if does(rounded) else 1.0

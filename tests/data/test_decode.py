@@ -34,7 +34,7 @@ def cause_of(raw: bytes, size: int = 8) -> str:
 def test_equal_size_is_untouched() -> None:
     image = drawn(width=16, height=16)
     pixels = decode(encoded(image), 16)
-    assert (pixels.dtype, pixels.shape) == (np.uint8, (16, 16, 3))
+    assert (pixels.dtype, pixels.shape, pixels.flags.writeable) == (np.uint8, (16, 16, 3), True)
     assert (pixels == np.asarray(image)).all()
 
 

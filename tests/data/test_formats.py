@@ -223,6 +223,7 @@ def test_wrong_paths(name: str, tmp_path: Path, image_folder: Path, monkeypatch:
     assert error("qqq") == f"data.train.path: no such folder: qqq (looked in {tmp_path})"
     assert "is not a local folder" in error("s3://bucket/images")
     (tmp_path / "images.tar.gz").write_bytes(b"x")
+    assert f"({tmp_path}/images.tar.gz is not a folder)" in error(f"{tmp_path}/images.tar.gz/train")
     assert "is not a folder (unpack it" in error(f"{tmp_path}/images.tar.gz")
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path}/empty is empty (expected" in error(f"{tmp_path}/empty")
@@ -273,6 +274,11 @@ def test_image_folder_with_other_classes_in_val(tmp_path: Path) -> None:
     field, text = error_of({"format": "image_folder", "path": str(tmp_path)})
     assert field == "data.train.path"
     assert f"{tmp_path}/val has class 'c', unknown to the training set" in text
+    (tmp_path / "val" / "c").rename(tmp_path / "gone")
+    assert (
+        f"{tmp_path}/val lacks class 'b' of the training set"
+        in error_of({"format": "image_folder", "path": str(tmp_path)})[1]
+    )
 
 
 def test_wrong_tiny_imagenets(tiny_imagenet: Path, image_folder: Path) -> None:

@@ -28,6 +28,7 @@ def index(source: ImageFolderSource) -> Rows:
     root = checked_folder(source.path)
     train_root, val_root = _roots(root)
     class_names, uris, labels = _tree(train_root)
+    _check_names(train_root, class_names)
     num_train = len(uris)
     if val_root is not None:
         val_names, val_uris, val_labels = _tree(val_root)
@@ -80,7 +81,6 @@ def _tree(root: str) -> tuple[tuple[str, ...], list[str], list[int]]:
         more = f" ({len(empty)} such folders)" if len(empty) > 1 else ""
         problem = f"class folder {os.path.join(root, empty[0])} holds no image{more}"
         raise JobError(PATH, problem, f"remove it, or fill it; images are {', '.join(SUFFIXES)}")
-    _check_names(root, class_names)
     uris = [uri for found in images for uri in found]
     labels = [label for label, found in enumerate(images) for _ in found]
     return class_names, uris, labels
