@@ -76,6 +76,7 @@ class PilotReport(Section):
     step_seconds: dict[str, float] = Field(description="measured alone, before the runs, by step kind")
     wall_seconds: float
     environment: dict[str, str]
+    note: str = Field("", description="a sentence on what the figures can say, shown beside them")
 
     @property
     def unit(self) -> str:

@@ -96,6 +96,7 @@ class RunReport(Section):
     class_names: tuple[str, ...]
     attempts: int = Field(1, description="worker groups it took, restarts and resumes included")
     environment: dict[str, str]
+    note: str = Field("", description="a sentence on what the figures can say, shown beside them")
 
     @property
     def unit(self) -> str:

@@ -48,6 +48,13 @@ def epochs(value: float) -> str:
     return f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
+def times(length: float) -> str:
+    """A length of a pilot as a multiple of T: T/1.29, T, 2T."""
+    if abs(length - 1) < 1e-6:
+        return "T"
+    return f"T/{1 / length:.3g}" if length < 1 else f"{length:.3g}T"
+
+
 def percent(value: float | None) -> str:
     """Top-1 in percent."""
     return "-" if value is None else f"{value:.1f} %"
@@ -66,8 +73,12 @@ def point_interval(interval: Interval) -> str:
 def speedup(interval: Interval) -> str:
     """A speed-up with its interval; see `raymix.report.intervals.speedup` for its two limits."""
     least = "at least " if interval.value == interval.high else ""
-    low = f"{interval.low:.2f}" if interval.low else "never reached"
-    return f"{least}{interval.value:.2f}x (95 % interval over seeds {low} to {interval.high:.2f})"
+    return f"{least}{interval.value:.2f}x (95 % interval over seeds {speedup_interval(interval)})"
+
+
+def speedup_interval(interval: Interval) -> str:
+    """The 95 % interval of a speed-up."""
+    return f"{f'{interval.low:.2f}' if interval.low else 'never reached'} to {interval.high:.2f}"
 
 
 def plural(number: int, thing: str) -> str:

@@ -1,0 +1,172 @@
+"""What the pages and the terminal both show, worked out once: rows of cells from a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from raymix.report import words
+from raymix.report.intervals import RESAMPLES, at_length, paired_interval
+from raymix.report.pilot import Interval, PilotReport, PilotRun
+from raymix.report.run import PhaseReport, RunReport
+
+RESAMPLED_IMAGES = 10_000_000  # over many val rows fewer resamples do: they give an interval its shape, not its width
+
+
+@dataclass(frozen=True)
+class ArmLine:
+    """One arm at one length, over its seeds; seconds and counts are means of a run."""
+
+    arm: str
+    length: float
+    runs: tuple[PilotRun, ...]
+    top1: float
+    spread: float | None  # standard deviation over seeds; None for one seed
+    behind: Interval | None  # mix minus this arm, in points; None for mix itself
+    planned_seconds: float
+    step_seconds: float
+    worker_seconds: float
+    billed: float
+    cost: float | None
+    epochs: tuple[float, float]
+    steps: float
+    images: float
+    labelled: float
+
+
+def lead_arm(report: PilotReport) -> str:
+    """The arm that the others are compared with: mix, or else the winner."""
+    return "mix" if report.arms.get("mix") else report.verdict.winner or next(iter(report.arms), "")
+
+
+def arm_lines(report: PilotReport) -> list[ArmLine]:
+    """A line for each length and arm, length by length; arms without a run of that length are left out."""
+    lengths = sorted({run.length for runs in report.arms.values() for run in runs})
+    return [
+        _arm_line(report, name, here, length)
+        for length in lengths
+        for name, runs in report.arms.items()
+        if (here := at_length(runs, length))
+    ]
+
+
+def _arm_line(report: PilotReport, name: str, runs: tuple[PilotRun, ...], length: float) -> ArmLine:
+    costs = [run.cost for run in runs if run.cost is not None]
+    return ArmLine(
+        arm=name,
+        length=length,
+        runs=tuple(sorted(runs, key=lambda run: run.seed)),
+        top1=fmean(run.top1 for run in runs),
+        spread=stdev(run.top1 for run in runs) if len(runs) > 1 else None,
+        behind=_behind(report, name, runs, length),
+        planned_seconds=fmean(run.planned_seconds for run in runs),
+        step_seconds=fmean(run.step_seconds for run in runs),
+        worker_seconds=fmean(run.worker_seconds for run in runs),
+        billed=fmean(run.billed_worker_seconds for run in runs),
+        cost=fmean(costs) if costs else None,
+        epochs=(fmean(run.ssl_epochs for run in runs), fmean(run.sl_epochs for run in runs)),
+        steps=fmean(run.steps for run in runs),
+        images=fmean(run.images for run in runs),
+        labelled=fmean(run.labelled for run in runs),
+    )
+
+
+def _behind(report: PilotReport, name: str, runs: Sequence[PilotRun], length: float) -> Interval | None:
+    lead = lead_arm(report)
+    leaders = at_length(report.arms.get(lead, ()), length)
+    if name == lead or not {run.seed for run in leaders} & {run.seed for run in runs}:
+        return None
+    resamples = min(RESAMPLES, max(200, RESAMPLED_IMAGES // max(1, report.num_val)))
+    return paired_interval(leaders, runs, report.num_val, resamples)
+
+
+def clock_b(report: RunReport) -> list[tuple[str, float]]:
+    """Where the wall seconds of a run went, those without a name of their own last."""
+    totals = report.totals
+    named = [
+        ("start-up", totals.startup_seconds),
+        ("steps", totals.step_seconds),
+        ("data wait", totals.data_seconds),
+        ("evaluation", totals.evaluate_seconds),
+        ("checkpoints", totals.checkpoint_seconds),
+    ]
+    rest = totals.wall_seconds - sum(value for _, value in named)
+    return [*named, ("other", max(0.0, rest))]
+
+
+def phase_cells(phase: PhaseReport) -> list[str]:
+    """A phase as cells: epochs, steps, images, labelled, seconds, images/s, worker-seconds, cost, losses."""
+    return [
+        words.epochs(phase.epochs),
+        words.count(phase.steps),
+        words.count(phase.images),
+        words.count(phase.labelled),
+        f"{phase.seconds:,.1f}",
+        words.count(phase.images / phase.seconds) if phase.seconds else "-",
+        f"{phase.worker_seconds:,.1f}",
+        words.money(phase.cost) if phase.cost is not None else "-",
+        words.figure(phase.ssl_loss),
+        words.figure(phase.sl_loss),
+    ]
+
+
+def total_cells(phases: Sequence[PhaseReport]) -> list[str]:
+    """The sum of all phases, in the same cells."""
+    costs = [phase.cost for phase in phases if phase.cost is not None]
+    seconds = sum(phase.seconds for phase in phases)
+    images = sum(phase.images for phase in phases)
+    return [
+        "",
+        words.count(sum(phase.steps for phase in phases)),
+        words.count(images),
+        words.count(sum(phase.labelled for phase in phases)),
+        f"{seconds:,.1f}",
+        words.count(images / seconds) if seconds else "-",
+        f"{sum(phase.worker_seconds for phase in phases):,.1f}",
+        words.money(sum(costs)) if costs else "-",
+        "",
+        "",
+    ]
+
+
+def accuracy_cells(line: ArmLine) -> list[str]:
+    """How good an arm is at a length, as cells: top-1 in percent, mix minus it in points."""
+    return [
+        f"{line.top1:.2f}" if line.spread is None else f"{line.top1:.2f} ± {line.spread:.2f}",
+        "" if line.behind is None else f"{words.points(line.behind.value)} ({words.point_interval(line.behind)})",
+    ]
+
+
+def cost_cells(line: ArmLine) -> list[str]:
+    """What a run of an arm takes, as cells: planned and measured seconds, clocks A and B, cost, epochs, counts."""
+    ssl, sl = line.epochs
+    return [
+        f"{line.planned_seconds:,.1f}",
+        f"{line.step_seconds:,.1f}",
+        f"{line.worker_seconds:,.1f}",
+        f"{line.billed:,.1f}",
+        words.money(line.cost) if line.cost is not None else "-",
+        f"{words.epochs(ssl)} + {words.epochs(sl)}",
+        words.count(line.steps),
+        words.count(line.images),
+        words.count(line.labelled),
+    ]
+
+
+def rows_lines(report: RunReport) -> list[tuple[str, str, str]]:
+    """Every row accounted for: name, count, what it means."""
+    rows = report.rows
+    lines = [
+        ("train", words.count(rows.train), "seen by training"),
+        ("labelled", words.count(rows.labelled), "of these, with a label"),
+        ("unlabelled", words.count(rows.unlabelled), "of these, without: self-supervised only"),
+        ("select", words.count(rows.select), "kept for choosing, never trained on"),
+        ("val", words.count(rows.val), "read once, at the end"),
+    ]
+    lines += [(f"skipped: {cause}", words.count(number), "unreadable") for cause, number in rows.skipped.items()]
+    of = {"all": rows.train, "labelled": rows.labelled}
+    for stream, seen in rows.seen.items():
+        passes = f"{seen / of[stream]:.2f} passes over {words.count(of[stream])} rows" if of[stream] else "no rows"
+        lines.append((f"seen: {stream}", words.count(seen), passes))
+    return lines

@@ -1,0 +1,170 @@
+"""Reports and plans as tables for a terminal of 80 columns; the same facts as the pages, in fewer columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from raymix.plan import Phase, Plan, rate, weight
+from raymix.report import facts, words
+from raymix.report.intervals import detectable
+from raymix.report.pilot import PilotReport
+from raymix.report.run import RunReport
+
+STATUS_STYLES = {"done": "bold green", "interrupted": "bold yellow", "failed": "bold red"}
+
+
+def run_table(report: RunReport) -> RenderableType:
+    """A run: the headline, a line a phase, where the wall time went."""
+    final, totals = report.final, report.totals
+    top1 = (
+        f"top-1 {words.percent(final.top1)} of {words.count(final.num_val)} val images" if final else "val was not read"
+    )
+    headline = Text.assemble((report.name, "bold"), "  ", (report.status, STATUS_STYLES[report.status]), f"  {top1}")
+    table = _table("phase", "epochs", "steps", "images", "seconds", "images/s", "SSL loss", "SL loss")
+    for phase in report.phases:
+        cells = facts.phase_cells(phase)
+        table.add_row(phase.kind, *_pick(cells))
+    table.add_section()
+    table.add_row("all", *_pick(facts.total_cells(report.phases)), style="bold")
+    spent = ", ".join(f"{name} {words.seconds(value)}" for name, value in facts.clock_b(report))
+    bill = f"{words.count(totals.worker_seconds)} {report.unit} billed (clock B), {_cost(totals.cost)}"
+    parts: list[RenderableType] = [
+        headline,
+        table,
+        Text(f"wall {words.seconds(totals.wall_seconds)}: {spent}"),
+        Text(bill),
+    ]
+    if report.rows.skipped:
+        causes = ", ".join(f"{cause} {number:,}" for cause, number in report.rows.skipped.items())
+        parts.append(Text(f"unreadable images left out: {causes}", style="yellow"))
+    return Group(*parts, *_note(report.note))
+
+
+def pilot_table(report: PilotReport) -> RenderableType:
+    """A pilot: the verdict, then a line for each arm, length by length."""
+    lead = facts.lead_arm(report)
+    table = _table("arm", "top-1 ± sd", f"{lead} minus this (95 %)", "step-s", "billed", "cost")
+    lines = facts.arm_lines(report)
+    for length in sorted({line.length for line in lines}):
+        table.add_section()
+        table.add_row(Text(f"length {words.times(length)}", style="italic"))
+        for line in lines:
+            if line.length == length:
+                costs = facts.cost_cells(line)
+                accuracies = facts.accuracy_cells(line)
+                style = "bold" if line.arm == lead else ""
+                table.add_row(line.arm, *accuracies, costs[0], costs[3], costs[4], style=style)
+    found = report.verdict
+    clocks = f"step-s: planned step-seconds (clock A); billed: {report.unit} (clock B); means of a run"
+    tried = f"configurations tried for each arm: {report.tried}; seeds {', '.join(map(str, report.seeds))}"
+    return Group(
+        Text.assemble((report.name, "bold"), "  ", (report.status, STATUS_STYLES[report.status])),
+        Text(found.text, style="bold" if found.decided else "bold yellow"),
+        table,
+        Text(f"{clocks}; {_cost(None) + '; ' if report.price_per_worker_hour is None else ''}{tried}", style="dim"),
+        *_note(report.note),
+    )
+
+
+def plan_table(plan: Plan, rates: Mapping[str, float] | None = None) -> RenderableType:
+    """What a job will do, phase by phase.
+
+    Args:
+        rates: Seconds a step by kind, where they have been measured; None: no seconds are shown.
+    """
+    known = rates if rates is not None and all(kind in rates for kind in plan.kinds) else None
+    heads = ["phase", "epochs", "steps", "step kinds", "images", "lr", "w"] + (["seconds"] if known else [])
+    table = _table(*heads)
+    for phase in plan.phases:
+        seconds = [f"{_seconds(phase, known):,.1f}"] if known else []
+        table.add_row(phase.kind, *_plan_cells(plan, phase), *seconds)
+    table.add_section()
+    images = words.count(plan.num_steps * plan.spec.optim.batch)
+    total = [f"{sum(_seconds(phase, known) for phase in plan.phases):,.1f}"] if known else []
+    table.add_row("all", "", words.count(plan.num_steps), "", images, "", "", *total, style="bold")
+    facts_ = plan.facts
+    rows = (
+        f"rows: {words.count(facts_.num_train)} train, {words.count(facts_.num_labelled)} of them labelled, "
+        f"{words.count(facts_.num_select)} select, {words.count(facts_.num_val)} val; {facts_.num_classes} classes"
+    )
+    parts: list[RenderableType] = [Text(plan.spec.name, style="bold"), table, Text(rows)]
+    if not known:
+        parts.append(Text("seconds: measured by the run before its first step", style="dim"))
+    if facts_.num_val:
+        parts.append(Text(_pilot_line(plan), style="dim"))
+    return Group(*parts)
+
+
+def runs_table(runs: Sequence[tuple[Path, RunReport]]) -> RenderableType:
+    """Runs, a line each, as `raymix.report.folder.find_runs` gives them."""
+    if not runs:
+        return Text("no runs")
+    table = _table("run", "status", "top-1", "val", "wall", "billed", "cost")
+    table.columns[0].overflow = "fold"  # a path is of use whole or not at all
+    for path, report in runs:
+        final = report.final
+        table.add_row(
+            str(path),
+            Text(report.status, style=STATUS_STYLES[report.status]),
+            words.percent(final.top1 if final else None),
+            words.count(final.num_val) if final else "-",
+            words.seconds(report.totals.wall_seconds),
+            f"{words.count(report.totals.worker_seconds)} {'GPU-s' if report.unit == 'GPU-seconds' else 'worker-s'}",
+            words.money(report.totals.cost) if report.totals.cost is not None else "-",
+        )
+    return table
+
+
+def _table(first: str, *heads: str) -> Table:
+    """A table whose first column is text and whose others are figures."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column(first, justify="left", no_wrap=False)
+    for head in heads:
+        table.add_column(head, justify="right")
+    return table
+
+
+def _pick(cells: Sequence[str]) -> list[str]:
+    """Of `facts.phase_cells`, what fits: without labelled images, worker-seconds and cost."""
+    return [cells[i] for i in (0, 1, 2, 4, 5, 8, 9)]
+
+
+def _cost(cost: float | None) -> str:
+    return words.PRICE_NOT_SET if cost is None else f"cost {words.money(cost)}"
+
+
+def _note(note: str) -> list[RenderableType]:
+    return [Text(note, style="yellow")] if note else []
+
+
+def _plan_cells(plan: Plan, phase: Phase) -> list[str]:
+    last = phase.start + phase.steps - 1
+    # turns that alternate are one kind each: say which there are, not each turn
+    kinds = ", ".join(dict.fromkeys(kind for kind, _ in phase.turns))
+    return [
+        words.epochs(phase.epochs),
+        words.count(phase.steps),
+        kinds,
+        words.count(phase.steps * plan.spec.optim.batch),
+        f"{rate(plan, phase.start):.1e} > {rate(plan, last):.1e}",
+        f"{weight(plan, phase.start):.2f} > {weight(plan, last):.2f}",
+    ]
+
+
+def _seconds(phase: Phase, rates: Mapping[str, float]) -> float:
+    return sum(rates[kind] * count for kind, count in phase.turns)
+
+
+def _pilot_line(plan: Plan) -> str:
+    seeds, num_val = plan.spec.pilot.seeds, plan.facts.num_val
+    told = detectable(num_val, seeds)
+    return (
+        f"pilot: with {words.plural(seeds, 'seed')} and {words.count(num_val)} val images, differences from "
+        f"{told:.1f} points on can be told (at 20 % top-1, 95 %, power 80 %)"
+    )
