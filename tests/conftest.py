@@ -1,0 +1,89 @@
+"""Fixtures that many tests share: a small job, plans from bare numbers, a tree of drawn images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from raymix.jobfile import load_spec
+from raymix.plan import Facts, Plan, resolve
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+JOB: dict[str, Any] = {
+    "name": "digits",
+    "data": {
+        "train": {"format": "digits"},
+        "holdout": 0.25,
+        "image_size": 8,
+        "augment": {"crop": [0.6, 1.0], "flip": False},
+    },
+    "backbone": {"size": "nano", "patch": 2},
+    "objective": {"type": "mae", "decoder_width": 32, "decoder_depth": 1},
+    "schedule": {"ssl_epochs": 2, "sl_epochs": 2, "mix_ratio": 0.5},
+    "optim": {"batch": 96, "lr": 2e-3},
+    "cluster": {"workers": 0},
+}
+
+
+@pytest.fixture
+def digits_job() -> dict[str, Any]:
+    """A job on scikit-learn's digits that trains in seconds without Ray; a fresh copy, to be changed at will."""
+    return copy.deepcopy(JOB)
+
+
+@pytest.fixture
+def plan_of() -> Callable[..., Plan]:
+    """`plan_of(num_train=1000, num_labelled=..., schedule={...})`: the plan of the digits job with other sections."""
+
+    def make(num_train: int = 1000, num_labelled: int | None = None, num_select: int = 50, **sections: Any) -> Plan:
+        labelled = num_train if num_labelled is None else num_labelled
+        facts = Facts(
+            num_train=num_train, num_labelled=labelled, num_select=num_select, num_val=100, class_names=("a", "b", "c")
+        )
+        return resolve(load_spec({**JOB, **sections}), facts)
+
+    return make
+
+
+@pytest.fixture
+def image_tree() -> Callable[..., Path]:
+    """`image_tree(folder, classes=3, per_class=20, size=16)`: a class-per-folder tree of JPEGs that can be learnt.
+
+    Each class is one shape, at a random place in a random colour; every seventh image is grey, as in TinyImageNet.
+    """
+
+    def make(root: Path, classes: int = 3, per_class: int = 20, size: int = 16, seed: int = 0) -> Path:
+        random = np.random.default_rng(seed)
+        for label in range(classes):
+            folder = root / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(per_class):
+                image = _drawn(random, label, size)
+                (image.convert("L") if number % 7 == 0 else image).save(folder / f"{number:03d}.jpg", quality=95)
+        return root
+
+    return make
+
+
+def _drawn(random: np.random.Generator, label: int, size: int) -> Image.Image:
+    """One shape of `label % 4` (disc, bar, square, cross), larger by class, on a noisy dark ground."""
+    image = Image.fromarray(random.integers(0, 60, (size, size, 3), dtype=np.uint8))
+    draw, color = ImageDraw.Draw(image), tuple(int(c) for c in random.integers(120, 256, 3))
+    reach = size // 4 + size * (label // 4) // 16
+    x, y = (int(v) for v in random.integers(reach, max(size - reach, reach + 1), 2))
+    thin = max(1, reach // 3)
+    if label % 4 == 0:
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=color)
+    elif label % 4 == 2:
+        draw.rectangle((x - reach, y - reach, x + reach, y + reach), fill=color)
+    else:
+        draw.rectangle((x - reach, y - thin, x + reach, y + thin), fill=color)
+        if label % 4 == 3:
+            draw.rectangle((x - thin, y - reach, x + thin, y + reach), fill=color)
+    return image
