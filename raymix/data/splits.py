@@ -228,5 +228,7 @@ def _smallest(field: str, rows: Rows, data: Data, seed: int) -> float | None:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if does(middle) else (middle, high)
     unit = 10.0 ** (math.floor(math.log10(high)) - 1)
-    rounded = float(f"{min(1.0, math.ceil(high / unit) * unit):g}")
-    return rounded if does(rounded) else 1.0
+    for rounded in (math.floor(high / unit) * unit, math.ceil(high / unit) * unit):
+        if does(share := float(f"{min(1.0, rounded):g}")):
+            return share
+    return 1.0

@@ -290,7 +290,8 @@ def test_wrong_tiny_imagenets(tiny_imagenet: Path, image_folder: Path) -> None:
     assert error(image_folder).endswith("(set the source's format to image_folder)")
     (image_folder.parent / "bare" / "x").mkdir(parents=True)
     assert "has not the layout of TinyImageNet (expected train/<wnid>" in error(image_folder.parent / "bare")
-    assert error(tiny_imagenet.parent).endswith(f"(did you mean {tiny_imagenet}?)")
+    for path in (tiny_imagenet.parent, tiny_imagenet / "train", tiny_imagenet / "val"):
+        assert error(path).endswith(f"(did you mean {tiny_imagenet}?)")
     table = tiny_imagenet / "val" / "val_annotations.txt"
     good = table.read_text()
     for text, expected in [

@@ -145,6 +145,10 @@ def test_the_hint_names_the_smallest_value_that_does(field: str, select: float) 
     error_of(rows, **{field: value * 0.85}, select=select)
 
 
+def test_the_hint_is_a_round_number() -> None:
+    assert error_of(rows_of([50] * 20, num_val=20), label_fraction=0.01)[2] == "set data.label_fraction=0.04 or more"
+
+
 def test_too_few_rows() -> None:
     assert error_of(rows_of([1, 50])) == (
         "data.holdout",

@@ -65,7 +65,7 @@ def _joined(rows: Rows, val: Rows, source: Source) -> Rows:
     both = set(train_uris).intersection(val_uris)
     if both:
         problem = f"{len(both):,} of its images are training images too, first: {min(both)}"
-        raise JobError("data.val", problem, "leave data.val out, then a share of data.train is held out")
+        raise JobError("data.val", problem, "leave data.val out for data.train's own, or a hold-out")
     number = {name: label for label, name in enumerate(rows.class_names)}
     relabel = np.array([number[name] for name in val.class_names], dtype=np.int64)
     return Rows(

@@ -56,6 +56,9 @@ def _check_layout(root: str) -> None:
         return
     if not held.folders and not held.images and not held.num_others:
         raise JobError(PATH, f"{root} is empty", _EXPECTED)
+    parent = os.path.dirname(root)
+    if os.path.isfile(os.path.join(parent, "val", "val_annotations.txt")):
+        raise JobError(PATH, f"{root} is a part of TinyImageNet", f"did you mean {parent}?")
     for name in held.folders:
         if os.path.isdir(os.path.join(root, name, "train")):
             raise JobError(PATH, f"{root} has no train folder", f"did you mean {os.path.join(root, name)}?")
