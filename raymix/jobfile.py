@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from raymix.joberrors import first_error
 from raymix.spec import JobError, JobSpec
 
-MAX_BYTES = 100_000
+MAX_LENGTH = 100_000
 
 
 def _refused(problem: str, at: Any) -> yaml.MarkedYAMLError:
@@ -77,8 +77,8 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
     elif isinstance(job, dict):
         data = json.loads(_json(job))  # a copy, with tuples as lists and paths as text
     else:
-        where = "standard input" if str(job) == "-" else str(job)
-        data = _yaml(_read(job), where)
+        where = "standard input" if str(job) == "-" else _clipped(str(job), 300)
+        data = _yaml(_read(job, where), where)
         if not isinstance(data, dict):
             hint = "a job is a mapping with name, data, ...; see raymix schema"
             raise JobError(where, "is empty" if data is None else "holds no fields", hint)
@@ -91,28 +91,30 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
         raise first_error(error) from None
 
 
-def _read(job: str | Path) -> str:
-    """The text of a job, of at most MAX_BYTES."""
+def _read(job: str | Path, where: str) -> str:
+    """The text of a job, of at most MAX_LENGTH characters."""
     try:
         if str(job) == "-":
-            text = sys.stdin.read(MAX_BYTES + 1)
+            text = sys.stdin.read(MAX_LENGTH + 1)
         else:
             path = Path(job)
             if not path.exists():
-                raise JobError(str(job), "no such job file", _near(path))
+                raise JobError(where, "no such job file", _near(path))
             if path.is_dir():
-                raise JobError(str(job), "is a folder, not a job file", _near(path / "job.yaml"))
+                raise JobError(where, "is a folder, not a job file", _near(path / "job.yaml"))
             with path.open(encoding="utf-8") as file:
-                text = file.read(MAX_BYTES + 1)
+                text = file.read(MAX_LENGTH + 1)
     except UnicodeDecodeError:
-        raise JobError(str(job), "is not UTF-8 text", "a job is a YAML file") from None
+        raise JobError(where, "is not UTF-8 text", "a job is a YAML file") from None
     except OSError as error:
-        raise JobError(str(job), error.strerror or str(error)) from None
-    if len(text) > MAX_BYTES:
-        raise JobError(
-            str(job), f"is larger than {MAX_BYTES:,} characters", "a job is a YAML file of a few dozen lines"
-        )
+        raise JobError(where, error.strerror or str(error)) from None
+    if len(text) > MAX_LENGTH:
+        raise JobError(where, f"is larger than {MAX_LENGTH:,} characters", "a job is a YAML file of a few dozen lines")
     return text
+
+
+def _clipped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _near(path: Path) -> str:
@@ -150,7 +152,7 @@ def _json(data: dict[str, Any]) -> str:
 
 def _apply(data: dict[str, Any], override: str) -> None:
     """Set one field, as in `optim.lr=1e-3`; sections on the way to it are made. No value: null."""
-    where = f"--set {override if len(override) <= 80 else override[:70] + '...'}"
+    where = f"--set {_clipped(override, 80)}"
     key, sign, text = override.partition("=")
     *parents, last = key.strip().split(".")
     if not sign or not all([*parents, last]):
