@@ -1,0 +1,89 @@
+"""Which Ray: one of its own on this machine, the cluster of the job that this is, or the one at an address."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+
+import ray
+
+from raymix.runfolder import in_ray_job
+from raymix.spec import Cluster, JobError
+
+# set before Ray starts; what the user has set stays
+_ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # the controller polls workers this often: failures and ends show sooner
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints every line of a worker twice
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an error line each run on clusters without preemption
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a job stay what they were
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CPU actors keep the GPU variables they started with
+}
+_DATA_CPUS = 1  # reading needs a CPU beside those that the workers hold
+
+
+def connect(cluster: Cluster, image_bytes: int, verbose: bool) -> bool:
+    """Connects this process to Ray; True if that Ray is its own and must be shut down.
+
+    Raises:
+        JobError: nothing answers at the address, or the cluster has less than the job asks for.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if ray.is_initialized():
+        _check_resources(cluster)
+        return False
+    options = {
+        "log_to_driver": verbose,
+        "logging_level": logging.INFO if verbose else logging.ERROR,
+        "configure_logging": True,
+    }
+    address = cluster.address or ("auto" if in_ray_job() else None)
+    if address is None:
+        _start(cluster, image_bytes, options)
+        return True
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise JobError("cluster.address", f"no Ray cluster answers at {address}: {reason}", "is it running?") from error
+    try:
+        _check_resources(cluster)
+    except JobError:
+        ray.shutdown()
+        raise
+    return True
+
+
+def _start(cluster: Cluster, image_bytes: int, options: dict[str, object]) -> None:
+    """A Ray of this machine alone. CPUs are logical: reading goes on beside workers that hold them all."""
+    cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker) + _DATA_CPUS + 1)
+    # decoded blocks, the array that they are put together in, and room for messages
+    store = int(2.2 * image_bytes) + 512 * 2**20
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        object_store_memory=min(store, int(0.6 * memory)),
+        include_dashboard=False,
+        **options,
+    )
+
+
+def _check_resources(cluster: Cluster) -> None:
+    """Ray would wait for ever for what its cluster does not have."""
+    there = ray.cluster_resources()
+    cpus = cluster.workers * cluster.cpus_per_worker + _DATA_CPUS
+    gpus = cluster.workers * cluster.gpus_per_worker
+    if there.get("CPU", 0) < cpus:
+        problem = (
+            f"{cluster.workers} x {cluster.cpus_per_worker:g} CPUs and {_DATA_CPUS} to read are more than the cluster's"
+        )
+        raise JobError("cluster.workers", f"{problem} {there.get('CPU', 0):g}", "ask for fewer, or add nodes")
+    if there.get("GPU", 0) < gpus:
+        problem = f"{gpus:g} GPU(s) asked for in all, the cluster has {there.get('GPU', 0):g}"
+        raise JobError("cluster.gpus_per_worker", problem, "set it to 0 to train on CPUs, or add nodes")

@@ -1,0 +1,102 @@
+"""Where driver and workers meet: tasks go one way, events the other, and the policy is asked for segments.
+
+An asyncio actor that holds no decisions of its own: what it is asked depends on the history that it is sent, so a
+restarted worker group gets the same answers. Workers reach it between segments only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from raymix.plan import Plan, Segment
+from raymix.policy import next_segment
+from raymix.report.history import History, Rates, SegmentReport
+
+if TYPE_CHECKING:
+    from raymix.train.task import Outcome, Task
+
+
+class Event(NamedTuple):
+    """Something that a worker told."""
+
+    what: Literal["joined", "begin", "segment", "done", "failed"]
+    run: str
+    value: Any
+
+
+class Mailbox:
+    """Made an actor by `session`; a plain class here, so that it is tested without Ray."""
+
+    def __init__(self) -> None:
+        self._images: Any = None
+        self._tasks: list[Task] = []
+        self._events: list[Event] = []
+        self._stopping, self._closed = asyncio.Event(), False
+        self._plan: Plan | None = None
+        self._rates = Rates(step_seconds={})
+        self._reports: list[SegmentReport] = []
+
+    # ---- the driver's side ----
+
+    async def put_images(self, ref: list[Any]) -> None:
+        """Where the decoded images are: a reference, wrapped so that it is not fetched here."""
+        self._images = ref
+
+    async def put_task(self, task: Task) -> None:
+        """The next run."""
+        self._stopping.clear()
+        self._tasks.append(task)
+
+    async def events(self, cursor: int) -> list[Event]:
+        """What workers have told since the first `cursor` events."""
+        return self._events[cursor:]
+
+    async def stop(self) -> None:
+        """Ends the run at the end of its segment."""
+        self._stopping.set()
+
+    async def close(self) -> None:
+        """No task follows."""
+        self._closed = True
+        self._stopping.set()
+
+    # ---- rank 0's side ----
+
+    async def join(self, device: str, device_name: str) -> None:
+        """A worker group has started."""
+        self._events.append(Event("joined", "", (device, device_name)))
+
+    async def images(self) -> Any:
+        """The reference that the driver put, or None as long as it reads."""
+        return self._images
+
+    async def next_task(self) -> Task | Literal["wait", "close"]:
+        """The first run that has no outcome; asked again after a restart, it is the one that was cut off."""
+        ended = {event.run for event in self._events if event.what in ("done", "failed")}
+        waiting = next((task for task in self._tasks if task.run not in ended), None)
+        return "close" if self._closed else waiting or "wait"
+
+    async def begin(self, run: str, plan: Plan, history: History) -> None:
+        """A run starts, or goes on after `history`."""
+        self._plan, self._rates, self._reports = plan, history.rates, list(history.reports)
+        self._events.append(Event("begin", run, (plan, history)))
+
+    async def next_segment(self, done: int, news: list[SegmentReport], pending: Segment | None) -> Segment | None:
+        """What the policy names after the first `done` reports, `news` and the segment that runs now."""
+        assert self._plan is not None
+        self._reports[done:] = news
+        history = History.model_construct(rates=self._rates, reports=tuple(self._reports), pending=pending)
+        return next_segment(self._plan, history)
+
+    async def report(self, run: str, report: SegmentReport) -> None:
+        """A segment is done."""
+        self._events.append(Event("segment", run, report))
+
+    async def stopped(self) -> None:
+        """Returns when the run is to end."""
+        await self._stopping.wait()
+
+    async def finish(self, run: str, outcome: Outcome | str) -> None:
+        """A run has its outcome, or the line that says why it has none."""
+        self._events.append(Event("failed" if isinstance(outcome, str) else "done", run, outcome))

@@ -1,0 +1,163 @@
+"""A session on Ray: one worker group, started once, that serves every run of a command."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchTrainer
+
+from raymix.data.reading import check_bad
+from raymix.on_ray import reading
+from raymix.on_ray.cluster import connect
+from raymix.on_ray.mailbox import Event, Mailbox
+from raymix.on_ray.worker import work
+from raymix.session import Needs, RunFailed
+from raymix.train.task import Outcome, Task
+from raymix.watch import Sink
+
+POLL_SECONDS = 0.25
+CLOSE_SECONDS = 20.0
+
+
+class RaySession:
+    """Starts the workers, reads the images while they start, and hands them tasks."""
+
+    used = False
+    device, device_name = "cpu", "CPU"  # until the first worker has said what it is
+
+    def __init__(self, needs: Needs, sink: Sink) -> None:
+        self._spec, self._stopping = needs.spec, False
+        self._cursor, self.groups = 0, 0
+        self._error: BaseException | None = None
+        sink.stage("starting Ray")
+        self._owned = connect(needs.spec.cluster, len(needs.ids) * needs.size**2 * 3, needs.verbose)
+        self._folder = tempfile.mkdtemp(prefix="raymix-")
+        self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
+        self._started = time.monotonic()
+        # in a thread, Ray Train leaves the signal handlers alone
+        self._thread = threading.Thread(target=self._fit, args=(needs.verbose,), name="raymix-fit", daemon=True)
+        self._thread.start()
+        try:
+            self._images = reading.read(
+                needs.rows, needs.ids, needs.size, lambda done, total: sink.stage("reading images", done, total)
+            )
+            images = ray.get(self._images)
+            check_bad(images, needs.rows, needs.spec.data)
+            self.skipped = images.skipped
+            ray.get(self._mailbox.put_images.remote([self._images]))
+        except BaseException:
+            self.close()
+            raise
+        sink.stage("starting workers")
+
+    @property
+    def worker_seconds(self) -> float:
+        """Seconds since the group was asked for, times workers."""
+        return (time.monotonic() - self._started) * self._spec.cluster.workers
+
+    def execute(self, task: Task, sink: Sink) -> Outcome:
+        """Trains a task on the workers; a group that dies is started again and goes on from the newest checkpoint.
+
+        Raises:
+            RunFailed: a loss is not finite, or the group died more often than cluster.max_restarts.
+        """
+        ray.get(self._mailbox.put_task.remote(task))
+        told_to_stop = False
+        while True:
+            if self._stopping and not told_to_stop:
+                self._mailbox.stop.remote()
+                told_to_stop = True
+            alive = self._thread.is_alive()  # asked before the events: what a group told before it died is heard
+            events = ray.get(self._mailbox.events.remote(self._cursor))
+            self._cursor += len(events)
+            for event in events:
+                outcome = self._hear(event, sink)
+                if outcome is not None and event.run == task.run:
+                    return outcome
+            if not alive:
+                raise RunFailed(f"{task.run}: {_one_line(self._error)}") from self._error
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Asks for an early end. Only sets a flag, since a signal handler must not talk to Ray."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Ends the workers, and Ray where it is this session's own."""
+        self._mailbox.close.remote()
+        self._thread.join(CLOSE_SECONDS)
+        if self._owned:
+            ray.shutdown()
+        else:
+            ray.kill(self._mailbox)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _hear(self, event: Event, sink: Sink) -> Outcome | None:
+        """Passes an event on; returns a run's outcome."""
+        if event.what == "joined":
+            self.device, self.device_name = event.value
+            self.groups += 1
+            if self.groups > 1:
+                sink.note(f"the workers were started again (group {self.groups})")
+        elif event.what == "begin":
+            sink.begin(event.run, *event.value)
+        elif event.what == "segment":
+            sink.segment(event.run, event.value)
+        elif event.what == "failed":
+            raise RunFailed(str(event.value))
+        else:
+            outcome: Outcome = event.value
+            for note in outcome.notes:
+                sink.note(note)
+            return outcome
+        return None
+
+    def _fit(self, verbose: bool) -> None:
+        cluster = self._spec.cluster
+        resources = {"CPU": cluster.cpus_per_worker}
+        if cluster.gpus_per_worker:
+            resources["GPU"] = cluster.gpus_per_worker
+        config = {
+            "mailbox": self._mailbox,
+            "cache": self._spec.data.cache,
+            "threads": int(cluster.cpus_per_worker),
+        }
+        # the run name is fresh and its folder thrown away: raymix's checkpoints are its own, and Ray, which resumes
+        # whatever has the same name, must find nothing
+        trainer = TorchTrainer(
+            work,
+            train_loop_config=config,
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=cluster.workers,
+                use_gpu=cluster.gpus_per_worker > 0,
+                resources_per_worker=resources,
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"raymix-{uuid.uuid4().hex[:12]}",
+                storage_path=self._folder,
+                failure_config=ray.train.FailureConfig(max_failures=cluster.max_restarts),
+                logging_config=ray.train.LoggingConfig(log_level="INFO" if verbose else "ERROR"),
+            ),
+        )
+        try:
+            trainer.fit()
+        except BaseException as error:
+            self._error = error
+
+
+def _one_line(error: BaseException | None) -> str:
+    """What went wrong, shortly: of a failed group, the first rank's own words."""
+    if error is None:
+        return "the workers ended without an outcome"
+    failures: dict[int, Any] = getattr(error, "worker_failures", {})
+    for rank, failure in sorted(failures.items()):
+        last = [line for line in str(failure).strip().splitlines() if line.strip()][-1]
+        return f"worker {rank}: {last.strip()}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

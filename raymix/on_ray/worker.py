@@ -1,0 +1,127 @@
+"""The training worker: one process of a DDP group, which Ray Train starts, restarts and ends."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raymix.plan import Plan, Segment
+from raymix.report.history import History, SegmentReport
+from raymix.train.cache import Cache
+from raymix.train.task import Task, execute, set_up_process
+
+POLL_SECONDS = 0.1
+
+
+class RayRuntime:
+    """One rank of a Ray Train worker group. Rank 0 alone talks to the mailbox; the others hear it from rank 0."""
+
+    def __init__(self, mailbox: Any, threads: int) -> None:
+        context = ray.train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+        set_up_process(self.device, threads)
+        self._mailbox = mailbox
+        # plain data travels over gloo also where gradients travel over NCCL
+        self._group = dist.new_group(backend="gloo") if self.world > 1 else None
+        self._run, self._told, self._next, self._stop = "", 0, None, None
+        if self.rank == 0:
+            mailbox.join.remote(self.device.type, _name(self.device))
+
+    cache: Cache
+
+    def load(self, where: str) -> None:
+        """Waits for the decoded images and puts them where the job says."""
+        # every rank asks for itself: a reference that came any other way than through Ray is never fulfilled
+        while (refs := ray.get(self._mailbox.images.remote())) is None:
+            time.sleep(POLL_SECONDS)
+        self.cache = Cache(ray.get(refs[0]), self.device, where)
+
+    def next_task(self) -> Task | None:
+        """The next run, the same on every rank; None: there is none left."""
+        # every rank hears every answer, so that none waits long enough in silence to give up
+        while (task := self._broadcast(self._ask_for_task())) == "wait":
+            time.sleep(POLL_SECONDS)
+        return None if task == "close" else task
+
+    def finish(self, task: Task, outcome: Any) -> None:
+        """Hands over what a run brought, and waits until it has arrived."""
+        if self.rank == 0:
+            ray.get(self._mailbox.finish.remote(task.run, outcome))
+
+    def wrap(self, step: nn.Module) -> nn.Module:
+        """The step under DDP; as it is where it is alone."""
+        if self.world == 1:
+            return step
+        # no buffer changes in training, so none is broadcast
+        return DistributedDataParallel(step, broadcast_buffers=False)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks."""
+        if self._group is None:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, group=self._group)
+        return values
+
+    def begin(self, run: str, plan: Plan, history: History) -> None:
+        """Tells the driver, and starts to listen for its stop."""
+        self._run, self._told, self._next = run, len(history.reports), None
+        if self.rank == 0:
+            ray.get(self._mailbox.begin.remote(run, plan, history))
+            self._stop = self._mailbox.stopped.remote()
+
+    def next_segment(self, history: History) -> Segment | None:
+        """What the driver's policy names: asked for one segment ahead, on what was known when the last one began."""
+        segment = None
+        if self.rank == 0:
+            stopping, _ = ray.wait([self._stop], timeout=0)
+            if not stopping:
+                segment = ray.get(self._next or self._ask(history, None))
+                self._next = self._ask(history, segment) if segment else None
+        return self._broadcast(segment)
+
+    def report(self, report: SegmentReport) -> None:
+        """Tells the driver without waiting for it."""
+        if self.rank == 0:
+            self._mailbox.report.remote(self._run, report)
+
+    def _ask_for_task(self) -> Any:
+        return ray.get(self._mailbox.next_task.remote()) if self.rank == 0 else None
+
+    def _ask(self, history: History, pending: Segment | None) -> Any:
+        """The policy's answer to come. Only reports that the mailbox has not seen travel."""
+        told, self._told = self._told, len(history.reports)
+        return self._mailbox.next_segment.remote(told, list(history.reports[told:]), pending)
+
+    def _broadcast(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        if self._group is None:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self._group)
+        return values[0]
+
+
+def work(config: dict[str, Any]) -> None:
+    """What Ray Train runs on every worker: tasks, one after another, until the driver has none left."""
+    runtime = RayRuntime(config["mailbox"], config["threads"])
+    runtime.load(config["cache"])
+    while (task := runtime.next_task()) is not None:
+        try:
+            outcome: Any = execute(task, runtime)
+        except FloatingPointError as error:  # a restart would come to the same point
+            outcome = f"{task.run}: {error}"
+        runtime.finish(task, outcome)
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
