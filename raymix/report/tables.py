@@ -79,14 +79,14 @@ def plan_table(plan: Plan, rates: Mapping[str, float] | None = None) -> Renderab
         rates: Seconds a step by kind, where they have been measured; None: no seconds are shown.
     """
     known = rates if rates is not None and all(kind in rates for kind in plan.kinds) else None
-    heads = ["phase", "epochs", "steps", "step kinds", "images", "lr", "w"] + (["seconds"] if known else [])
+    heads = ["phase", "epochs", "steps", "kinds", "images", "lr", "w"] + (["seconds"] if known else [])
     table = _table(*heads)
     for phase in plan.phases:
-        seconds = [f"{_seconds(phase, known):,.1f}"] if known else []
+        seconds = [words.tenths(_seconds(phase, known))] if known else []
         table.add_row(phase.kind, *_plan_cells(plan, phase), *seconds)
     table.add_section()
     images = words.count(plan.num_steps * plan.spec.optim.batch)
-    total = [f"{sum(_seconds(phase, known) for phase in plan.phases):,.1f}"] if known else []
+    total = [words.tenths(sum(_seconds(phase, known) for phase in plan.phases))] if known else []
     table.add_row("all", "", words.count(plan.num_steps), "", images, "", "", *total, style="bold")
     facts_ = plan.facts
     rows = (
@@ -107,6 +107,7 @@ def runs_table(runs: Sequence[tuple[Path, RunReport]]) -> RenderableType:
         return Text("no runs")
     table = _table("run", "status", "top-1", "val", "wall", "billed", "cost")
     table.columns[0].overflow = "fold"  # a path is of use whole or not at all
+    table.columns[1].justify = "left"
     for path, report in runs:
         final = report.final
         table.add_row(
@@ -152,9 +153,13 @@ def _plan_cells(plan: Plan, phase: Phase) -> list[str]:
         words.count(phase.steps),
         kinds,
         words.count(phase.steps * plan.spec.optim.batch),
-        f"{rate(plan, phase.start):.1e} > {rate(plan, last):.1e}",
-        f"{weight(plan, phase.start):.2f} > {weight(plan, last):.2f}",
+        _change(f"{rate(plan, phase.start):.1e}", f"{rate(plan, last):.1e}"),
+        _change(f"{weight(plan, phase.start):.2f}", f"{weight(plan, last):.2f}"),
     ]
+
+
+def _change(start: str, end: str) -> str:
+    return start if start == end else f"{start} > {end}"
 
 
 def _seconds(phase: Phase, rates: Mapping[str, float]) -> float:

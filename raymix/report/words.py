@@ -38,6 +38,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def tenths(value: float) -> str:
+    """Seconds in a table: a digit behind the point while it says something."""
+    return f"{value:,.1f}" if value < 1000 else count(value)
+
+
 def figure(value: float | None, form: str = ".3f") -> str:
     """A number in a given format; a dash where there is none."""
     return "-" if value is None else format(value, form)

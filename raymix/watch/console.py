@@ -14,8 +14,8 @@ from raymix.report.history import History, SegmentReport
 from raymix.report.run import RunReport
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.console import Console, RenderableType
+    from rich.live import Live
 
 MIN_SECONDS = 1.0  # between two lines, however short the run
 LINE_SECONDS = 10.0
@@ -140,7 +140,7 @@ class _Run:
         """Loss, speed, top-1 on select: those that are known."""
         found = []
         if self.last is not None:
-            losses = (("ssl", self.last.ssl_loss), ("sl", self.last.sl_loss))
+            losses = (("ssl loss", self.last.ssl_loss), ("sl loss", self.last.sl_loss))
             found += [f"{name} {value:.3f}" for name, value in losses if value is not None]
             if self.last.seconds:
                 found.append(f"{words.count(self.last.images / self.last.seconds)} img/s")
@@ -201,13 +201,11 @@ class _Lines:
 
 
 class _Live:
-    """One line that redraws itself; what has ended stays above it."""
+    """A bar and a line of figures that redraw themselves; what is said stays above them."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._text = ""
+        self._live: Live | None = None
 
     def stage(self, text: str, done: int | None, total: int | None) -> None:
         self._show(text, done, total)
@@ -217,46 +215,47 @@ class _Live:
 
     def segment(self, run: _Run) -> None:
         left = run.remaining_seconds()
-        figures = run.figures() + ([f"{words.seconds(left)} left"] if left else [])
-        self._show(f"{run.name} {run.phase}", run.step, run.plan.num_steps, ", ".join(figures))
+        time_left = f"{words.seconds(left)} left" if left else ""
+        self._show(f"{run.name} {run.phase}", run.step, run.plan.num_steps, time_left, ", ".join(run.figures()))
 
     def note(self, text: str) -> None:
-        self._say(text)
-
-    def end(self, text: str) -> None:
-        self._hide()
-        self._say(text)
-
-    def close(self) -> None:
-        self._hide()
-
-    def _show(self, text: str, done: int | None, total: int | None, figures: str = "") -> None:
-        if self._progress is None or self._task is None:
-            self._progress = _progress(self._console)
-            self._task = self._progress.add_task("", total=None, figures="")
-            self._progress.start()
-        self._progress.update(self._task, description=text, completed=done or 0, total=total, figures=figures)
-
-    def _hide(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-
-    def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
 
+    def end(self, text: str) -> None:
+        self.close()
+        self.note(text)
 
-def _progress(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=12),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
-        console=console,
-        transient=True,
-        refresh_per_second=4,
-        redirect_stdout=sys.stdout.isatty(),  # a piped standard output must get its lines, not the terminal
-    )
+    def _show(self, text: str, done: int | None, total: int | None, time_left: str = "", figures: str = "") -> None:
+        from rich.live import Live
+
+        if self._live is None:
+            self._live = Live(
+                console=self._console,
+                transient=True,
+                refresh_per_second=4,
+                redirect_stdout=sys.stdout.isatty(),  # a piped standard output must get its lines, not the terminal
+            )
+            self._live.start()
+        self._live.update(_bar(text, done, total, time_left, figures))
+
+
+def _bar(text: str, done: int | None, total: int | None, time_left: str, figures: str) -> RenderableType:
+    """What is under way, how far it is, and below it the figures; a total that is not known shows a moving bar."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    count = f"{words.count(done or 0)}/{words.count(total)}" if total else ""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_column(min_width=10)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_column(no_wrap=True)
+    grid.add_row(Text(text), ProgressBar(total=total or None, completed=done or 0, width=18), count, time_left)
+    return Group(grid, Text(f"  {figures}", style="dim", no_wrap=True, overflow="ellipsis")) if figures else grid

@@ -1,0 +1,178 @@
+"""The pages: whole, self-contained, escaped."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from raymix.report.html import notebook_html, pilot_html, run_html
+from raymix.report.pilot import PilotReport
+from raymix.report.run import RunReport
+from tests.report.factory import make_pilot, make_run
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class _Reader(HTMLParser):
+    """Collects ids, references and text, and checks that every tag is closed where it was opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        self.links += [value for name, value in attrs if name in ("href", "src", "xlink:href") and value]
+        self.links += re.findall(r"url\(([^)]*)\)", " ".join(value or "" for value in found.values()))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += " " + data
+
+
+def read(page: str) -> _Reader:
+    reader = _Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+PAGES = {
+    "run": lambda: run_html(make_run(price=2.5)),
+    "interrupted": lambda: run_html(make_run(status="interrupted")),
+    "failed": lambda: run_html(make_run(status="failed").model_copy(update={"curve": (), "phases": ()})),
+    "pilot": lambda: pilot_html(make_pilot(5), {"mix": (make_run(), make_run()), "sl": ()}),
+    "quick": lambda: pilot_html(make_pilot(1, lengths=(1.0,))),
+    "empty": lambda: pilot_html(make_pilot(1).model_copy(update={"arms": {}})),
+    "notebook run": lambda: notebook_html(make_run()),
+    "notebook pilot": lambda: notebook_html(make_pilot(5)),
+}
+
+
+@pytest.fixture(params=PAGES)
+def page(request: pytest.FixtureRequest) -> str:
+    return PAGES[request.param]()
+
+
+def test_a_page_fetches_nothing_and_its_tags_and_ids_are_in_order(page: str) -> None:
+    assert not re.findall(r"https?://|//[a-z]+\.|@import|<script|<link|<iframe", page)
+    reader = read(page)
+    assert len(reader.ids) == len(set(reader.ids))
+    inside = [link[1:] for link in reader.links if link.startswith("#")]
+    assert set(inside) <= set(reader.ids)
+    outside = [link for link in reader.links if not link.startswith("#")]
+    assert all(re.fullmatch(r"runs/[\w./-]+report\.html", link) for link in outside)
+
+
+def test_two_reports_in_one_notebook_share_no_id() -> None:
+    first, second = notebook_html(make_run("one")), notebook_html(make_run("two"))
+    assert not set(read(first).ids) & set(read(second).ids)
+    assert notebook_html(make_run("one")) == first
+
+
+def test_a_run_page_holds_what_the_report_says() -> None:
+    report = make_run(price=2.5)
+    text = read(run_html(report)).text
+    for part in (
+        "71.3 %",
+        "300 val images",
+        "at 2.5 per worker-hour",
+        "worker-seconds",
+        "skipped: truncated",
+        "seen: all",
+    ):
+        assert part in text
+    for phase in report.phases:
+        assert f"{phase.images:,}" in text
+    assert all(kind in text for kind in ("ssl", "mix", "sl", "start-up", "data wait", "checkpoints"))
+
+
+def test_a_price_that_is_not_set_is_not_zero() -> None:
+    for page in (run_html(make_run()), pilot_html(make_pilot(5))):
+        text = read(page).text
+        assert "price not set" in text
+        assert "0.00 %" not in text
+
+
+def test_seconds_are_called_by_the_device() -> None:
+    assert "GPU-seconds" in run_html(make_run(device="cuda"))
+    assert "GPU-seconds" not in run_html(make_run(device="cpu"))
+
+
+def test_a_pilot_page_puts_the_verdict_first() -> None:
+    report = make_pilot(5, gain=4)
+    text = " ".join(read(pilot_html(report)).text.split())
+    assert report.verdict.text in text
+    assert text.index("mix wins") < text.index("How good each arm is")
+    assert all(name in text for name in report.arms)
+    assert "Configurations tried for each arm: 1" in text
+
+
+def test_a_pilot_page_links_the_runs_below_it_and_no_other() -> None:
+    report = make_pilot(1, lengths=(1.0,))
+    strange = ("javascript:alert(1)//report.json", "../report.json", "/etc/report.json")
+    runs = tuple(
+        report.arms["mix"][0].model_copy(update={"seed": seed, "report": path}) for seed, path in enumerate(strange)
+    )
+    links = read(pilot_html(report.model_copy(update={"arms": {"mix": runs}}))).links
+    assert [link for link in links if not link.startswith("#")] == []
+    assert "runs/seed0-1/report.html" in read(pilot_html(report)).links
+
+
+@pytest.mark.parametrize("build", [run_html, notebook_html])
+def test_everything_is_escaped(build: object) -> None:
+    evil = "<script>alert('x')</script>"
+    report = make_run(environment={evil: evil}).model_copy(
+        update={"name": evil, "note": evil, "class_names": (evil, "b")},
+    )
+    page = build(report)  # type: ignore[operator]
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_an_arm_of_any_name_is_escaped_in_table_and_plot() -> None:
+    report = make_pilot(1, lengths=(1.0,))
+    named = report.model_copy(update={"arms": {"<script>": report.arms["mix"], "mix": report.arms["mix"]}})
+    assert "<script>" not in pilot_html(named)
+
+
+def test_reports_show_themselves_in_a_notebook() -> None:
+    for report in (make_run(), make_pilot(1)):
+        assert "<svg" in report._repr_html_()
+
+
+def test_reports_survive_json() -> None:
+    run, pilot = make_run(price=1.0), make_pilot(5)
+    assert RunReport.model_validate_json(run.model_dump_json()) == run
+    assert PilotReport.model_validate_json(pilot.model_dump_json()) == pilot
+    assert run_html(RunReport.model_validate_json(run.model_dump_json())) == run_html(run)
+
+
+def test_reports_import_without_matplotlib_jinja_torch_or_ray() -> None:
+    code = (
+        "import sys, raymix.report.html, raymix.report.compare, raymix.report.folder, raymix.watch.console, "
+        "raymix.watch.jsonl, raymix.watch.tensorboard\n"
+        "slow = ('matplotlib', 'jinja2', 'numpy', 'torch', 'ray', 'tensorboardX', 'rich')\n"
+        "print([name for name in slow if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

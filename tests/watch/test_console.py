@@ -1,0 +1,181 @@
+"""What people see: lines that do not flood, a bar on a terminal, results left to standard output."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from raymix.plan import Plan
+from raymix.report.history import History, Rates
+from raymix.watch import Sinks, console
+from raymix.watch.console import ConsoleSink
+from tests.report.factory import make_history, make_plan, make_reports, make_run
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def play(sink: ConsoleSink, clock: Clock, name: str = "demo", seconds: float | None = None, skip: int = 0) -> None:
+    """A whole run, its segments taking their own seconds or `seconds` each."""
+    plan = make_plan(name)
+    sink.begin(name, plan, make_history(plan, skip))
+    for report in make_reports(plan)[skip:]:
+        clock.now += report.seconds if seconds is None else seconds
+        sink.segment(name, report)
+    sink.end(name, make_run(name))
+
+
+def test_progress_is_single_lines_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    sink = ConsoleSink(clock=clock)
+    play(sink, clock)
+    sink.close()
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert captured.out == ""
+    assert "\x1b" not in captured.err
+    assert lines[0] == "demo: starts; 501 steps (ssl 188, mix 188, sl 125)"
+    assert "demo: phase mix" in lines
+    assert "demo: phase sl" in lines
+    assert lines[-1].startswith("demo: done, top-1 71.3 %")
+    assert 10 <= len(lines) <= 20
+    assert any("ssl loss" in line and "img/s" in line and "select" in line and "left" in line for line in lines)
+
+
+def test_quick_runs_do_not_flood(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    sink = ConsoleSink(num_runs=25, clock=clock)
+    for seed in range(25):
+        play(sink, clock, f"mix-{seed}", seconds=0.01)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) <= 25 * 6
+    assert "mix-3 (run 4 of 25): starts" in "\n".join(lines)
+
+
+def test_a_long_run_says_something_every_minute_and_not_more_than_it_must(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    play(ConsoleSink(clock=clock), clock, seconds=59.0)
+    assert len(capsys.readouterr().err.splitlines()) >= len(make_reports(make_plan())) / 2
+
+
+def test_a_run_that_goes_on_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    play(ConsoleSink(clock=clock), clock, skip=4)
+    assert "demo: goes on at step" in capsys.readouterr().err
+
+
+def test_a_restart_is_not_another_run(capsys: pytest.CaptureFixture[str]) -> None:
+    plan, sink = make_plan(), ConsoleSink(num_runs=2)
+    sink.begin("a", plan, make_history(plan, 0))
+    sink.begin("a", plan, make_history(plan, 2))
+    sink.begin("b", plan, make_history(plan, 0))
+    assert "b (run 2 of 2)" in capsys.readouterr().err
+
+
+def test_stages_and_notes_need_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    sink = ConsoleSink(clock=clock)
+    sink.note("a note [with] brackets")
+    for done in range(0, 1001, 10):
+        clock.now += 0.2
+        sink.stage("decoding images", done, 1000)
+    sink.stage("starting 2 workers")
+    sink.segment("demo", make_reports(make_plan())[0])
+    sink.end("demo", make_run())
+    sink.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "a note [with] brackets"
+    assert "decoding images: 1,000 of 1,000" in lines
+    assert "starting 2 workers" in lines
+    assert len(lines) < 10
+
+
+def test_quiet_leaves_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    sink = ConsoleSink(quiet=True, clock=clock)
+    sink.stage("decoding")
+    play(sink, clock)
+    sink.note("worker group restarted")
+    assert capsys.readouterr().err.splitlines() == ["worker group restarted"]
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    out = io.StringIO()
+    shown = Console(file=out, force_terminal=True, width=80, force_jupyter=False)
+    monkeypatch.setattr(console, "_view", lambda clock: console._Live(shown))
+    return out
+
+
+def test_a_terminal_gets_a_bar_that_leaves_the_last_line(terminal: io.StringIO) -> None:
+    clock = Clock()
+    sink = ConsoleSink(num_runs=2, clock=clock)
+    sink.stage("decoding images", 500, 1000)
+    sink.stage("starting [2] workers")
+    play(sink, clock)
+    sink.note("[kept] whole")
+    sink.close()
+    sink.close()
+    text = terminal.getvalue()
+    assert "demo (run 1 of 2)" in text
+    assert "demo (run 1 of 2): done, top-1 71.3 %" in text
+    assert "[kept] whole" in text
+    assert "\x1b[?25h" in text  # the cursor is back
+
+
+def test_a_notebook_gets_lines_on_its_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    clock = Clock()
+    sink = ConsoleSink(clock=clock)
+    play(sink, clock)
+    sink.close()
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "demo: done" in captured.out
+
+
+def remaining(plan: Plan, history: History) -> float | None:
+    return console._Run("demo", plan, history).remaining_seconds()
+
+
+def test_the_time_left_follows_the_rates_of_each_kind() -> None:
+    plan = make_plan()
+    assert remaining(plan, make_history(plan, 0)) == pytest.approx(188 * 0.1 + 188 * 0.15 + 125 * 0.2)
+    assert remaining(plan, make_history(plan)) == 0
+    assert remaining(plan, History(rates=Rates(step_seconds={}))) is None
+
+
+def test_the_time_left_is_corrected_by_what_was_measured() -> None:
+    plan = make_plan()
+    run = console._Run("demo", plan, make_history(plan, 0))
+    for report in make_reports(plan, slower=2.0)[:5]:
+        run.add(report)
+    done = sum(report.segment.steps for report in make_reports(plan)[:5])
+    assert run.remaining_seconds() == pytest.approx(2 * ((188 - done) * 0.1 + 188 * 0.15 + 125 * 0.2))
+
+
+def test_sinks_pass_everything_on() -> None:
+    heard: list[str] = []
+
+    class Ear:
+        def __getattr__(self, name: str) -> object:
+            return lambda *args: heard.append(name)
+
+    sinks = Sinks([Ear(), Ear()])  # type: ignore[list-item]
+    plan = make_plan()
+    sinks.stage("a")
+    sinks.begin("a", plan, make_history(plan, 0))
+    sinks.segment("a", make_reports(plan)[0])
+    sinks.note("a")
+    sinks.end("a", make_run())
+    sinks.close()
+    assert heard == [name for name in ("stage", "begin", "segment", "note", "end", "close") for _ in range(2)]

@@ -1,0 +1,91 @@
+"""metrics.jsonl: a row a segment, exact after a resume, whatever a crash left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from raymix.watch.jsonl import JsonlSink
+from tests.report.factory import make_history, make_plan, make_reports, make_run
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write(path: Path, run: str, start: int, end: int) -> None:
+    """The segments [start, end) of a run, as an attempt that goes on after `start` segments."""
+    plan = make_plan()
+    sink = JsonlSink(path, clock=lambda: 100.0)
+    sink.begin(run, plan, make_history(plan, start))
+    for report in make_reports(plan)[start:end]:
+        sink.segment(run, report)
+    sink.close()
+
+
+def test_a_row_holds_the_segment(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, "a", 0, 1)
+    report = make_reports(make_plan())[0]
+    (row,) = rows(path)
+    assert row["run"] == "a"
+    assert row["step"] == report.segment.steps
+    assert row["kind"] == "ssl"
+    assert row["lr"] == report.segment.lr[1]
+    assert row["weight"] == 1.0
+    assert row["ssl_loss"] == report.ssl_loss
+    assert row["sl_loss"] is None
+    assert row["images_per_second"] == report.images / report.seconds
+    assert row["time"] == 100.0
+
+
+def test_rows_are_on_disk_as_soon_as_they_are_written(tmp_path: Path) -> None:
+    sink = JsonlSink(tmp_path / "new" / "metrics.jsonl")
+    sink.segment("a", make_reports(make_plan())[0])
+    assert len(rows(tmp_path / "new" / "metrics.jsonl")) == 1
+    sink.close()
+
+
+def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
+    whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
+    write(whole, "a", 0, 8)
+    write(resumed, "a", 0, 6)
+    write(resumed, "a", 4, 8)
+    assert rows(resumed) == rows(whole)
+
+
+def test_a_half_written_last_line_is_cut(tmp_path: Path) -> None:
+    whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
+    write(whole, "a", 0, 6)
+    for length in (1, 30, -2, -1):
+        write(resumed, "a", 0, 3)
+        lines = resumed.read_text().splitlines(keepends=True)
+        resumed.write_text("".join(lines[:2]) + lines[2][:length])
+        write(resumed, "a", 2, 6)
+        assert rows(resumed) == rows(whole)
+
+
+def test_other_runs_keep_their_rows(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, "a", 0, 3)
+    write(path, "b", 0, 2)
+    write(path, "a", 1, 2)
+    assert [row["run"] for row in rows(path)] == ["a", "b", "b", "a"]
+
+
+def test_a_run_begun_anew_drops_what_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, "a", 0, 3)
+    write(path, "a", 0, 1)
+    assert len(rows(path)) == 1
+
+
+def test_nothing_is_written_before_there_is_a_segment(tmp_path: Path) -> None:
+    sink = JsonlSink(tmp_path / "metrics.jsonl")
+    sink.stage("decoding", 1, 2)
+    sink.note("a note")
+    sink.begin("a", make_plan(), make_history(make_plan(), 0))
+    sink.end("a", make_run())
+    sink.close()
+    sink.close()
+    assert not (tmp_path / "metrics.jsonl").exists()
