@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from raymix.report.intervals import at_length
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
 from raymix.spec import JobError
@@ -56,6 +57,20 @@ def read_pilot(path: str | Path) -> PilotReport:
         JobError: there is none, or it cannot be read; one line that says what to do.
     """
     return _read(Path(path), PILOT_FILE, RUN_FILE, PilotReport)
+
+
+def pilot_runs(path: str | Path, report: PilotReport) -> dict[str, tuple[RunReport, ...]]:
+    """For each arm the reports of its runs at length 1, as `pilot_html` draws them; runs that are gone are left out.
+
+    Args:
+        path: The pilot's folder or its `pilot.json`.
+        report: What it holds.
+    """
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    return {
+        name: tuple(read_run(folder / run.report) for run in at_length(runs, 1.0) if (folder / run.report).is_file())
+        for name, runs in report.arms.items()
+    }
 
 
 def find_runs(storage: str | Path, tell: Callable[[str], None] | None = None) -> list[tuple[Path, RunReport]]:

@@ -25,7 +25,7 @@ class PilotRun(Section):
     length: float = Field(description="step-seconds planned, as a multiple of T")
     top1: float = Field(description="percent of the val rows")
     correct: str = Field(description="a bit for each val row, as hex")
-    worker_seconds: float = Field(description="clock A: steps, data wait and evaluation, times workers")
+    worker_seconds: float = Field(description="clock A: steps and the wait for data, times workers")
     billed_worker_seconds: float = Field(description="clock B: every second that the workers were held for this run")
     cost: float | None = Field(description="of the billed worker-seconds; null: price not set")
     planned_seconds: float = Field(description="step-seconds of the frozen plan")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raymix.report.folder import best_run, find_runs, read_pilot, read_run, write_text
+from raymix.report.folder import best_run, find_runs, pilot_runs, read_pilot, read_run, write_text
 from raymix.report.run import RunReport
 from raymix.spec import JobError
 from tests.report.factory import make_pilot, make_run
@@ -40,6 +40,15 @@ def test_a_pilot_is_read_from_its_folder(tmp_path: Path) -> None:
     assert read_pilot(tmp_path) == read_pilot(str(tmp_path / "pilot.json")) == make_pilot(1)
     with pytest.raises(JobError, match=r"no report\.json \(it holds pilot\.json\)"):
         read_run(tmp_path)
+
+
+def test_the_runs_of_a_pilot_are_found_where_it_says(tmp_path: Path) -> None:
+    report = make_pilot(2)
+    put(tmp_path / "runs" / "seed1-1", make_run("seed1-1"))
+    for path in (tmp_path, tmp_path / "pilot.json"):
+        found = pilot_runs(path, report)
+        assert list(found) == list(report.arms)
+        assert [run.name for run in found["mix"]] == ["seed1-1"]
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"name": 3}', "[]", "\x00"])
