@@ -65,6 +65,9 @@ def pilot_runs(path: str | Path, report: PilotReport) -> dict[str, tuple[RunRepo
     Args:
         path: The pilot's folder or its `pilot.json`.
         report: What it holds.
+
+    Raises:
+        JobError: a run's report cannot be read.
     """
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     return {
