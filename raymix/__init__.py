@@ -1,1 +1,32 @@
-"""raymix: MixTraining (SSL and SL in one run) on Ray, and what each phase costs and brings."""
+"""raymix: MixTraining (SSL and SL in one run) on Ray, and what each phase costs and brings.
+
+    import raymix
+    raymix.pilot("jobs/digits.yaml")                      # compare the ways to train
+    raymix.run("jobs/digits.yaml", ["optim.lr=1e-3"])     # train one
+    raymix.load_model("runs/digits")                      # the trained nn.Module
+
+Importing it loads neither torch nor ray; they come with the first call that trains.
+"""
+
+from __future__ import annotations
+
+from raymix.api import load_model, load_spec, pilot, plan, run
+from raymix.report.pilot import PilotReport
+from raymix.report.run import RunReport
+from raymix.session import RunFailed
+from raymix.signals import Interrupted
+from raymix.spec import JobError, JobSpec
+
+__all__ = [
+    "Interrupted",
+    "JobError",
+    "JobSpec",
+    "PilotReport",
+    "RunFailed",
+    "RunReport",
+    "load_model",
+    "load_spec",
+    "pilot",
+    "plan",
+    "run",
+]

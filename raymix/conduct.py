@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from raymix.data.rows import Rows
@@ -51,6 +51,7 @@ class Job:
     splits: Splits
     plan: Plan
     rates: Rates | None = None  # None: measured before the first step
+    alone: bool = True  # the command serves this run only, so its start-up is billed to it
 
 
 def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunReport:
@@ -62,12 +63,12 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     from raymix.train.task import Task
 
     folder = job.folder
-    folder.start(job.plan)
+    folder.start(job.plan, session.store_size)
     _write_skipped(job, session)
     sink = Sinks([JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
     name = folder.path.name
     task = Task(name, job.plan, job.splits, job.rates, str(folder.checkpoints))
-    with _Books(folder, session, clock) as books:
+    with _Books(job, session, clock) as books:
         try:
             outcome = session.execute(task, sink)
         except RunFailed:
@@ -91,11 +92,10 @@ def _finish(job: Job, report: RunReport, sink: Sinks) -> None:
 class _Books:
     """What this attempt has cost so far, on disk every few seconds: a killed driver loses no more."""
 
-    def __init__(self, folder: RunFolder, session: Session, clock: Clock) -> None:
-        self.folder, self.session, self.clock = folder, session, clock
-        self.before = folder.attempts()
-        self._seconds, self._held, self._groups = clock.seconds, session.worker_seconds, session.groups
-        self._first = not session.used  # start-up is booked on the first run that a session serves
+    def __init__(self, job: Job, session: Session, clock: Clock) -> None:
+        self.folder, self.session, self.clock = job.folder, session, clock
+        self.before = job.folder.attempts()
+        self._held, self._groups = (0.0, 0) if job.alone else (session.worker_seconds, session.groups - 1)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="raymix-books", daemon=True)
 
@@ -108,15 +108,13 @@ class _Books:
         self._done.set()
         self._thread.join()
         self.write()
-        self.session.used = True
 
     def now(self) -> Attempt:
         """This attempt until now."""
-        start = (0.0, 0.0, 0) if self._first else (self._seconds, self._held, self._groups - 1)
         return Attempt(
-            wall_seconds=self.clock.seconds - start[0],
-            worker_seconds=self.session.worker_seconds - start[1],
-            groups=max(1, self.session.groups - start[2]),
+            wall_seconds=self.clock.seconds,
+            worker_seconds=self.session.worker_seconds - self._held,
+            groups=max(1, self.session.groups - self._groups),
         )
 
     def all(self) -> tuple[Attempt, ...]:
@@ -199,8 +197,15 @@ def environment(session: Session) -> dict[str, str]:
         "cpus": str(os.cpu_count()),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{name: version(name) for name in packages},
+        **{name: _version(name) for name in packages},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout, as the working directory of a Ray job is
+        return "not installed"
 
 
 def _write_skipped(job: Job, session: Session) -> None:

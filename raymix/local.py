@@ -56,10 +56,9 @@ class LocalSession:
     """A session in this process, on its first GPU where there is one."""
 
     groups = 1
-    used = False
 
     def __init__(self, needs: Needs, sink: Sink) -> None:
-        self._started = time.monotonic()
+        self._started, self.store_size = time.monotonic(), needs.size
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         set_up_process(device, threads=torch.get_num_threads())
         self.device = device.type

@@ -72,15 +72,19 @@ class RunFolder:
             self._check_same_job()
         _check_writable(path)
 
-    def start(self, plan: Plan) -> None:
-        """Makes the folder and writes what was asked and what will be done; a resumed folder stays as it is."""
+    def start(self, plan: Plan, store_size: int) -> None:
+        """Makes the folder and writes what was asked and what will be done; a resumed folder stays as it is.
+
+        `resolved.json` has nothing left on auto that the data decides: a model needs to know how its images were kept.
+        """
         if self.overwrite and self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         if self.resumed:
             return
         asked = json.loads(self.spec.model_dump_json(exclude_unset=True))
-        write_text(self.path / "resolved.json", self.spec.model_dump_json(indent=2))
+        data = self.spec.data.model_copy(update={"store_size": store_size})
+        write_text(self.path / "resolved.json", self.spec.model_copy(update={"data": data}).model_dump_json(indent=2))
         write_text(self.path / "plan.json", plan.model_dump_json(indent=2))
         write_text(self.path / "job.yaml", yaml.safe_dump(asked, sort_keys=False))  # last: it marks a run folder
 
@@ -123,6 +127,8 @@ class RunFolder:
             problem = f"{self.path}/resolved.json cannot be read: {type(error).__name__}"
             raise JobError("--resume", problem, "start anew: --overwrite") from None
         now = json.loads(self.spec.model_dump_json())
+        if self.spec.data.store_size == "auto":
+            before["data"]["store_size"] = "auto"
         for name in _MAY_CHANGE:
             before.pop(name, None)
             now.pop(name, None)

@@ -1,4 +1,4 @@
-"""One job from its spec to its report: check, open a session, train, report. Imports neither torch nor ray by itself."""
+"""One job from its spec to its report: check, open a session, train, report. Imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -86,13 +86,15 @@ def rows_of(*splits: Splits) -> Ids:
 
 
 @contextmanager
-def opened(checked: Checked, ids: Ids, *, verbose: bool, quiet: bool) -> Iterator[tuple[Session, Sink, Signals]]:
+def opened(
+    checked: Checked, ids: Ids, *, verbose: bool, quiet: bool, num_runs: int = 1
+) -> Iterator[tuple[Session, Sink, Signals]]:
     """A session that holds the rows `ids`, the console, and signals turned into `session.stop`."""
     from raymix.data.reading import sample_store_size
 
     _check_machine(checked.spec)
     size = sample_store_size(checked.rows, checked.spec.data, ids)
-    sink, signals = ConsoleSink(quiet=quiet), Signals()
+    sink, signals = ConsoleSink(quiet=quiet, num_runs=num_runs), Signals()
     try:
         with signals:
             session = open_session(Needs(checked.spec, checked.rows, ids, size, verbose), sink)

@@ -35,7 +35,7 @@ class Session(Protocol):
     device_name: str
     skipped: dict[int, str]  # row id -> cause, of the rows that could not be read
     groups: int  # worker groups it took so far
-    used: bool  # whether a run was booked on it already; the first one bears the start-up
+    store_size: int  # pixels a side of the images that it holds
 
     @property
     def worker_seconds(self) -> float:

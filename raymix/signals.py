@@ -23,7 +23,7 @@ class Interrupted(Exception):  # noqa: N818 (it is what happened)
 
 
 class Signals:
-    """Catches signals while it is entered; outside the main thread, where Python allows no handlers, it does nothing."""
+    """Catches signals while it is entered; outside the main thread, where none may be set, it does nothing."""
 
     def __init__(self) -> None:
         self.received: int | None = None

@@ -14,7 +14,7 @@ from raymix.spec import Cluster, JobError
 # set before Ray starts; what the user has set stays
 _ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # the controller polls workers this often: failures and ends show sooner
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # failures and ends show sooner than at 2 s
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints every line of a worker twice
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an error line each run on clusters without preemption
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -37,7 +37,7 @@ def connect(cluster: Cluster, image_bytes: int, verbose: bool) -> bool:
     if ray.is_initialized():
         _check_resources(cluster)
         return False
-    options = {
+    options: dict[str, object] = {
         "log_to_driver": verbose,
         "logging_level": logging.INFO if verbose else logging.ERROR,
         "configure_logging": True,
@@ -57,6 +57,13 @@ def connect(cluster: Cluster, image_bytes: int, verbose: bool) -> bool:
         ray.shutdown()
         raise
     return True
+
+
+def hush_data() -> None:
+    """Keeps Ray Data's own progress lines off the screen; they stay in Ray's session folder."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.ERROR)
 
 
 def _start(cluster: Cluster, image_bytes: int, options: dict[str, object]) -> None:

@@ -22,8 +22,6 @@ def read(rows: Rows, ids: Ids, size: int, progress: Callable[[int, int], None]) 
     cpus = int(ray.cluster_resources().get("CPU", 1))
     num_blocks = max(1, min(max(cpus, math.ceil(len(ids) / BLOCK_ROWS)), math.ceil(len(ids) / 100)))
     tables = [_table(rows, block) for block in np.array_split(ids, num_blocks)]
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
     dataset = ray.data.from_arrow(tables).map_batches(
         _decode,
         batch_size=None,
@@ -35,7 +33,7 @@ def read(rows: Rows, ids: Ids, size: int, progress: Callable[[int, int], None]) 
         blocks += bundle.block_refs
         done += bundle.num_rows() or 0
         progress(done, len(ids))
-    return _assemble.options(num_cpus=0).remote(len(rows), ids, size, *blocks)
+    return ray.remote(_assemble).options(num_cpus=0).remote(len(rows), ids, size, *blocks)
 
 
 def _table(rows: Rows, ids: Ids) -> pa.Table:
@@ -60,7 +58,6 @@ def _decode(batch: dict[str, np.ndarray], size: int, formats: Any) -> dict[str, 
     return {"id": batch["id"], "cause": causes, "pixels": pixels}
 
 
-@ray.remote
 def _assemble(num_rows: int, ids: Ids, size: int, *blocks: Any) -> Images:
     """All blocks in one array, which every worker of a node maps without a copy."""
 

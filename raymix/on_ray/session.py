@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer
 
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
-from raymix.on_ray.cluster import connect
+from raymix.on_ray.cluster import connect, hush_data
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.worker import work
 from raymix.session import Needs, RunFailed
@@ -29,15 +29,16 @@ CLOSE_SECONDS = 20.0
 class RaySession:
     """Starts the workers, reads the images while they start, and hands them tasks."""
 
-    used = False
     device, device_name = "cpu", "CPU"  # until the first worker has said what it is
 
     def __init__(self, needs: Needs, sink: Sink) -> None:
-        self._spec, self._stopping = needs.spec, False
+        self._spec, self.store_size, self._stopping = needs.spec, needs.size, False
         self._cursor, self.groups = 0, 0
         self._error: BaseException | None = None
         sink.stage("starting Ray")
         self._owned = connect(needs.spec.cluster, len(needs.ids) * needs.size**2 * 3, needs.verbose)
+        if not needs.verbose:
+            hush_data()
         self._folder = tempfile.mkdtemp(prefix="raymix-")
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
         self._started = time.monotonic()

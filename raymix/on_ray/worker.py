@@ -31,8 +31,10 @@ class RayRuntime:
         set_up_process(self.device, threads)
         self._mailbox = mailbox
         # plain data travels over gloo also where gradients travel over NCCL
-        self._group = dist.new_group(backend="gloo") if self.world > 1 else None
-        self._run, self._told, self._next, self._stop = "", 0, None, None
+        self._group: Any = dist.new_group(backend="gloo") if self.world > 1 else None
+        self._run, self._told = "", 0
+        self._next: Any = None
+        self._stop: Any = None
         if self.rank == 0:
             mailbox.join.remote(self.device.type, _name(self.device))
 
@@ -81,13 +83,14 @@ class RayRuntime:
 
     def next_segment(self, history: History) -> Segment | None:
         """What the driver's policy names: asked for one segment ahead, on what was known when the last one began."""
-        segment = None
+        segment: Segment | None = None
         if self.rank == 0:
             stopping, _ = ray.wait([self._stop], timeout=0)
             if not stopping:
                 segment = ray.get(self._next or self._ask(history, None))
                 self._next = self._ask(history, segment) if segment else None
-        return self._broadcast(segment)
+        named: Segment | None = self._broadcast(segment)
+        return named
 
     def report(self, report: SegmentReport) -> None:
         """Tells the driver without waiting for it."""

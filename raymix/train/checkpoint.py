@@ -21,7 +21,8 @@ from raymix.report.folder import write_text
 from raymix.report.history import History
 from raymix.train.state import TrainState
 
-_FILES = ("tensors.safetensors", "state.json")
+TENSORS, STATE = "tensors.safetensors", "state.json"
+_FILES = (TENSORS, STATE)
 
 
 class Checkpoints:
@@ -71,8 +72,8 @@ def write(folder: Path, state: TrainState) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     tensors = {name: value.detach().contiguous().cpu() for name, value in state.tensors().items()}
-    save_file(tensors, temporary / _FILES[0])
-    write_text(temporary / _FILES[1], state.history.model_dump_json())
+    save_file(tensors, temporary / TENSORS)
+    write_text(temporary / STATE, state.history.model_dump_json())
     commit = {
         name: {"bytes": (temporary / name).stat().st_size, "sha256": _sha256(temporary / name)} for name in _FILES
     }
@@ -97,8 +98,8 @@ def newest(folder: Path) -> tuple[str | None, list[str]]:
 
 def read(path: Path, state: TrainState) -> None:
     """Loads a verified checkpoint into the state."""
-    state.load(load_file(path / _FILES[0]))
-    state.history = History.model_validate_json((path / _FILES[1]).read_text())
+    state.load(load_file(path / TENSORS))
+    state.history = History.model_validate_json((path / STATE).read_text())
 
 
 def _problem(path: Path) -> str | None:

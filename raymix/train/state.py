@@ -12,7 +12,7 @@ from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.report.history import History, Rates
 
-_MODEL, _OPTIM = "model.", "optim."
+MODEL, OPTIM = "model.", "optim."
 
 
 @dataclass
@@ -34,21 +34,21 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state by name; views, not copies."""
-        named = {_MODEL + name: value for name, value in self.model.state_dict().items()}
+        named = {MODEL + name: value for name, value in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                named[f"{_OPTIM}{name}.{key}"] = value
+                named[f"{OPTIM}{name}.{key}"] = value
         return named
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Puts back what `tensors` gave: copies into the parameters, and the optimizer's state as it was."""
-        weights = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
+        weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
         self.model.load_state_dict(weights)
         self.optimizer.state.clear()
         parameters = dict(self.model.named_parameters())
         for key, value in tensors.items():
-            if key.startswith(_OPTIM):
-                name, _, entry = key.removeprefix(_OPTIM).rpartition(".")
+            if key.startswith(OPTIM):
+                name, _, entry = key.removeprefix(OPTIM).rpartition(".")
                 parameter = parameters[name]
                 # the step count of a fused AdamW lies on the parameters' device
                 self.optimizer.state[parameter][entry] = value.clone().to(parameter.device)

@@ -1,0 +1,91 @@
+"""What Python and notebooks call; the command line calls the same functions behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raymix import runner
+from raymix.jobfile import load_spec
+
+# before `raymix.pilot` becomes the function of that name: importing the module later would put it back
+from raymix.pilot import pilot as compare_arms
+from raymix.plan import Plan
+from raymix.report.pilot import PilotReport
+from raymix.report.run import RunReport
+from raymix.spec import JobError, JobSpec
+
+if TYPE_CHECKING:
+    from raymix.train.model import Trained
+
+JobLike = str | Path | dict[str, Any] | JobSpec
+Overrides = list[str] | tuple[str, ...]
+
+
+def plan(job: JobLike, overrides: Overrides = ()) -> Plan:
+    """What a job would do: phases, epochs and steps. Starts nothing.
+
+    Args:
+        job: A job's YAML file, a dict or a JobSpec.
+        overrides: `field=value`, as `--set` takes them.
+
+    Raises:
+        JobError: the job or its data is wrong; one line that names the field.
+    """
+    return runner.plan(load_spec(job, overrides))
+
+
+def run(
+    job: JobLike,
+    overrides: Overrides = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+) -> RunReport:
+    """Trains one backbone as the job says, with progress; returns the report, which shows itself in a notebook.
+
+    Args:
+        job: A job's YAML file, a dict or a JobSpec.
+        overrides: `field=value`, as `--set` takes them.
+        resume: Go on from the last checkpoint of the same job, where there is one.
+        overwrite: Throw away what the run folder holds.
+        verbose: Let Ray's own log lines through.
+        quiet: No progress.
+
+    Raises:
+        JobError: the job is wrong; nothing was started or written.
+        RunFailed: training failed for good.
+        Interrupted: a signal (the notebook's stop button) ended it; a checkpoint was saved, `resume` goes on.
+    """
+    spec = load_spec(job, overrides)
+    return runner.run(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet)
+
+
+def pilot(
+    job: JobLike,
+    overrides: Overrides = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+) -> PilotReport:
+    """Compares the job's arms at equal step-seconds; arguments and errors are those of `run`."""
+    spec = load_spec(job, overrides)
+    return compare_arms(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet)
+
+
+def load_model(run: str | Path) -> Trained:
+    """The trained model of a run folder: an nn.Module from images to logits. Needs no Ray.
+
+    Raises:
+        JobError: the folder holds no run, or no checkpoint that verifies.
+    """
+    from raymix.train.model import load
+
+    return load(Path(run))
+
+
+__all__ = ["JobError", "load_model", "load_spec", "pilot", "plan", "run"]

@@ -1,0 +1,68 @@
+"""A trained model out of a run folder: a plain nn.Module with its transform and class names. Needs no Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from raymix.data.decode import decode
+from raymix.method.steps import Model
+from raymix.plan import Plan
+from raymix.spec import JobError
+from raymix.train import checkpoint
+from raymix.train.state import MODEL
+
+
+class Trained(nn.Module):
+    """Backbone and classifier of a run.
+
+    Attributes:
+        class_names: in the order of the logits.
+        size: pixels a side that `transform` gives.
+    """
+
+    def __init__(self, model: Model, class_names: tuple[str, ...], size: int) -> None:
+        super().__init__()
+        self.model, self.class_names, self.size = model, class_names, size
+
+    def transform(self, image: str | Path | bytes) -> Tensor:
+        """An image file, or its bytes, as training stored it: uint8 (size, size, 3).
+
+        Raises:
+            raymix.data.decode.BadImage: it is not an image that can be read.
+        """
+        raw = image if isinstance(image, bytes) else Path(image).read_bytes()
+        return torch.from_numpy(decode(raw, self.size))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of uint8 images (B, S, S, 3) as `transform` gives them, S >= the model's image size."""
+        return self.model.classify(images)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (B, D) of the same images: the mean of the backbone's tokens."""
+        features: Tensor = self.model.f(self.model.a.clean(images)).mean(1)
+        return features
+
+
+def load(run: Path) -> Trained:
+    """The newest checkpoint of a run that verifies, in evaluation mode on the CPU.
+
+    Raises:
+        JobError: the folder holds no run, or no checkpoint that verifies.
+    """
+    try:
+        plan = Plan.model_validate_json((run / "plan.json").read_text())
+        size = json.loads((run / "resolved.json").read_text())["data"]["store_size"]
+    except (OSError, ValueError, KeyError) as error:
+        raise JobError(str(run), f"holds no run: {type(error).__name__}: {error}", "name a run folder") from None
+    name, skipped = checkpoint.newest(run / "checkpoints")
+    if name is None:
+        raise JobError(str(run), "holds no checkpoint that verifies", "; ".join(skipped))
+    tensors = load_file(run / "checkpoints" / name / checkpoint.TENSORS)
+    model = Model(plan.spec, plan.facts.num_classes)
+    model.load_state_dict({k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)})
+    return Trained(model, plan.facts.class_names, size).eval()
