@@ -1,0 +1,129 @@
+"""Imports go one way, Ray stays in on_ray/, and what only decides or reports loads neither torch nor ray."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "raymix"
+
+# Top to bottom: a module imports from lower lines only, and nothing from its own line but itself.
+LAYERS = [
+    ["__main__"],
+    ["cli"],
+    ["__init__"],
+    ["api"],
+    ["bench"],
+    ["pilot"],
+    ["runner"],
+    ["conduct"],
+    ["on_ray", "local"],
+    ["signals"],
+    ["session"],
+    ["runfolder"],
+    ["train"],
+    ["method", "data", "policy"],
+    ["watch"],
+    ["report"],
+    ["jobfile"],
+    ["joberrors"],
+    ["plan"],
+    ["spec"],
+]
+DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
+# the one place that chooses between the two runtimes names both, inside a function
+CHOICES = {("session", "local"), ("session", "on_ray")}
+
+PURE = ["spec", "plan", "policy", "report", "jobfile", "joberrors", "watch"]
+HEAVY = {"torch", "torchvision", "ray"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """The folder or file directly below raymix/ that a module belongs to."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, inside functions too; `from raymix import runner` as raymix.runner."""
+    package = ["raymix", *path.relative_to(PACKAGE).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(name for name in (base, node.module) if name)
+            yield from (f"raymix.{alias.name}" for alias in node.names) if module == "raymix" else (module,)
+
+
+def test_every_part_has_its_layer() -> None:
+    assert {part_of(path) for path in modules()} <= set(DEPTH)
+
+
+def against(part: str, module: str) -> str | None:
+    """What is wrong with `part` importing `module`; None: nothing."""
+    head, *rest = module.split(".")
+    if head == "ray" and part != "on_ray":
+        return f"{module} outside on_ray/"
+    if head in HEAVY and part in PURE:
+        return f"{part} only decides or reports, and imports {module}"
+    target = rest[0] if head == "raymix" and rest else part
+    if target == part or target not in DEPTH or (part, target) in CHOICES or DEPTH[target] > DEPTH[part]:
+        return None
+    return f"{part} imports {target}, against the arrow"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_go_one_way(path: Path) -> None:
+    assert [wrong for module in imported(path) if (wrong := against(part_of(path), module))] == []
+
+
+@pytest.mark.parametrize(
+    ("part", "module"),
+    [
+        ("train", "ray.train"),
+        ("report", "torch.nn"),
+        ("spec", "raymix.plan"),
+        ("data", "raymix.method.views"),
+        ("local", "raymix.on_ray.session"),
+        ("policy", "raymix.train"),
+    ],
+)
+def test_the_contract_can_be_broken(part: str, module: str) -> None:
+    assert against(part, module)
+
+
+def test_a_fresh_process_loads_neither_torch_nor_ray() -> None:
+    pure = ["raymix", "raymix.cli", "raymix.__main__", "raymix.runner", "raymix.pilot"]
+    for path in modules():
+        names = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        if part_of(path) in PURE and names[-1] != "__init__":
+            pure.append(".".join(names))
+    heavy = "torch", "torchvision", "ray", "sklearn", "matplotlib", "tensorboardX"
+    code = (
+        f"import importlib, sys\nfor name in {pure}: importlib.import_module(name)\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [["validate"], ["plan"], ["plan", "--json"]])
+def test_validate_and_plan_load_neither_torch_nor_ray(command: list[str]) -> None:
+    job = PACKAGE.parent / "jobs" / "digits.yaml"
+    code = (
+        "import sys\nfrom raymix.__main__ import main\n"
+        f"try: main({[command[0], str(job), *command[1:]]!r})\n"
+        "except SystemExit as done:\n"
+        "    print(done.code, [name for name in ('torch', 'ray') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "0 []"
