@@ -61,8 +61,9 @@ class Augment(nn.Module):
         area_B, ratio_B, left_B, top_B, flip_B = u_B5.unbind(1)
         area_B = smallest + (largest - smallest) * area_B
         root_B = torch.exp((ratio_B - 0.5) * _RATIO)  # square root of the aspect ratio
-        width_B = (area_B.sqrt() * root_B).clamp(max=1)
-        height_B = (area_B.sqrt() / root_B).clamp(max=1)
+        # where a side would leave the image the ratio gives way, so that the area is what was drawn
+        width_B = (area_B.sqrt() * root_B).clamp(max=1).maximum(area_B)
+        height_B = area_B / width_B
         # affine_grid's frame runs from -1 to 1: a crop of width w may stand anywhere within +-(1 - w)
         x_B = (2 * left_B - 1) * (1 - width_B)
         y_B = (2 * top_B - 1) * (1 - height_B)
