@@ -41,10 +41,10 @@ class SimClrObjective(Objective):
     def forward(self, z_BLD: Tensor, view: View) -> Tensor:
         """NT-Xent: each view's own partner against all other views of the global batch."""
         p_BE = F.normalize(self.down(F.relu(self.up(z_BLD.mean(1)))).float(), dim=1)
-        first_BE, second_BE = p_BE.chunk(2)
         rank, all_GE = _gather(p_BE)
-        B, G = len(first_BE), len(all_GE) // 2
-        similar_BG = p_BE @ all_GE.T / self.temperature
+        B, G = len(p_BE) // 2, len(all_GE) // 2
+        with torch.autocast(p_BE.device.type, enabled=False):  # bf16 holds cosines to 1/256 only
+            similar_BG = p_BE @ all_GE.T / self.temperature
         # all_GE holds, rank by rank, the first views and then the second views of that rank
         place_B = torch.arange(B, device=p_BE.device) + rank * 2 * B
         itself, partner = torch.cat((place_B, place_B + B)), torch.cat((place_B + B, place_B))
