@@ -43,7 +43,8 @@ class Block(nn.Module):
         q, k, v = self.qkv(self.norm1(z_BLD)).view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         a_BLD = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, L, D)
         z_BLD = z_BLD + self.out(a_BLD)
-        return z_BLD + self.down(F.gelu(self.up(self.norm2(z_BLD))))
+        result_BLD: Tensor = z_BLD + self.down(F.gelu(self.up(self.norm2(z_BLD))))
+        return result_BLD
 
 
 class Vit(nn.Module):
@@ -69,17 +70,18 @@ class Vit(nn.Module):
 
         `token_11D` stands in for the patches in `hidden_BL` (SimMIM, Xie et al. 2022, arXiv 2111.09886).
         """
-        x_BLP, position = patchify(x_BCHW, self.patch), self.position_1LD
+        x_BLP = patchify(x_BCHW, self.patch)
+        position_BLD: Tensor = self.position_1LD
         if keep_BK is not None:
             x_BLP = take(x_BLP, keep_BK)
-            position = take(position.expand(len(keep_BK), -1, -1), keep_BK)
-        z_BLD = self.embed(x_BLP)
+            position_BLD = take(position_BLD.expand(len(keep_BK), -1, -1), keep_BK)
+        z_BLD: Tensor = self.embed(x_BLP)
         if hidden_BL is not None and token_11D is not None:
             z_BLD = torch.where(hidden_BL[:, :, None], token_11D.to(z_BLD.dtype), z_BLD)
-        z_BLD = z_BLD + position
-        for block in self.blocks:
+        z_BLD = z_BLD + position_BLD
+        for block in (*self.blocks, self.norm):
             z_BLD = block(z_BLD)
-        return self.norm(z_BLD)
+        return z_BLD
 
 
 class Classifier(nn.Module):
@@ -93,7 +95,8 @@ class Classifier(nn.Module):
 
     def forward(self, z_BLD: Tensor) -> Tensor:
         """Tokens (B, L, D) to logits (B, classes)."""
-        return self.linear(z_BLD.mean(1))
+        logits: Tensor = self.linear(z_BLD.mean(1))
+        return logits
 
 
 def init(module: nn.Module) -> None:

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or not there: safetensors and JSON, hashed, renamed into place.
 
-A checkpoint is a folder `step-000001234` with `tensors.safetensors`, `state.json` and, written last, `commit.json` with
-the size and sha256 of the other two. Nothing is ever unpickled. Times and attempts stay out of the tensor file, so equal
-states have equal hashes.
+A checkpoint is a folder `step-000001234` with `tensors.safetensors`, `state.json` and, written last, `commit.json`
+with the size and sha256 of the other two. Nothing is ever unpickled. Times and attempts stay out of the tensor file,
+so equal states have equal hashes.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def write(folder: Path, state: TrainState) -> Path:
 
 def newest(folder: Path) -> tuple[str | None, list[str]]:
     """Name of the newest checkpoint that verifies, and a line for each newer one that does not."""
-    skipped = []
+    skipped: list[str] = []
     for name in names(folder):
         problem = _problem(folder / name)
         if problem is None:

@@ -61,8 +61,8 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
         return Outcome(task.run, History(rates=rates), False, seconds=time.perf_counter() - started)
     notes = _restore(task, state, runtime)
     resumed = bool(state.history.reports)
-    rates = state.history.rates if resumed else task.rates
-    step, rates = prepare(plan, plan.kinds, state, feed, runtime, rates)
+    known = state.history.rates if resumed else task.rates
+    step, rates = prepare(plan, plan.kinds, state, feed, runtime, known)
     if not resumed:
         state.history = History(rates=rates)
     checkpoints = Checkpoints.of(plan, task.checkpoints, runtime.rank)

@@ -58,7 +58,8 @@ class MaeObjective(Objective):
         if self.norm_pixels:
             variance, mean = torch.var_mean(target_BMP, dim=2, keepdim=True)
             target_BMP = (target_BMP - mean) / (variance + 1e-6).sqrt()
-        return (drawn_BMP.float() - target_BMP).square().mean()
+        L: Tensor = (drawn_BMP.float() - target_BMP).square().mean()
+        return L
 
     def _decoder_input(self, y_BXE: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> Tensor:
         """All L places: what the backbone says of those it computed, and the mask token at the hidden ones."""
