@@ -1,0 +1,165 @@
+"""`raymix bench loop`: images a second of raymix's own training loop over those of a plain PyTorch loop.
+
+Both train in short windows by turns, so that whatever else the machine does falls on both alike; the one that goes
+first changes from pair to pair. The ratio of a pair is plain seconds over raymix seconds for the same steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from typing import NamedTuple, Protocol
+
+import torch
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from raymix.bench.setting import KINDS, Dataset, RaymixLoop, job, plain_loop
+from raymix.plan import Kind
+from raymix.spec import JobError, JobSpec
+from raymix.train.prepare import synchronise
+from raymix.train.task import describe, set_up_process
+
+WINDOW_SECONDS = 2.0
+CPU_THREADS = 2
+
+
+class _Loop(Protocol):
+    def run(self, steps: int) -> float: ...
+
+
+class Pair(NamedTuple):
+    """Seconds of two windows of the same steps, one after the other."""
+
+    raymix: float
+    plain: float
+
+
+def main(windows: int = 5, json_out: bool = False, device: str = "auto") -> None:
+    """Measures and prints, as JSON or as a table.
+
+    Raises:
+        JobError: there is no such device here.
+    """
+    where = _device(device)
+    before = torch.get_num_threads()
+    set_up_process(where, CPU_THREADS if where.type == "cpu" else before)
+    try:
+        result = measure(job(where), where, windows, WINDOW_SECONDS)
+    finally:
+        torch.set_num_threads(before)
+    if json_out:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        _print(result)
+
+
+def measure(spec: JobSpec, device: torch.device, windows: int, window_seconds: float) -> dict[str, object]:
+    """Both loops on every step kind, as `--json` prints it."""
+    data = Dataset(spec, num_rows=9000 if device.type == "cuda" else 2000)
+    kinds: dict[str, object] = {}
+    ratios: list[float] = []
+    for kind in KINDS:
+        pairs, steps = _pairs(spec, kind, data, device, windows, window_seconds)
+        kinds[kind] = _summary(pairs, steps, spec.optim.batch)
+        ratios += [pair.plain / pair.raymix for pair in pairs]
+    return {
+        "ratio": statistics.median(ratios),
+        "kinds": kinds,
+        "windows": windows,
+        "device": device.type,
+        "device_name": describe(device)["name"],
+        "batch": spec.optim.batch,
+        "model": _model(spec),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def _pairs(
+    spec: JobSpec, kind: Kind, data: Dataset, device: torch.device, windows: int, window_seconds: float
+) -> tuple[list[Pair], int]:
+    """The windows of one kind in pairs, and the steps of each."""
+    raymix, plain = RaymixLoop(spec, kind, data, device), plain_loop(spec, kind, data, device)
+    steps = max(2, math.ceil(window_seconds / raymix.step_seconds))
+    for loop in (raymix, plain):
+        _seconds(loop, max(2, steps // 4), device)  # warms caches and allocators up
+    pairs = []
+    for window in range(windows):
+        if window % 2 == 0:
+            first = _seconds(raymix, steps, device)
+            pairs.append(Pair(raymix=first, plain=_seconds(plain, steps, device)))
+        else:
+            first = _seconds(plain, steps, device)
+            pairs.append(Pair(plain=first, raymix=_seconds(raymix, steps, device)))
+    return pairs, steps
+
+
+def _seconds(loop: _Loop, steps: int, device: torch.device) -> float:
+    synchronise(device)
+    started = time.perf_counter()
+    loop.run(steps)
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def _summary(pairs: list[Pair], steps: int, batch: int) -> dict[str, object]:
+    raymix = statistics.median(pair.raymix for pair in pairs) / steps
+    plain = statistics.median(pair.plain for pair in pairs) / steps
+    ratios = [pair.plain / pair.raymix for pair in pairs]
+    return {
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "raymix_images_per_second": batch / raymix,
+        "plain_images_per_second": batch / plain,
+        "raymix_t_ms": 1000 * raymix,
+        "plain_t_ms": 1000 * plain,
+        "steps": steps,
+    }
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise JobError("--device", f"{name} is none of cpu, cuda, auto")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise JobError("--device", "no GPU that torch can use here", "take cpu")
+    return torch.device("cuda", 0) if name == "cuda" else torch.device("cpu")
+
+
+def _model(spec: JobSpec) -> str:
+    backbone, mae = spec.backbone, spec.objective
+    assert mae.type == "mae"
+    size, decoder = spec.data.image_size, f"{mae.decoder_width}x{mae.decoder_depth}"
+    return f"ViT-{backbone.size.capitalize()}, {size} px, patch {backbone.patch}, MAE decoder {decoder}"
+
+
+def _print(result: dict[str, object]) -> None:
+    table = Table("step", "raymix images/s", "plain images/s", "raymix ms", "plain ms", "ratio", box=box.SIMPLE_HEAD)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    kinds = result["kinds"]
+    assert isinstance(kinds, dict)
+    for kind, row in kinds.items():
+        table.add_row(
+            kind,
+            f"{row['raymix_images_per_second']:,.0f}",
+            f"{row['plain_images_per_second']:,.0f}",
+            f"{row['raymix_t_ms']:.2f}",
+            f"{row['plain_t_ms']:.2f}",
+            f"{row['ratio']:.3f}",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    threads = "" if result["device"] == "cuda" else f", {result['threads']} threads"
+    console.print(
+        f"raymix's loop runs at {result['ratio']:.3f} of the speed of a plain PyTorch loop that takes as many steps "
+        f"with the same model ({result['model']}), augmentation, fused AdamW and precision, batch {result['batch']}, "
+        f"eager, images in memory; median of {result['windows']} pairs of windows a step kind on "
+        f"{result['device_name']}{threads}."
+    )
