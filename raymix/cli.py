@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,13 +17,11 @@ import typer
 
 from raymix.jobfile import load_spec
 from raymix.report.pilot import PilotReport
-from raymix.report.run import RunReport, Status
+from raymix.report.run import RunReport
 from raymix.spec import JobError, JobSpec
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
-EXIT_CODES: dict[Status, int] = {"done": 0, "failed": 3, "interrupted": 130}
+    from rich.console import RenderableType
 
 app = typer.Typer(
     name="raymix",
@@ -126,7 +126,8 @@ def run(
     from raymix.runner import run as train
 
     spec = _load(job, overrides)
-    _finish(train(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=as_json), spec, as_json)
+    with _interrupted_too(spec, as_json):
+        _finish(train(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=as_json), spec, as_json)
 
 
 @app.command(epilog="Example:  raymix pilot jobs/digits.yaml --set pilot.arms='[ssl_sl, mix]'")
@@ -146,7 +147,8 @@ def pilot(
     from raymix.pilot import pilot as compare
 
     spec = _load(job, overrides)
-    _finish(compare(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=as_json), spec, as_json)
+    with _interrupted_too(spec, as_json):
+        _finish(compare(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=as_json), spec, as_json)
 
 
 @app.command(epilog="Example:  raymix schema > raymix.schema.json   and point your editor's YAML support at it")
@@ -164,11 +166,11 @@ def report(folder: RunFolder) -> None:
     from raymix.report.folder import write_text
     from raymix.report.html import pilot_html, run_html
 
-    done = _read(folder)
-    page = (folder if folder.is_dir() else folder.parent) / "report.html"
-    write_text(page, pilot_html(done) if isinstance(done, PilotReport) else run_html(done))
+    done, holder = _read(folder), folder if folder.is_dir() else folder.parent
+    page = pilot_html(done, _runs_of(done, holder)) if isinstance(done, PilotReport) else run_html(done)
+    write_text(holder / "report.html", page)
     _print(_table(done))
-    typer.echo(f"report: {page}")
+    typer.echo(f"report: {holder / 'report.html'}")
 
 
 @runs_app.command("ls", epilog="Example:  raymix runs ls --storage runs")
@@ -243,6 +245,14 @@ def _read(folder: Path) -> RunReport | PilotReport:
     return read_run(folder)
 
 
+def _runs_of(compared: PilotReport, folder: Path) -> dict[str, tuple[RunReport, ...]]:
+    """The runs of a pilot at the length of its primary comparison, as far as they are still there."""
+    from raymix.report.folder import read_run
+
+    paths = {arm: [folder / run.report for run in runs if run.length == 1] for arm, runs in compared.arms.items()}
+    return {arm: tuple(read_run(path) for path in of_arm if path.is_file()) for arm, of_arm in paths.items()}
+
+
 def _summary(folder: Path, done: RunReport) -> dict[str, object]:
     """A run in a line of `raymix runs --json`; the whole of it is in the folder's report.json."""
     return {
@@ -265,23 +275,35 @@ def _table(done: RunReport | PilotReport) -> RenderableType:
     return pilot_table(done) if isinstance(done, PilotReport) else run_table(done)
 
 
-def _console() -> Console:
+def _print(table: RenderableType) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)  # a pipe has no edge to wrap at
-
-
-def _print(table: RenderableType) -> None:
-    _console().print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a pipe has no edge to wrap at
+    console.print(table)
 
 
 def _finish(done: RunReport | PilotReport, spec: JobSpec, as_json: bool) -> None:
-    """Print what a run or a pilot returned; any status but `done` is an exit code."""
+    """Print what a run or a pilot found, and where its page is."""
     if as_json:
         typer.echo(done.model_dump_json(indent=2))
-    else:
-        _print(_table(done))
-        typer.echo(f"report: {Path(spec.storage) / spec.name / 'report.html'}")
-    if done.status != "done":
-        raise typer.Exit(EXIT_CODES[done.status])
+        return
+    from raymix.runfolder import storage_of
+
+    page = storage_of(spec) / spec.name / "report.html"
+    _print(_table(done))
+    typer.echo(f"report: {page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page}")
+
+
+@contextmanager
+def _interrupted_too(spec: JobSpec, as_json: bool) -> Iterator[None]:
+    """Print what was done until a signal ended it, too; the exception goes on and becomes the exit code."""
+    from raymix.signals import Interrupted
+
+    try:
+        yield
+    except Interrupted as stop:
+        if stop.report is not None:
+            _finish(stop.report, spec, as_json)
+        raise
