@@ -28,7 +28,8 @@ class Feed:
         self.plan, self.splits, self.runtime = plan, splits, runtime
         seed = plan.spec.seed
         ids: dict[Stream, np.ndarray] = {"all": splits.train, "labelled": splits.labelled}
-        self.labelled = 0  # rows handed out so far that feed the supervised loss, over all ranks
+        # handed out so far, over all ranks: rows that feed the supervised loss, and steps with such a row
+        self.labelled, self.labelled_steps = 0, 0
         self._orders = {stream: Order(rows, seed, stream) for stream, rows in ids.items() if len(rows)}
 
     def batches(self, segment: Segment) -> Iterator[tuple[Kind, Batch]]:
@@ -53,6 +54,7 @@ class Feed:
         labelled = (labels >= 0).reshape(steps, batch).sum(1)
         if kind != "ssl":
             self.labelled += int(labelled.sum())
+            self.labelled_steps += np.count_nonzero(labelled)
         scales = np.where(labelled > 0, runtime.world / np.maximum(labelled, 1), 0.0)
 
         def on_device(values: np.ndarray) -> torch.Tensor:
@@ -61,7 +63,7 @@ class Feed:
         local_ids = ids.reshape(steps, batch)[mine]
         slots_Tb = runtime.cache.slots(np.ascontiguousarray(local_ids))
         rows, when = on_device(local_ids.reshape(-1)), on_device(epochs.reshape(steps, batch)[mine].reshape(-1))
-        keys_Tb = draw.keys(self.plan.spec.seed, when, rows).view(steps, share)
+        keys_Tb = draw.Keys(draw.keys(self.plan.spec.seed, when, rows).view(steps, share))
         labels_Tb = on_device(labels.reshape(steps, batch)[mine])
         scales_T = on_device(scales.astype(np.float32))
         for slots_b, y_b, key_b, scale in zip(slots_Tb, labels_Tb, keys_Tb, scales_T, strict=True):

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from raymix.plan import Kind, Plan, Segment, rate, weight
+from raymix.plan import STREAM_OF, Plan, Segment, rate, weight
 from raymix.report.history import SegmentReport
 from raymix.train.checkpoint import Checkpoints
 from raymix.train.evaluate import evaluate
@@ -49,7 +49,7 @@ def run_segment(
     numbers = range(segment.start, segment.start + segment.steps)
     lr_T = torch.tensor([rate(plan, number) for number in numbers], device=runtime.device)
     w_T = torch.tensor([weight(plan, number) for number in numbers], device=runtime.device)
-    sums, waited, labelled = torch.zeros(3, device=runtime.device), 0.0, feed.labelled
+    sums, waited, before = torch.zeros(3, device=runtime.device), 0.0, (feed.labelled, feed.labelled_steps)
     started = asked = time.perf_counter()
     for (kind, batch), lr, w in zip(feed.batches(segment), lr_T, w_T, strict=True):
         waited += time.perf_counter() - asked
@@ -58,29 +58,28 @@ def run_segment(
     local = [*sums.tolist(), waited, 0.0]
     local[-1] = time.perf_counter() - started  # after tolist(), which waits for the device
     totals = np.array(runtime.gather(local))
-    return _report(plan, segment, totals, feed.labelled - labelled)
+    return _report(plan, segment, totals, feed.labelled - before[0], feed.labelled_steps - before[1])
 
 
-def _report(plan: Plan, segment: Segment, totals: np.ndarray, labelled: int) -> SegmentReport:
-    """The report of a segment from each rank's (SSL loss sum, SL loss sum, hits, data seconds, seconds)."""
+def _report(plan: Plan, segment: Segment, totals: np.ndarray, labelled: int, labelled_steps: int) -> SegmentReport:
+    """The report of a segment from each rank's (SSL loss sum, SL loss sum, hits, data seconds, seconds).
+
+    `labelled` rows fed the supervised loss, in `labelled_steps` of the steps; a batch without labels has no CE.
+    """
     ssl, sl, _, waited, seconds = totals.mean(0).tolist()
     hits = totals[:, 2].sum()
     if not math.isfinite(ssl + sl):
         first, last = segment.start, segment.start + segment.steps - 1
         raise FloatingPointError(f"the loss is not finite in steps {first} to {last}: a lower optim.lr may help")
-    num: dict[Kind, int] = {}
-    for kind, steps in segment.pattern:
-        num[kind] = num.get(kind, 0) + steps
-    num_ssl = num.get("ssl", 0) + num.get("mix", 0)
-    num_sl = segment.steps - num.get("ssl", 0)
+    ssl_steps = sum(steps for kind, steps in segment.pattern if STREAM_OF[kind] == "all")
     return SegmentReport(
         segment=segment,
         seconds=seconds,
         data_seconds=waited,
         images=segment.steps * plan.spec.optim.batch,
         labelled=labelled,
-        ssl_loss=ssl / num_ssl if num_ssl else None,
-        sl_loss=sl / num_sl if num_sl else None,
+        ssl_loss=ssl / ssl_steps if ssl_steps else None,
+        sl_loss=sl / labelled_steps if labelled_steps else None,
         train_top1=100 * hits / labelled if labelled else None,
     )
 
