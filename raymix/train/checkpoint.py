@@ -49,8 +49,11 @@ class Checkpoints:
         if self.folder is None:
             return
         started = time.monotonic()
-        write(self.folder, state)
-        for old in reversed(names(self.folder)[self.keep :]):
+        current = write(self.folder, state).name
+        found = names(self.folder)
+        # what claims to be newer did not verify when this run started, so it must not push out what does
+        newer = [name for name in found if name > current]
+        for old in (*newer, *reversed(found[len(newer) + self.keep :])):
             shutil.rmtree(self.folder / old, ignore_errors=True)
         self._last = time.monotonic()
         self.seconds += self._last - started
@@ -69,7 +72,8 @@ def write(folder: Path, state: TrainState) -> Path:
     if final.exists() and _problem(final) is None:
         return final  # a stop right after a save: the same step gives the same state
     temporary = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in folder.glob(".step-*"):  # by a writer that was killed; rank 0 is the only one
+        shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir(parents=True)
     tensors = {name: value.detach().contiguous().cpu() for name, value in state.tensors().items()}
     save_file(tensors, temporary / TENSORS)
