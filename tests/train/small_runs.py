@@ -1,0 +1,123 @@
+"""Runs on scikit-learn's digits through LocalRuntime: what the tests of raymix.train share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from raymix.data.formats import index_data
+from raymix.data.reading import Images, read_local
+from raymix.data.rows import Rows
+from raymix.data.splits import Splits, facts, split
+from raymix.jobfile import load_spec
+from raymix.local import LocalRuntime
+from raymix.plan import Plan, resolve
+from raymix.report.history import History, Rates, SegmentReport
+from raymix.report.run import RunReport
+from raymix.train.cache import Cache
+from raymix.train.feed import Feed
+from raymix.train.prepare import stepper
+from raymix.train.state import TrainState
+from raymix.train.task import Outcome, Task, execute
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The decoded digits, and a plan on them once a job is asked."""
+
+    rows: Rows
+    images: Images
+    splits: Splits
+    plan: Plan
+
+    def asked(self, job: dict[str, Any]) -> Digits:
+        """The same images under another job."""
+        spec = load_spec(job)
+        splits = split(self.rows, spec.data, spec.seed)
+        return replace(self, splits=splits, plan=resolve(spec, facts(self.rows, splits)))
+
+    def with_splits(self, splits: Splits) -> Digits:
+        """Other splits, and the plan that follows from them."""
+        return replace(self, splits=splits, plan=resolve(self.plan.spec, facts(self.rows, splits)))
+
+    def runtime(self, stop_after: int | None = None) -> LocalRuntime:
+        """A fresh process, as it were; told to stop after that many segments."""
+        watcher = Watcher(stop_after)
+        watcher.runtime = LocalRuntime(Cache(self.images, CPU), CPU, watcher)
+        return watcher.runtime
+
+    def run(
+        self, folder: Path | None = None, stop_after: int | None = None, rates: Rates | None = None
+    ) -> tuple[Outcome, Watcher]:
+        """Trains from the newest checkpoint in `folder`, to the end or until it is stopped."""
+        runtime = self.runtime(stop_after)
+        task = Task("digits", self.plan, self.splits, rates, str(folder) if folder else None)
+        outcome = execute(task, runtime)
+        assert isinstance(runtime.sink, Watcher)
+        return outcome, runtime.sink
+
+    def state(self) -> TrainState:
+        return TrainState.fresh(self.plan, CPU)
+
+    def rates(self, steps: int) -> Rates:
+        """Rates under which a segment has that many steps."""
+        return Rates(step_seconds=dict.fromkeys(self.plan.kinds, 2.0 / steps))
+
+
+class Watcher:
+    """A sink that keeps what it hears, and may stop the run."""
+
+    runtime: LocalRuntime
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after, self.reports = stop_after, list[SegmentReport]()
+        self.began = History(rates=Rates(step_seconds={}))
+
+    def stage(self, text: str, done: int | None = None, total: int | None = None) -> None: ...
+
+    def begin(self, run: str, plan: Plan, history: History) -> None:
+        self.began = history
+
+    def segment(self, run: str, report: SegmentReport) -> None:
+        self.reports.append(report)
+        if len(self.reports) == self.stop_after:
+            self.runtime.stopping = True
+
+    def note(self, text: str) -> None: ...
+
+    def end(self, run: str, report: RunReport) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def digits_of() -> Digits:
+    """All 1,797 digits."""
+    spec = load_spec(
+        {"name": "digits", "data": {"train": {"format": "digits"}, "image_size": 8}, "backbone": {"patch": 2}}
+    )
+    rows = index_data(spec.data)
+    splits = split(rows, spec.data, 0)
+    images = read_local(rows, np.arange(len(rows)), 8)
+    return Digits(rows, images, splits, resolve(spec, facts(rows, splits)))
+
+
+def trained(digits: Digits, state: TrainState, runtime: Any, steps: int | None = None) -> list[torch.Tensor]:
+    """The statistics of each step of the plan, taken one by one without segments; `state` changes."""
+    from raymix.plan import rate, segment, weight
+
+    feed, step = Feed(digits.plan, digits.splits, runtime), stepper(digits.plan, digits.plan.kinds, state, runtime)
+    found: list[torch.Tensor] = []
+    for phase in digits.plan.phases:
+        whole = segment(digits.plan, phase.start, phase.steps, evaluate=False)
+        for number, (kind, batch) in enumerate(feed.batches(whole), phase.start):
+            lr, w = (torch.tensor(f(digits.plan, number)) for f in (rate, weight))
+            found.append(step(kind, batch, lr, w))
+            if len(found) == steps:
+                return found
+    return found

@@ -1,0 +1,67 @@
+"""Evaluation counts right: each row against its own label, in order, and without changing the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from small_runs import Digits, trained
+
+from raymix.train import evaluate as module
+from raymix.train.evaluate import evaluate
+
+DigitsOf = Callable[..., Digits]
+
+
+@pytest.mark.parametrize("batch", [1024, 7])
+def test_every_row_is_held_against_its_own_label(digits: DigitsOf, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(module, "BATCH", batch)
+    asked = digits()
+    state, runtime = asked.state(), asked.runtime()
+    trained(asked, state, runtime, steps=25)
+    ids, before = asked.splits.val, state.snapshot()
+    assert len(ids) > 100
+    correct = evaluate(asked.plan, state, ids, asked.splits.labels, runtime)
+    for row, found in list(zip(ids, correct, strict=True))[::9]:
+        image = torch.from_numpy(asked.images.pixels[asked.images.slots[row]])[None]
+        assert (int(state.model.classify(image).argmax()) == asked.rows.labels[row]) == found
+    assert all(torch.equal(value, before[name]) for name, value in state.tensors().items())
+
+
+def test_a_model_that_always_says_three(digits: DigitsOf) -> None:
+    asked = digits()
+    state = asked.state()
+    with torch.no_grad():
+        state.model.h.linear.bias[3] = 1
+    ids = asked.splits.val
+    correct = evaluate(asked.plan, state, ids, asked.splits.labels, asked.runtime())
+    assert np.array_equal(correct, asked.rows.labels[ids] == 3)
+    assert 0.05 < correct.mean() < 0.15
+
+
+def test_nothing_to_evaluate(digits: DigitsOf) -> None:
+    asked = digits()
+    none = np.zeros(0, dtype=np.int64)
+    assert len(evaluate(asked.plan, asked.state(), none, asked.splits.labels, asked.runtime())) == 0
+
+
+def test_ranks_share_the_rows(digits: DigitsOf) -> None:
+    """Each rank computes every third row; put together they are the whole, also where 3 does not divide it."""
+    asked = digits()
+    state = asked.state()
+    trained(asked, state, asked.runtime(), steps=20)
+    ids = asked.splits.val[:101]
+    whole = evaluate(asked.plan, state, ids, asked.splits.labels, asked.runtime())
+    for rank in range(3):
+        parts: list[np.ndarray] = []
+
+        def gather(value: np.ndarray, parts: list[np.ndarray] = parts) -> list[np.ndarray]:
+            parts.append(value)
+            return [whole[other::3] for other in range(3)]
+
+        runtime = asked.runtime()
+        runtime.rank, runtime.world, runtime.gather = rank, 3, gather  # type: ignore[method-assign]
+        assert np.array_equal(evaluate(asked.plan, state, ids, asked.splits.labels, runtime), whole)
+        assert np.array_equal(parts[0], whole[rank::3])
