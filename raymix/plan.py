@@ -254,10 +254,3 @@ def segment(plan: Plan, start: int, steps: int, evaluate: bool) -> Segment:
         weight=(weight(plan, start), weight(plan, last)),
         evaluate=evaluate,
     )
-
-
-def kinds_of(parts: tuple[tuple[Kind, int], ...]) -> Iterator[Kind]:
-    """The kind of each step of a pattern, one by one."""
-    for kind, count in parts:
-        for _ in range(count):
-            yield kind
