@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raymix.method import backbones, objectives
+from raymix.method.draw import Key
 from raymix.method.objectives import Objective
 from raymix.method.views import Augment
 from raymix.plan import Kind
@@ -30,7 +31,7 @@ class Batch(NamedTuple):
 
     x_BSSC: Tensor  # uint8 images as stored
     y_B: Tensor  # int64 labels, -1 where there is none
-    key_B: Tensor  # int64 keys of the rows' random draws
+    key_B: Key  # of the rows' random draws
     scale: Tensor  # workers / labelled rows of the global batch, 0 without any; float32 ()
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raymix.method import draw
+from raymix.method.draw import Key
 from raymix.spec import Augment as AugmentSpec
 
 # ImageNet's channel means and deviations, on the 0..255 scale of stored images
@@ -37,7 +38,7 @@ class Augment(nn.Module):
         return (x_BCHW - self.mean_C11) / self.std_C11
 
     @torch.no_grad()
-    def forward(self, x_BSSC: Tensor, key_B: Tensor, view: int = 0) -> Tensor:
+    def forward(self, x_BSSC: Tensor, key_B: Key, view: int = 0) -> Tensor:
         """Stored uint8 images (B, S, S, C) to an augmented, normalised float32 view (B, C, H, W).
 
         `view` picks independent draws of the same row.

@@ -54,7 +54,7 @@ class Feed:
         labelled = (labels >= 0).reshape(steps, batch).sum(1)
         if kind != "ssl":
             self.labelled += int(labelled.sum())
-            self.labelled_steps += np.count_nonzero(labelled)
+            self.labelled_steps += int(np.count_nonzero(labelled))
         scales = np.where(labelled > 0, runtime.world / np.maximum(labelled, 1), 0.0)
 
         def on_device(values: np.ndarray) -> torch.Tensor:

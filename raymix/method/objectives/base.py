@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from raymix.method.draw import Key
+
 
 class View(NamedTuple):
     """What one pass of the backbone is given, and what the objective remembers of it."""
@@ -24,7 +26,7 @@ class Objective(nn.Module):
     """An SSL objective g with its decoder or projector."""
 
     @abstractmethod
-    def view(self, x_BSSC: Tensor, key_B: Tensor, mix: bool = False) -> View:
+    def view(self, x_BSSC: Tensor, key_B: Key, mix: bool = False) -> View:
         """Stored uint8 images to what the backbone is given, in ssl or in mix steps. Uses no parameter."""
 
     @abstractmethod

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from raymix.method import draw
 from raymix.method.backbones import SIZES, Block, init, patchify, take
+from raymix.method.draw import Key
 from raymix.method.objectives.base import Objective, View
 from raymix.method.views import Augment
 from raymix.spec import JobSpec, Mae, num_visible
@@ -39,7 +40,7 @@ class MaeObjective(Objective):
         init(self)
 
     @torch.no_grad()
-    def view(self, x_BSSC: Tensor, key_B: Tensor, mix: bool = False) -> View:
+    def view(self, x_BSSC: Tensor, key_B: Key, mix: bool = False) -> View:
         """One augmented view with a random share of its patches hidden."""
         noise_BL = draw.uniform(key_B, draw.MASK, self.num_patches)
         order_BL = noise_BL.argsort(1)

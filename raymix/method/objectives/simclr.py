@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from raymix.method import draw
 from raymix.method.backbones import SIZES, init
+from raymix.method.draw import Key
 from raymix.method.objectives.base import Objective, View
 from raymix.method.views import Augment
 from raymix.spec import JobSpec, SimClr
@@ -33,7 +34,7 @@ class SimClrObjective(Objective):
         init(self)
 
     @torch.no_grad()
-    def view(self, x_BSSC: Tensor, key_B: Tensor, mix: bool = False) -> View:
+    def view(self, x_BSSC: Tensor, key_B: Key, mix: bool = False) -> View:
         """Two augmented views of each image."""
         views = [self.augment(x_BSSC, key_B, which) for which in (0, draw.SECOND_VIEW)]
         return View(torch.cat(views), num_views=2)
