@@ -38,7 +38,11 @@ def storage_of(spec: JobSpec) -> Path:
     Raises:
         JobError: relative, and this is a Ray job, whose working directory vanishes with it.
     """
-    storage, base = Path(spec.storage).expanduser(), os.environ.get("RAYMIX_STORAGE")
+    base = os.environ.get("RAYMIX_STORAGE")
+    try:
+        storage = Path(spec.storage).expanduser()
+    except RuntimeError as error:  # ~somebody who is not there
+        raise JobError("storage", f"'{spec.storage}': {error}", "name a folder") from None
     if storage.is_absolute():
         return storage
     if base:
@@ -61,6 +65,7 @@ class RunFolder:
         self.spec, self.path, self.overwrite = spec, path, overwrite
         if resume and overwrite:
             raise JobError("--overwrite", "contradicts --resume", "give one of them")
+        _check_writable(path)
         used = path.exists() and (not path.is_dir() or any(path.iterdir()))
         self.resumed = resume and (path / "job.yaml").is_file()
         if used and not self.resumed and not (overwrite and (path / "job.yaml").is_file()):
@@ -70,7 +75,6 @@ class RunFolder:
             raise JobError("name", f"{path} is already used", hint)
         if self.resumed:
             self._check_same_job()
-        _check_writable(path)
 
     def start(self, plan: Plan, store_size: int) -> None:
         """Makes the folder and writes what was asked and what will be done; a resumed folder stays as it is.
@@ -97,7 +101,10 @@ class RunFolder:
         file = self.path / "plan.json"
         if not self.resumed or not file.is_file():
             return None
-        plan = Plan.model_validate_json(file.read_text())
+        try:
+            plan = Plan.model_validate_json(file.read_bytes())
+        except ValidationError:
+            raise JobError("--resume", f"{file} is not a plan of this raymix", "start anew: --overwrite") from None
         if plan.facts != facts:
             changed = [name for name in Facts.model_fields if getattr(plan.facts, name) != getattr(facts, name)]
             raise JobError(
@@ -151,9 +158,12 @@ def _first_difference(a: Any, b: Any, path: str = "") -> str | None:
 def _check_writable(path: Path) -> None:
     """The nearest folder that exists can be written."""
     here = path
-    while not here.exists():
-        here = here.parent
+    try:
+        while not here.exists():
+            here = here.parent
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise JobError("storage", f"{path}: {error.strerror}", "name a folder of your own") from None
     if not here.is_dir():
-        raise JobError("storage", f"{here} is a file", "name a folder")
+        raise JobError("name" if here == path else "storage", f"{here} is a file", "name a folder")
     if not os.access(here, os.W_OK | os.X_OK):
         raise JobError("storage", f"{here} cannot be written", "name a folder of your own")
