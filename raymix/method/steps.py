@@ -134,7 +134,9 @@ class MixStep(nn.Module):
         if self.shared_pass == "separate":
             logits = self.h(self.f(self.a(batch.x_BSSC, batch.key_B)))
         else:
-            logits, y, scale = self.h(z), y.repeat(v.num_views), scale / v.num_views
+            logits = self.h(z)
+            if v.num_views > 1:
+                y, scale = y.repeat(v.num_views), scale / v.num_views
         ssl, sl = self.g(z, v), cross_entropy(logits, y, scale, self.smoothing)
         L = w * ssl + (1 - w) * sl
         hits = (logits[: len(batch.y_B)].argmax(1) == batch.y_B).sum()
