@@ -92,9 +92,8 @@ class PlainLoop:
         stretch = torch.exp((aspect - 0.5) * math.log(4 / 3))
         width, height = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)
         x, y = (2 * left - 1) * (1 - width), (2 * top - 1) * (1 - height)
-        theta = torch.zeros(batch, 2, 3, device=self.device)
-        theta[:, 0, 0] = torch.where(flip < 0.5, width, -width)
-        theta[:, 0, 2], theta[:, 1, 1], theta[:, 1, 2] = x, height, y
+        none, mirrored = torch.zeros_like(x), torch.where(flip < 0.5, width, -width)
+        theta = torch.stack((mirrored, none, x, none, height, y), 1).view(batch, 2, 3)
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
         cropped = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
         return (cropped - self.mean) / self.std
