@@ -15,11 +15,12 @@ from raymix.data.rows import Rows
 from raymix.data.splits import Splits
 from raymix.plan import Plan, positions
 from raymix.report.folder import RUN_FILE, write_text
-from raymix.report.history import History, Rates
+from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.intervals import pack_correct
 from raymix.report.run import Final, RunReport, Status, Totals, cost_of, curve, phase_reports, rows_report
 from raymix.runfolder import Attempt, RunFolder
 from raymix.session import RunFailed, Session
+from raymix.spec import JobSpec
 from raymix.watch import Sink, Sinks
 from raymix.watch.jsonl import JsonlSink
 from raymix.watch.tensorboard import TensorBoardSink
@@ -65,14 +66,15 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     folder = job.folder
     folder.start(job.plan, session.store_size)
     _write_skipped(job, session)
-    sink = Sinks([JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
+    heard = _Heard()
+    sink = Sinks([heard, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
     name = folder.path.name
     task = Task(name, job.plan, job.splits, job.rates, str(folder.checkpoints))
     with _Books(job, session, clock) as books:
         try:
             outcome = session.execute(task, sink)
         except RunFailed:
-            _finish(job, _failed(job, session, books), sink)
+            _finish(job, _build(job, session, books, "failed", None, heard.history, None), sink)
             raise
         report = _report(job, session, outcome, books)
     _finish(job, report, sink)
@@ -87,6 +89,27 @@ def _finish(job: Job, report: RunReport, sink: Sinks) -> None:
     write_text(path / "report.html", run_html(report))
     sink.end(path.name, report)
     Sinks(sink.sinks[:-1]).close()  # the console goes on: a pilot has more runs
+
+
+class _Heard:
+    """A sink that keeps what was done: all that a run which fails leaves to report."""
+
+    def __init__(self) -> None:
+        self.history = History(rates=Rates(step_seconds={}))
+
+    def stage(self, text: str, done: int | None = None, total: int | None = None) -> None: ...
+
+    def begin(self, run: str, plan: Plan, history: History) -> None:
+        self.history = history
+
+    def segment(self, run: str, report: SegmentReport) -> None:
+        self.history = self.history.add(report)
+
+    def note(self, text: str) -> None: ...
+
+    def end(self, run: str, report: RunReport) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class _Books:
@@ -143,10 +166,6 @@ def _report(job: Job, session: Session, outcome: Outcome, books: _Books) -> RunR
     return _build(job, session, books, status, final, outcome.history, outcome)
 
 
-def _failed(job: Job, session: Session, books: _Books) -> RunReport:
-    return _build(job, session, books, "failed", None, History(rates=Rates(step_seconds={})), None)
-
-
 def _build(
     job: Job,
     session: Session,
@@ -186,7 +205,15 @@ def _build(
         class_names=job.plan.facts.class_names,
         attempts=sum(attempt.groups for attempt in attempts),
         environment=environment(session),
+        note=note_on(job.plan.spec),
     )
+
+
+def note_on(spec: JobSpec) -> str:
+    """What a reader must know of the data before believing a figure."""
+    if spec.data.train.format == "digits":
+        return "1,797 digits of 8x8 pixels: this shows the tool running and says nothing about other images."
+    return ""
 
 
 def environment(session: Session) -> dict[str, str]:

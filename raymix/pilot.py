@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from raymix.conduct import Clock, Job, environment, train_one
+from raymix.conduct import Clock, Job, environment, note_on, train_one
 from raymix.data.splits import facts
 from raymix.plan import Facts, Kind, Plan, resolve
 from raymix.report.compare import verdict
@@ -154,7 +154,8 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
         if report.status != "done":
             status = report.status
             break
-        pages[arm].append(report)
+        if length == 1.0:  # the page shows where the seconds of the primary comparison went
+            pages[arm].append(report)
         planned = seconds_of(plan, frozen.rates)
         done[arm].append(_pilot_run(report, asked, length, planned, path.relative_to(whole.folder.path)))
     result = _report(whole, frozen, known, session, done, status, clock)
@@ -264,4 +265,5 @@ def _report(
         step_seconds=dict(frozen.rates.step_seconds),
         wall_seconds=clock.seconds,
         environment=environment(session),
+        note=note_on(whole.spec),
     )

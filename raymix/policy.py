@@ -54,9 +54,17 @@ def unroll(plan: Plan, rates: Rates) -> list[Segment]:
 
 
 def _next_mark(plan: Plan, start: int) -> int:
-    """First global step after `start` at which select rows may be evaluated, or the run's end."""
+    """First global step after `start` at which select rows may be evaluated, or the run's end.
+
+    None in the ssl phase, in which the classifier is still what it was at the start.
+    """
     asked = plan.spec.evaluate
-    if not asked.every or not asked.max_share or not plan.facts.num_select:
+    if (
+        plan.phases[plan.phase_at(start)].kind == "ssl"
+        or not asked.every
+        or not asked.max_share
+        or not plan.facts.num_select
+    ):
         return plan.num_steps
     every = max(1.0, asked.every * plan.num_steps)
     mark = math.floor(start / every) + 1
