@@ -5,7 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import grpc  # type: ignore[import-untyped]
 import ray
 
 from raymix.runfolder import in_ray_job
@@ -24,6 +30,7 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CPU actors keep the GPU variables they started with
 }
 _DATA_CPUS = 1  # reading needs a CPU beside those that the workers hold
+_ANSWER_SECONDS = 10.0  # in which a cluster must answer; left to itself, Ray tries for minutes
 
 
 def connect(cluster: Cluster, image_bytes: int, verbose: bool) -> bool:
@@ -44,10 +51,13 @@ def connect(cluster: Cluster, image_bytes: int, verbose: bool) -> bool:
     }
     address = cluster.address or ("auto" if in_ray_job() else None)
     if address is None:
-        _start(cluster, image_bytes, options)
+        with _signals_kept():
+            _start(cluster, image_bytes, options)
         return True
     try:
-        ray.init(address=address, **options)
+        _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+        with _signals_kept():
+            ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise JobError("cluster.address", f"no Ray cluster answers at {address}: {reason}", "is it running?") from error
@@ -79,6 +89,39 @@ def _start(cluster: Cluster, image_bytes: int, options: dict[str, object]) -> No
         include_dashboard=False,
         **options,
     )
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """`ray.init` takes SIGTERM for itself, and would end this process without a checkpoint."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _knock(address: str) -> None:
+    """Finds out quickly whether something that may be Ray answers.
+
+    Raises:
+        ConnectionError: nothing does, or something else.
+    """
+    if "://" in address:
+        raise ConnectionError("it is the address of the jobs API; Ray's own has the form host:6379")
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or os.environ.get("RAY_USE_TLS", "0") == "1":
+        return  # auto, local or a session file: Ray finds out quickly itself; TLS needs the cluster's certificates
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(error.strerror or str(error)) from error
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_ANSWER_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise ConnectionError("something answers that is not Ray; its port is 6379 unless told otherwise") from None
 
 
 def _check_resources(cluster: Cluster) -> None:

@@ -1,20 +1,18 @@
 """Where driver and workers meet: tasks go one way, events the other, and the policy is asked for segments.
 
 An asyncio actor that holds no decisions of its own: what it is asked depends on the history that it is sent, so a
-restarted worker group gets the same answers. Workers reach it between segments only.
+restarted worker group gets the same answers. Workers reach it between segments only. Tasks and outcomes pass through it
+pickled, which spares its process the import of torch.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from raymix.plan import Plan, Segment
 from raymix.policy import next_segment
 from raymix.report.history import History, Rates, SegmentReport
-
-if TYPE_CHECKING:
-    from raymix.train.task import Outcome, Task
 
 
 class Event(NamedTuple):
@@ -30,7 +28,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._images: Any = None
-        self._tasks: list[Task] = []
+        self._tasks: dict[str, bytes] = {}
         self._events: list[Event] = []
         self._stopping, self._closed = asyncio.Event(), False
         self._plan: Plan | None = None
@@ -43,10 +41,10 @@ class Mailbox:
         """Where the decoded images are: a reference, wrapped so that it is not fetched here."""
         self._images = ref
 
-    async def put_task(self, task: Task) -> None:
+    async def put_task(self, run: str, task: bytes) -> None:
         """The next run."""
         self._stopping.clear()
-        self._tasks.append(task)
+        self._tasks[run] = task
 
     async def events(self, cursor: int) -> list[Event]:
         """What workers have told since the first `cursor` events."""
@@ -68,14 +66,12 @@ class Mailbox:
         self._events.append(Event("joined", "", (device, device_name)))
 
     async def images(self) -> Any:
-        """The reference that the driver put, or None as long as it reads."""
-        return self._images
+        """The reference that the driver put, or what to do without."""
+        return self._images or ("close" if self._closed else "wait")
 
-    async def next_task(self) -> Task | Literal["wait", "close"]:
+    async def next_task(self) -> bytes | Literal["wait", "close"]:
         """The first run that has no outcome; asked again after a restart, it is the one that was cut off."""
-        ended = {event.run for event in self._events if event.what in ("done", "failed")}
-        waiting = next((task for task in self._tasks if task.run not in ended), None)
-        return "close" if self._closed else waiting or "wait"
+        return "close" if self._closed else next(iter(self._tasks.values()), "wait")
 
     async def begin(self, run: str, plan: Plan, history: History) -> None:
         """A run starts, or goes on after `history`."""
@@ -97,6 +93,7 @@ class Mailbox:
         """Returns when the run is to end."""
         await self._stopping.wait()
 
-    async def finish(self, run: str, outcome: Outcome | str) -> None:
+    async def finish(self, run: str, outcome: bytes | str) -> None:
         """A run has its outcome, or the line that says why it has none."""
+        del self._tasks[run]
         self._events.append(Event("failed" if isinstance(outcome, str) else "done", run, outcome))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import tempfile
 import threading
@@ -69,7 +70,7 @@ class RaySession:
         Raises:
             RunFailed: a loss is not finite, or the group died more often than cluster.max_restarts.
         """
-        ray.get(self._mailbox.put_task.remote(task))
+        ray.get(self._mailbox.put_task.remote(task.run, pickle.dumps(task)))
         told_to_stop = False
         while True:
             if self._stopping and not told_to_stop:
@@ -114,7 +115,7 @@ class RaySession:
         elif event.what == "failed":
             raise RunFailed(str(event.value))
         else:
-            outcome: Outcome = event.value
+            outcome: Outcome = pickle.loads(event.value)
             for note in outcome.notes:
                 sink.note(note)
             return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from raymix.plan import Plan, Segment
 from raymix.report.history import History, SegmentReport
 from raymix.train.cache import Cache
-from raymix.train.task import Task, execute, set_up_process
+from raymix.train.task import Outcome, Task, execute, set_up_process
 
 POLL_SECONDS = 0.1
 
@@ -31,7 +32,9 @@ class RayRuntime:
         set_up_process(self.device, threads)
         self._mailbox = mailbox
         # plain data travels over gloo also where gradients travel over NCCL
-        self._group: Any = dist.new_group(backend="gloo") if self.world > 1 else None
+        self._group: Any = None
+        if self.world > 1:
+            self._group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
         self._run, self._told = "", 0
         self._next: Any = None
         self._stop: Any = None
@@ -40,24 +43,28 @@ class RayRuntime:
 
     cache: Cache
 
-    def load(self, where: str) -> None:
-        """Waits for the decoded images and puts them where the job says."""
+    def load(self, where: str) -> bool:
+        """Waits for the decoded images and puts them where the job says; False: none will come."""
         # every rank asks for itself: a reference that came any other way than through Ray is never fulfilled
-        while (refs := ray.get(self._mailbox.images.remote())) is None:
+        while (refs := ray.get(self._mailbox.images.remote())) == "wait":
             time.sleep(POLL_SECONDS)
+        if refs == "close":
+            return False
         self.cache = Cache(ray.get(refs[0]), self.device, where)
+        return True
 
     def next_task(self) -> Task | None:
         """The next run, the same on every rank; None: there is none left."""
         # every rank hears every answer, so that none waits long enough in silence to give up
         while (task := self._broadcast(self._ask_for_task())) == "wait":
             time.sleep(POLL_SECONDS)
-        return None if task == "close" else task
+        return None if task == "close" else pickle.loads(task)
 
-    def finish(self, task: Task, outcome: Any) -> None:
-        """Hands over what a run brought, and waits until it has arrived."""
+    def finish(self, task: Task, outcome: Outcome | str) -> None:
+        """Hands over what a run brought, or why it brought nothing, and waits until it has arrived."""
         if self.rank == 0:
-            ray.get(self._mailbox.finish.remote(task.run, outcome))
+            told = outcome if isinstance(outcome, str) else pickle.dumps(outcome)
+            ray.get(self._mailbox.finish.remote(task.run, told))
 
     def wrap(self, step: nn.Module) -> nn.Module:
         """The step under DDP; as it is where it is alone."""
@@ -117,10 +124,11 @@ class RayRuntime:
 def work(config: dict[str, Any]) -> None:
     """What Ray Train runs on every worker: tasks, one after another, until the driver has none left."""
     runtime = RayRuntime(config["mailbox"], config["threads"])
-    runtime.load(config["cache"])
+    if not runtime.load(config["cache"]):
+        return
     while (task := runtime.next_task()) is not None:
         try:
-            outcome: Any = execute(task, runtime)
+            outcome: Outcome | str = execute(task, runtime)
         except FloatingPointError as error:  # a restart would come to the same point
             outcome = f"{task.run}: {error}"
         runtime.finish(task, outcome)

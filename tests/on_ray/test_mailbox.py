@@ -1,0 +1,188 @@
+"""The mailbox as a plain class, by asyncio and without Ray: tasks, events, segments, stop and close."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from raymix.on_ray.mailbox import Mailbox
+from raymix.plan import Plan, Segment
+from raymix.policy import next_segment, unroll
+from raymix.report.history import History, Rates, SegmentReport
+
+Value = TypeVar("Value")
+
+
+def run(work: Awaitable[Value]) -> Value:
+    """Nothing here may block."""
+
+    async def soon() -> Value:
+        return await asyncio.wait_for(work, 20)
+
+    return asyncio.run(soon())
+
+
+def done(segment: Segment, seconds: float = 2.0, evaluate_seconds: float = 0.0) -> SegmentReport:
+    return SegmentReport(
+        segment=segment,
+        seconds=seconds,
+        data_seconds=0,
+        images=96 * segment.steps,
+        labelled=0,
+        ssl_loss=1.0,
+        sl_loss=None,
+        evaluate_seconds=evaluate_seconds,
+    )
+
+
+@pytest.fixture
+def plan(plan_of: Callable[..., Plan]) -> Plan:
+    return plan_of(schedule={"ssl_epochs": 6, "sl_epochs": 6, "mix_ratio": 0.5}, evaluate={"every": 0.1})
+
+
+@pytest.fixture
+def rates(plan: Plan) -> Rates:
+    return Rates(step_seconds=dict.fromkeys(plan.kinds, 0.25))
+
+
+# ---- tasks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_named_until_it_has_an_outcome() -> None:
+    async def talk() -> None:
+        box = Mailbox()
+        assert await box.next_task() == "wait"
+        await box.put_task("first", b"1")
+        assert await box.next_task() == b"1"
+        assert await box.next_task() == b"1", "a group that was started again goes on with it"
+        await box.put_task("second", b"2")
+        assert await box.next_task() == b"1"
+        await box.finish("first", b"outcome")
+        assert await box.next_task() == b"2"
+        await box.finish("second", "second: the loss is not finite")
+        assert await box.next_task() == "wait"
+
+    run(talk())
+
+
+def test_events_are_read_once_by_cursor_and_stay_for_who_asks_again() -> None:
+    async def talk() -> None:
+        box = Mailbox()
+        await box.join("cpu", "CPU")
+        await box.put_task("run", b"1")
+        await box.finish("run", "run: failed")
+        both = await box.events(0)
+        assert [event.what for event in both] == ["joined", "failed"]
+        assert both[0].value == ("cpu", "CPU")
+        assert await box.events(1) == both[1:]
+        assert await box.events(2) == []
+
+    run(talk())
+
+
+def test_closing_ends_waiting_workers_wherever_they_wait() -> None:
+    async def talk() -> None:
+        box = Mailbox()
+        await box.put_task("cut off", b"1")
+        assert await box.images() == "wait"
+        await box.close()
+        assert await box.next_task() == "close"
+        assert await box.images() == "close", "images that will never come"
+        await box.stopped()
+
+    run(talk())
+
+
+def test_images_are_handed_out_as_they_were_put() -> None:
+    async def talk() -> None:
+        box, refs = Mailbox(), [object()]
+        await box.put_images(refs)
+        assert await box.images() is refs
+
+    run(talk())
+
+
+def test_stop_holds_for_one_task() -> None:
+    async def talk() -> None:
+        box = Mailbox()
+        await box.put_task("first", b"1")
+        waiting = asyncio.create_task(box.stopped())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await box.stop()
+        await waiting
+        await box.put_task("second", b"2")
+        waiting = asyncio.create_task(box.stopped())
+        await asyncio.sleep(0.01)
+        assert not waiting.done(), "the stop of the first is no stop of the second"
+        waiting.cancel()
+
+    run(talk())
+
+
+# ---- segments -------------------------------------------------------------------------------------------------------
+
+
+async def follow(box: Mailbox, plan: Plan, history: History, segments: int | None = None) -> tuple[list[Any], History]:
+    """Asks as rank 0 does: one segment ahead, and with no report told twice."""
+    named: list[Any] = []
+    told = len(history.reports)
+    await box.begin("run", plan, history)
+    ahead = await box.next_segment(told, [], None)
+    while ahead is not None and len(named) != segments:
+        news = list(history.reports[told:])
+        following = await box.next_segment(told, news, ahead)
+        told = len(history.reports)
+        named.append(ahead)
+        history = history.add(done(ahead, evaluate_seconds=0.02 if ahead.evaluate else 0))
+        ahead = following
+    return named, history
+
+
+def test_segments_are_those_that_the_policy_names_with_the_whole_history(plan: Plan, rates: Rates) -> None:
+    start = History(rates=rates)
+    named, history = run(follow(Mailbox(), plan, start))
+    expected, known = [], start
+    while (segment := next_segment(plan, known)) is not None:
+        expected.append(segment)
+        known = known.add(done(segment, evaluate_seconds=0.02 if segment.evaluate else 0))
+    assert named == expected
+    assert sum(segment.steps for segment in named) == plan.num_steps == history.done_steps
+    assert any(segment.evaluate for segment in named)
+    assert [segment.start for segment in named] == [segment.start for segment in unroll(plan, rates)]
+
+
+@pytest.mark.parametrize("before", [0, 1, 4])
+@pytest.mark.parametrize("fresh", [True, False], ids=["another mailbox", "the same mailbox"])
+def test_a_group_that_restarts_gets_the_answers_that_the_unbroken_one_got(
+    plan: Plan, rates: Rates, before: int, fresh: bool
+) -> None:
+    async def talk() -> tuple[list[Any], list[Any], list[Any]]:
+        unbroken, _ = await follow(Mailbox(), plan, History(rates=rates))
+        box = Mailbox()
+        first, saved = await follow(box, plan, History(rates=rates), before)
+        if not fresh:  # what ran after the checkpoint was told to this mailbox, and is lost
+            await follow(box, plan, History(rates=rates), before + 3)
+        rest, _ = await follow(Mailbox() if fresh else box, plan, saved)
+        return unbroken, first, rest
+
+    unbroken, first, rest = run(talk())
+    assert first + rest == unbroken
+
+
+def test_reports_and_beginnings_reach_the_driver_in_order(plan: Plan, rates: Rates) -> None:
+    async def talk() -> None:
+        box, history = Mailbox(), History(rates=rates)
+        await box.begin("run", plan, history)
+        segment = await box.next_segment(0, [], None)
+        assert segment is not None
+        await box.report("run", done(segment))
+        events = await box.events(0)
+        assert [(event.what, event.run) for event in events] == [("begin", "run"), ("segment", "run")]
+        assert events[0].value == (plan, history)
+        assert events[1].value == done(segment)
+
+    run(talk())
