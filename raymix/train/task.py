@@ -42,7 +42,7 @@ class Outcome:
     run: str
     history: History
     complete: bool  # every step of the plan is done
-    correct: np.ndarray | None = None  # bool, a value a val row; None: not complete, or there is no val
+    correct: np.ndarray | None = None  # bool, a value a val row; None: not complete, no val, or no SL
     evaluate_seconds: float = 0.0  # of val
     checkpoint_seconds: float = 0.0
     first_step_at: float = 0.0  # time.time() when training began
@@ -72,7 +72,8 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
     checkpoints.save(state)
     complete = state.history.done_steps == plan.num_steps
     correct, before_val = None, time.perf_counter()
-    if complete and len(task.splits.val):
+    # after SSL alone the classifier is still zero, and what it says is no result
+    if complete and len(task.splits.val) and plan.kinds != ("ssl",):
         correct = evaluate(plan, state, task.splits.val, task.splits.labels, runtime)
     return Outcome(
         run=task.run,
