@@ -1,0 +1,388 @@
+"""`raymix.runner.run` on real images, in this process: what lies in the folder, what is refused, what is resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from raymix import conduct
+from raymix.jobfile import load_spec
+from raymix.report.history import SegmentReport
+from raymix.report.run import RunReport
+from raymix.runner import Interrupted, RunFailed, run
+from raymix.spec import JobError, JobSpec
+from raymix.watch.jsonl import JsonlSink
+
+SpecOf = Callable[..., JobSpec]
+torch.set_num_threads(1)  # small models are quickest on one thread, most of all beside other tests
+FILES = {"job.yaml", "resolved.json", "plan.json", "metrics.jsonl", "report.json", "report.html", "checkpoints"}
+
+
+@pytest.fixture
+def spec_of(digits_job: dict[str, Any], tmp_path: Path) -> SpecOf:
+    """`spec_of(name="...", optim={...})`: a job of a second on 240 digits, stored in the test's own folder."""
+
+    def make(data: dict[str, Any] | None = None, **sections: Any) -> JobSpec:
+        small = {
+            "storage": str(tmp_path / "runs"),
+            "schedule": {"ssl_epochs": 1, "sl_epochs": 1},
+            "optim": {"batch": 24},
+            "evaluate": {"every": 0.2, "max_share": 1},
+            "checkpoint": {"every": 0},
+        }
+        few = {**digits_job["data"], "fraction": 0.15, **(data or {})}
+        return load_spec({**digits_job, **small, "data": few, **sections})
+
+    return make
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """`interrupt(after, signum)`: the process gets a signal after that many segments of the next run."""
+
+    def arm(after: int, signum: int = signal.SIGINT) -> None:
+        class Signalling(JsonlSink):
+            heard = 0
+
+            def segment(self, run: str, report: SegmentReport) -> None:
+                super().segment(run, report)
+                self.heard += 1
+                if self.heard == after:
+                    signal.raise_signal(signum)
+
+        monkeypatch.setattr(conduct, "JsonlSink", Signalling)
+
+    return arm
+
+
+def folder_of(spec: JobSpec) -> Path:
+    return Path(spec.storage) / spec.name
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# ---- a run ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_what_the_design_names(spec_of: SpecOf) -> None:
+    spec = spec_of(cluster={"workers": 0, "price_per_worker_hour": 3600})
+    report = run(spec, quiet=True)
+    folder = folder_of(spec)
+    names = {path.name for path in folder.iterdir()}
+    assert names >= FILES
+    assert any(name.startswith("events.out.tfevents.") for name in names)
+    assert not [name for name in names if name.startswith(".")], "nothing half-written"
+    assert RunReport.model_validate_json((folder / "report.json").read_text()) == report
+    assert "<html" in (folder / "report.html").read_text()
+    assert load_spec(folder / "job.yaml") == spec, "as asked, and it can be run again"
+    assert set(yaml.safe_load((folder / "job.yaml").read_text())) == spec.model_fields_set
+
+    assert report.status == "done"
+    assert report.final is not None
+    assert report.final.num_val == report.rows.val == 449
+    assert [phase.kind for phase in report.phases] == ["ssl", "mix", "sl"]
+    for phase in report.phases:
+        assert phase.steps > 0
+        assert phase.images == phase.steps * 24
+        assert phase.cost == pytest.approx(phase.worker_seconds)
+    rows = metrics(folder)
+    assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
+    assert rows[-1]["step"] == sum(phase.steps for phase in report.phases)
+    assert sum(row["images"] for row in rows) == sum(phase.images for phase in report.phases)
+    assert [point.step for point in report.curve] == [row["step"] for row in rows]
+    assert report.rows.seen["all"] + report.rows.seen["labelled"] == sum(phase.images for phase in report.phases)
+    assert report.rows.skipped == {}
+    totals = report.totals
+    assert totals.wall_seconds >= totals.worker_seconds >= totals.step_seconds > 0
+    assert totals.cost == pytest.approx(totals.worker_seconds)
+    assert report.attempts == 1
+    assert {"torch", "raymix", "python", "device"} <= report.environment.keys()
+
+
+def test_the_same_job_gives_the_same_model(spec_of: SpecOf) -> None:
+    reports = [run(spec_of(name=name), quiet=True) for name in ("one", "two")]
+    finals = [report.final for report in reports]
+    assert finals[0] is not None
+    assert finals[1] is not None
+    assert finals[0].correct == finals[1].correct
+    newest = [max((folder_of(spec_of(name=name)) / "checkpoints").iterdir()) for name in ("one", "two")]
+    assert newest[0].name == newest[1].name
+    tensors = [(path / "tensors.safetensors").read_bytes() for path in newest]
+    assert tensors[0] == tensors[1]
+
+
+def test_images_on_disk(spec_of: SpecOf, image_tree: Callable[..., Path], tmp_path: Path) -> None:
+    """A tree of JPEGs from end to end, held out and larger than what the backbone sees."""
+    source = {"format": "image_folder", "path": str(image_tree(tmp_path / "images", classes=3, per_class=30))}
+    spec = spec_of(data={"train": source, "holdout": 0.2, "fraction": 1})
+    report = run(spec, quiet=True)
+    assert report.class_names == ("class0", "class1", "class2")
+    assert (report.rows.val, report.rows.select) == (18, 7)
+    assert report.rows.train == report.rows.labelled == 90 - 18 - 7
+    assert report.final is not None
+    assert report.final.num_val == 18
+
+
+def test_unlabelled_rows_take_part_in_ssl_and_mix(spec_of: SpecOf) -> None:
+    spec = spec_of(data={"label_fraction": 0.2}, schedule={"ssl_epochs": 2, "sl_epochs": 2, "mix_ratio": 0.5})
+    report = run(spec, quiet=True)
+    rows = report.rows
+    assert rows.unlabelled > 3 * rows.labelled > 0
+    ssl, mix, sl = report.phases
+    assert (ssl.labelled, sl.labelled) == (0, sl.images)
+    assert 0 < mix.labelled < mix.images
+    assert mix.labelled == pytest.approx(mix.images * rows.labelled / rows.train, abs=24)
+    assert rows.seen == {"all": ssl.images + mix.images, "labelled": sl.images}
+
+
+def test_ssl_alone_needs_no_labels_and_claims_no_accuracy(spec_of: SpecOf) -> None:
+    spec = spec_of(data={"label_fraction": 0}, schedule={"ssl_epochs": 1, "sl_epochs": 0})
+    report = run(spec, quiet=True)
+    assert report.status == "done"
+    assert report.final is None, "the classifier has learnt nothing"
+    assert (folder_of(spec) / "report.html").is_file()
+
+
+# ---- images that cannot be read ---------------------------------------------------------------------------------
+
+
+def broken_tree(image_tree: Callable[..., Path], root: Path) -> dict[str, Any]:
+    """90 images, two of which are none."""
+    image_tree(root, classes=3, per_class=30)
+    (root / "class0" / "004.jpg").write_bytes(b"")
+    whole = (root / "class1" / "005.jpg").read_bytes()
+    (root / "class1" / "005.jpg").write_bytes(whole[: len(whole) // 2])
+    return {"train": {"format": "image_folder", "path": str(root)}, "fraction": 1, "holdout": 0.2}
+
+
+def test_unreadable_images_are_counted_and_named(
+    spec_of: SpecOf, image_tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = broken_tree(image_tree, tmp_path / "images")
+    spec = spec_of(data={**data, "max_bad_fraction": 0.05})
+    report = run(spec, quiet=True)
+    assert sum(report.rows.skipped.values()) == 2
+    assert report.rows.train + report.rows.select + report.rows.val == 88
+    head, *lines = (folder_of(spec) / "skipped.tsv").read_text().splitlines()
+    assert head == "cause\tpath"
+    found = dict(line.split("\t")[::-1] for line in lines)
+    assert sorted(Path(path).name for path in found) == ["004.jpg", "005.jpg"]
+    assert set(found.values()) == set(report.rows.skipped)
+    assert run(spec, resume=True, quiet=True) == report
+
+
+def test_too_many_of_them_stop_the_run(spec_of: SpecOf, image_tree: Callable[..., Path], tmp_path: Path) -> None:
+    data = broken_tree(image_tree, tmp_path / "images")
+    with pytest.raises(JobError, match=r"^data\.max_bad_fraction: 2 of 90 images are unreadable \(.*\), first: .*jpg"):
+        run(spec_of(data={**data, "max_bad_fraction": 0.01}), quiet=True)
+    assert not (tmp_path / "runs").exists()
+
+
+# ---- resume -----------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_not_trained_again(spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of()
+    report = run(spec, resume=True, quiet=True)  # an unused folder may be resumed: it starts
+    before = everything_in(folder_of(spec))
+    monkeypatch.setattr("raymix.runner.open_session", None)  # nothing is opened
+    assert run(spec, resume=True, quiet=True) == report
+    assert everything_in(folder_of(spec)) == before
+
+
+def test_an_interrupted_run_does_the_rest(spec_of: SpecOf, interrupt: Callable[..., None]) -> None:
+    whole = run(spec_of(name="whole"), quiet=True)
+    spec = spec_of(name="parts")
+    for number, signum in enumerate((signal.SIGINT, signal.SIGTERM), 1):
+        interrupt(2, signum)
+        with pytest.raises(Interrupted) as caught:
+            run(spec, resume=number > 1, quiet=True)
+        assert caught.value.signum == signum
+        assert str(caught.value) == f"checkpoint saved; --resume goes on from {folder_of(spec)}"
+        part = caught.value.report
+        assert part == RunReport.model_validate_json((folder_of(spec) / "report.json").read_text())
+        assert (part.status, part.final, part.attempts) == ("interrupted", None, number)
+        assert len(metrics(folder_of(spec))) == 2 * number
+    interrupt(-1)
+    done = run(spec, resume=True, quiet=True)
+    assert done.status == "done"
+    assert done.attempts == 3
+    assert done.final is not None
+    assert whole.final is not None
+    assert done.final.correct == whole.final.correct
+    steps, images = (
+        [[row[key] for row in metrics(folder_of(spec_of(name=n)))] for n in ("parts", "whole")]
+        for key in ("step", "images")
+    )
+    assert steps[0] == steps[1], "each step once"
+    assert images[0] == images[1]
+    assert done.rows.seen == whole.rows.seen
+    assert done.totals.wall_seconds > part.totals.wall_seconds, "earlier attempts are paid for, too"
+
+
+def test_rows_written_after_the_last_checkpoint_come_once(spec_of: SpecOf, interrupt: Callable[..., None]) -> None:
+    """As after a kill: metrics are ahead of the checkpoint."""
+    spec = spec_of()
+    interrupt(3)
+    with pytest.raises(Interrupted):
+        run(spec, quiet=True)
+    newest = max((folder_of(spec) / "checkpoints").iterdir())
+    (newest / "commit.json").unlink()
+    interrupt(-1)
+    report = run(spec, resume=True, quiet=True)
+    steps = [row["step"] for row in metrics(folder_of(spec))]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == sum(phase.steps for phase in report.phases)
+
+
+@pytest.mark.parametrize(
+    ("field", "changed"),
+    [
+        ("optim.lr", {"optim": {"batch": 24, "lr": 5e-4}}),
+        ("seed", {"seed": 7}),
+        ("data.fraction", {"data": {"fraction": 0.2}}),
+        ("objective.type", {"objective": {"type": "simclr"}}),
+        (
+            "schedule.weight.start",
+            {"schedule": {"ssl_epochs": 1, "sl_epochs": 1, "weight": {"start": 0.2, "end": 0.2}}},
+        ),
+        ("data.store_size", {"data": {"store_size": 16}}),
+    ],
+)
+def test_another_job_is_not_resumed(spec_of: SpecOf, field: str, changed: dict[str, Any]) -> None:
+    spec = spec_of()
+    start_only(spec)
+    before = everything_in(folder_of(spec))
+    with pytest.raises(JobError) as caught:
+        run(spec_of(**changed), resume=True, quiet=True)
+    assert str(caught.value).startswith(f"{field}: {folder_of(spec)} holds another job: it differs here")
+    assert everything_in(folder_of(spec)) == before
+
+
+def start_only(spec: JobSpec) -> None:
+    """A run folder as it is when training begins."""
+    from raymix.runfolder import RunFolder
+    from raymix.runner import check
+
+    RunFolder(spec, folder_of(spec)).start(check(spec).plan, spec.data.image_size)
+
+
+def test_where_it_runs_may_change(spec_of: SpecOf, interrupt: Callable[..., None]) -> None:
+    interrupt(2)
+    with pytest.raises(Interrupted):
+        run(spec_of(), quiet=True)
+    interrupt(-1)
+    cluster = {"workers": 0, "price_per_worker_hour": 2}
+    done = run(
+        spec_of(cluster=cluster, checkpoint={"every": 60, "keep": 5}, pilot={"seeds": 3}), resume=True, quiet=True
+    )
+    assert done.status == "done"
+    assert done.price_per_worker_hour == 2
+
+
+def test_data_that_changed_is_not_resumed(
+    spec_of: SpecOf, interrupt: Callable[..., None], image_tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = {"format": "image_folder", "path": str(image_tree(tmp_path / "images", classes=3, per_class=30))}
+    spec = spec_of(data={"train": source, "fraction": 1})
+    interrupt(2)
+    with pytest.raises(Interrupted):
+        run(spec, quiet=True)
+    for number in range(4):
+        (tmp_path / "images" / "class2" / f"{number:03d}.jpg").unlink()
+    before = everything_in(folder_of(spec))
+    with pytest.raises(JobError, match=r"^data: is not what it was when .* began \(num_"):
+        run(spec, resume=True, quiet=True)
+    assert everything_in(folder_of(spec)) == before
+
+
+# ---- what is refused, and what goes wrong -----------------------------------------------------------------------
+
+
+def test_a_used_folder_is_refused_and_left_alone(spec_of: SpecOf) -> None:
+    spec = spec_of()
+    run(spec, quiet=True)
+    before = everything_in(folder_of(spec))
+    with pytest.raises(
+        JobError, match=r"^name: .* is already used \(add --resume .* --overwrite .* --set name="
+    ) as caught:
+        run(spec, quiet=True)
+    assert "\n" not in str(caught.value)
+    assert everything_in(folder_of(spec)) == before
+
+
+def test_overwrite_starts_anew(spec_of: SpecOf) -> None:
+    first = run(spec_of(), quiet=True)
+    (folder_of(spec_of()) / "notes.txt").write_text("mine")
+    second = run(spec_of(seed=1), overwrite=True, quiet=True)
+    assert second.attempts == first.attempts == 1
+    assert second.seed == 1
+    assert not (folder_of(spec_of()) / "notes.txt").exists()
+    assert len(metrics(folder_of(spec_of()))) == len(second.curve)
+
+
+def test_overwrite_keeps_what_is_there_until_the_new_run_can_start(
+    spec_of: SpecOf, image_tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    run(spec_of(), quiet=True)
+    before = everything_in(folder_of(spec_of()))
+    data = {**broken_tree(image_tree, tmp_path / "images"), "max_bad_fraction": 0}
+    with pytest.raises(JobError, match="unreadable"):
+        run(spec_of(data=data), overwrite=True, quiet=True)
+    assert everything_in(folder_of(spec_of())) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        (
+            {"cluster": {"workers": 2, "gpus_per_worker": 1}, "optim": {"batch": 24}},
+            "cluster.gpus_per_worker: 2 GPU(s) ",
+        ),
+        ({"data": {"train": {"format": "image_folder", "path": "nowhere"}}}, "data.train.path: "),
+        ({"optim": {"batch": 5000}}, "optim.batch: 5000 is larger than the "),
+        ({"data": {"fraction": 0.001}}, "data.fraction: 0.001 leaves class "),
+    ],
+)
+def test_a_mistake_starts_and_writes_nothing(
+    spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], line: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("raymix.runner.open_session", None)
+    with pytest.raises(JobError) as caught:
+        run(spec_of(**changed), quiet=True)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_fails_says_so_and_keeps_its_books(spec_of: SpecOf) -> None:
+    """A rate at which weights grow beyond every bound; what was done until then is reported and paid for."""
+    optim = {"batch": 24, "lr": 1, "weight_decay": 10, "warmup": 0}
+    spec = spec_of(optim=optim, schedule={"ssl_epochs": 0, "sl_epochs": 5}, evaluate={"every": 0.02})
+    with pytest.raises(
+        RunFailed, match=r"^digits: the loss is not finite in steps \d+ to \d+: a lower optim\.lr may help$"
+    ):
+        run(spec, quiet=True)
+    report = RunReport.model_validate_json((folder_of(spec) / "report.json").read_text())
+    assert report.status == "failed"
+    assert report.final is None
+    assert (folder_of(spec) / "report.html").is_file()
+    rows = metrics(folder_of(spec))
+    assert sum(phase.steps for phase in report.phases) == rows[-1]["step"] > 0
+    assert len(report.curve) == len(rows)
+    assert report.totals.worker_seconds > 0
+    assert report.step_seconds
