@@ -18,7 +18,7 @@ from raymix.runfolder import in_ray_job
 from raymix.spec import Cluster, JobError
 
 # set before Ray starts; what the user has set stays
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # failures and ends show sooner than at 2 s
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints every line of a worker twice
@@ -39,7 +39,7 @@ def connect(cluster: Cluster, image_bytes: int, verbose: bool) -> bool:
     Raises:
         JobError: nothing answers at the address, or the cluster has less than the job asks for.
     """
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if ray.is_initialized():
         _check_resources(cluster)
