@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -55,4 +56,5 @@ class Signals:
         if self._session is None or self._sink is None:
             raise Interrupted(signum, "nothing was trained yet")
         self._session.stop()
-        self._sink.note(f"{signal.Signals(signum).name}: saving a checkpoint (once more ends at once, without one)")
+        with suppress(RuntimeError):  # a signal in the midst of a print (Ctrl-S, then Ctrl-C) must not print, too
+            self._sink.note(f"{signal.Signals(signum).name}: saving a checkpoint (once more ends at once, without one)")

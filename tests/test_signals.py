@@ -124,6 +124,20 @@ def test_the_second_signal_ends_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
+def test_a_signal_that_cannot_be_told_is_obeyed() -> None:
+    """While the main thread is blocked in a print to the same stream, Python refuses a second one."""
+
+    class Blocked(Sinks):
+        def note(self, text: str) -> None:
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    session = Session()
+    with Signals() as signals:
+        signals.stop_gently(session, Blocked([]))  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGINT)
+    assert session.stopped == 1
+
+
 def test_a_signal_before_there_is_anything_to_save() -> None:
     with Signals(), pytest.raises(Interrupted, match=r"^nothing was trained yet$") as caught:
         signal.raise_signal(signal.SIGTERM)
