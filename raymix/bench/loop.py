@@ -156,7 +156,7 @@ def _print(result: dict[str, object]) -> None:
         )
     console = Console(highlight=False)
     console.print(table)
-    threads = "" if result["device"] == "cuda" else f", {result['threads']} threads"
+    threads = "" if result["device"] == "cuda" else f", threads: {result['threads']}"
     console.print(
         f"raymix's loop runs at {result['ratio']:.3f} of the speed of a plain PyTorch loop that takes as many steps "
         f"with the same model ({result['model']}), augmentation, fused AdamW and precision, batch {result['batch']}, "

@@ -55,7 +55,7 @@ class PlainLoop:
                 order, start = torch.randperm(len(self.images), device=self.device), 0
             rows, start = order[start : start + batch], start + batch
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(recipe.optim, step / steps)
+                group["lr"] = learning_rate(recipe.optim, (step + 0.5) / steps)
             with torch.autocast(self.device.type, recipe.autocast, enabled=recipe.autocast is not None):
                 loss = self.loss(self.images[rows], self.labels[rows])
             loss.backward()  # type: ignore[no-untyped-call]
