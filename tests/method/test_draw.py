@@ -121,3 +121,17 @@ def test_every_patch_is_hidden_as_often_as_any_other() -> None:
     assert torch.equal(places, torch.arange(16).expand(4000, -1)), "each place is either seen or hidden"
     counts = torch.bincount(view.keep_BK.flatten(), minlength=16)
     assert (counts - 1000).abs().max() < 5 * (4000 * 0.25 * 0.75) ** 0.5
+
+
+@pytest.mark.parametrize("at_once", [1, 3 * 6 * 5, 2**18])
+def test_numbers_drawn_for_many_steps_are_those_of_each(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is drawn ahead, and also where steps are asked for twice, out of order, or with other purposes."""
+    monkeypatch.setattr(draw, "_AT_ONCE", at_once)
+    rows_B = torch.arange(40 * 6)
+    keys_TB = draw.keys(0, torch.zeros_like(rows_B), rows_B).view(40, 6)
+    steps = list(draw.Keys(keys_TB))
+    assert len(steps) == 40
+    for number in [*range(40), 39, 0, 17, 17, 18]:
+        for purpose, num in ((draw.CROP, 5), (draw.MASK, 16), (draw.CROP + draw.SECOND_VIEW, 5)):
+            found = draw.uniform(steps[number], purpose, num)
+            assert torch.equal(found, draw.uniform(keys_TB[number], purpose, num))
