@@ -54,9 +54,11 @@ def test_a_resumed_run_is_the_unbroken_one(digits: DigitsOf, name: str, tmp_path
         for run in (rest, whole)
     ]
     assert figures[0] == figures[1]
-    assert whole.correct is not None
-    assert rest.correct is not None
-    assert np.array_equal(rest.correct, whole.correct)
+    if name == "ssl":
+        assert rest.correct is None, "nothing was classified"
+    else:
+        assert rest.correct is not None
+        assert np.array_equal(rest.correct, np.asarray(whole.correct))
     assert rest.seen == whole.seen
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole"), "equal states have equal hashes"
 
