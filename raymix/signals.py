@@ -42,7 +42,7 @@ class Signals:
             signal.signal(signum, handler)
 
     def stop_gently(self, session: Session, sink: Sink) -> None:
-        """From now on the first signal stops this session at the end of its segment."""
+        """From now on the first signal stops this session at the end of its segment, once it has workers."""
         self._session, self._sink = session, sink
 
     def interrupted(self, message: str, report: Any) -> Interrupted:
@@ -53,7 +53,7 @@ class Signals:
         again, self.received = self.received is not None, signum
         if again:
             raise KeyboardInterrupt
-        if self._session is None or self._sink is None:
+        if self._session is None or self._sink is None or not self._session.groups:
             raise Interrupted(signum, "nothing was trained yet")
         self._session.stop()
         with suppress(RuntimeError):  # a signal in the midst of a print (Ctrl-S, then Ctrl-C) must not print, too

@@ -107,7 +107,7 @@ def test_resume_finishes_what_ctrl_c_left(digits_job: dict[str, Any], tmp_path: 
 class Session:
     """What of a session the handler touches."""
 
-    stopped = 0
+    stopped, groups = 0, 1
 
     def stop(self) -> None:
         self.stopped += 1
@@ -143,6 +143,15 @@ def test_a_signal_before_there_is_anything_to_save() -> None:
         signal.raise_signal(signal.SIGTERM)
     assert caught.value.signum == signal.SIGTERM
     assert caught.value.report is None
+
+
+def test_a_session_whose_workers_have_not_started_has_nothing_to_save() -> None:
+    session = Session()
+    session.groups = 0
+    with Signals() as signals, pytest.raises(Interrupted, match=r"^nothing was trained yet$"):
+        signals.stop_gently(session, Sinks([]))  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGINT)
+    assert session.stopped == 0
 
 
 def test_handlers_are_put_back_whatever_happens() -> None:

@@ -24,7 +24,8 @@ from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
 
 POLL_SECONDS = 0.25
-CLOSE_SECONDS = 20.0
+CLOSE_SECONDS = 20.0  # for workers without a task, which end by themselves
+ABORT_SECONDS = 1.0  # for workers that start or train: there is nothing to wait for
 
 
 class RaySession:
@@ -34,7 +35,7 @@ class RaySession:
 
     def __init__(self, needs: Needs, sink: Sink) -> None:
         self._spec, self.store_size, self._stopping = needs.spec, needs.size, False
-        self._cursor, self.groups = 0, 0
+        self._cursor, self.groups, self._idle = 0, 0, False
         self._error: BaseException | None = None
         sink.stage("starting Ray")
         self._owned = connect(needs.spec.cluster, len(needs.ids) * needs.size**2 * 3, needs.verbose)
@@ -70,6 +71,7 @@ class RaySession:
         Raises:
             RunFailed: a loss is not finite, or the group died more often than cluster.max_restarts.
         """
+        self._idle = False
         ray.get(self._mailbox.put_task.remote(task.run, pickle.dumps(task)))
         told_to_stop = False
         while True:
@@ -82,6 +84,7 @@ class RaySession:
             for event in events:
                 outcome = self._hear(event, sink)
                 if outcome is not None and event.run == task.run:
+                    self._idle = True
                     return outcome
             if not alive:
                 raise RunFailed(f"{task.run}: {_one_line(self._error)}") from self._error
@@ -94,11 +97,11 @@ class RaySession:
     def close(self) -> None:
         """Ends the workers, and Ray where it is this session's own."""
         self._mailbox.close.remote()
-        self._thread.join(CLOSE_SECONDS)
+        self._thread.join(CLOSE_SECONDS if self._idle else ABORT_SECONDS)
         if self._owned:
             ray.shutdown()
-        else:
-            ray.kill(self._mailbox)
+        elif not self._thread.is_alive():
+            ray.kill(self._mailbox)  # workers that still start will ask it, hear "close" and end
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _hear(self, event: Event, sink: Sink) -> Outcome | None:
@@ -113,6 +116,7 @@ class RaySession:
         elif event.what == "segment":
             sink.segment(event.run, event.value)
         elif event.what == "failed":
+            self._idle = True
             raise RunFailed(str(event.value))
         else:
             outcome: Outcome = pickle.loads(event.value)
