@@ -148,9 +148,10 @@ def test_a_signal_before_there_is_anything_to_save() -> None:
 def test_a_session_whose_workers_have_not_started_has_nothing_to_save() -> None:
     session = Session()
     session.groups = 0
-    with Signals() as signals, pytest.raises(Interrupted, match=r"^nothing was trained yet$"):
+    with Signals() as signals:
         signals.stop_gently(session, Sinks([]))  # type: ignore[arg-type]
-        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Interrupted, match=r"^nothing was trained yet$"):
+            signal.raise_signal(signal.SIGINT)
     assert session.stopped == 0
 
 
