@@ -123,7 +123,8 @@ def test_a_wrong_command_line_is_one_line(raymix: Raymix, arguments: list[str], 
 
 
 def test_validate_says_what_the_job_comes_to(raymix: Raymix) -> None:
-    done = raymix("validate", DIGITS, "--set", "schedule.mix_ratio=1", "--set", "name=merged")
+    asked = ("schedule={ssl_epochs: 20, sl_epochs: 20, mix_ratio: 1}", "name=merged")
+    done = raymix("validate", DIGITS, *(part for field in asked for part in ("--set", field)))
     line = "ok: merged, 253 steps (mix 253), 1213 training rows (1213 labelled) of 10 classes\n"
     assert done == Done(0, line, "")
 
