@@ -1,7 +1,7 @@
 """`raymix bench loop`: images a second of raymix's own training loop over those of a plain PyTorch loop.
 
-Both train in short windows by turns, so that whatever else the machine does falls on both alike; the one that goes
-first changes from pair to pair. The ratio of a pair is plain seconds over raymix seconds for the same steps.
+Both train in short slices by turns, so that whatever else the machine does falls on both alike; the one that goes first
+changes from slice to slice. The ratio of a pair is plain seconds over raymix seconds for the same steps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from raymix.spec import JobError, JobSpec
 from raymix.train.prepare import synchronise
 from raymix.train.task import describe, set_up_process
 
-WINDOW_SECONDS = 2.0
+WINDOW_SECONDS = 3.0
+SLICES = 8  # of a window; each is reported as a segment is, which costs raymix a little more than a run would
 CPU_THREADS = 2
 
 
@@ -33,7 +34,7 @@ class _Loop(Protocol):
 
 
 class Pair(NamedTuple):
-    """Seconds of two windows of the same steps, one after the other."""
+    """Seconds of two windows of the same steps, slice by slice in turns."""
 
     raymix: float
     plain: float
@@ -88,15 +89,20 @@ def _pairs(
     steps = max(2, math.ceil(window_seconds / raymix.step_seconds))
     for loop in (raymix, plain):
         _seconds(loop, max(2, steps // 4), device)  # warms caches and allocators up
-    pairs = []
-    for window in range(windows):
-        if window % 2 == 0:
-            first = _seconds(raymix, steps, device)
-            pairs.append(Pair(raymix=first, plain=_seconds(plain, steps, device)))
-        else:
-            first = _seconds(plain, steps, device)
-            pairs.append(Pair(plain=first, raymix=_seconds(raymix, steps, device)))
-    return pairs, steps
+    return [_window(raymix, plain, steps, window % 2 == 1, device) for window in range(windows)], steps
+
+
+def _window(raymix: _Loop, plain: _Loop, steps: int, swap: bool, device: torch.device) -> Pair:
+    """One window of each, cut into slices that take turns: the noise of a host changes within a second."""
+    spent = {raymix: 0.0, plain: 0.0}
+    done = 0
+    for part in range(SLICES):
+        share = round((part + 1) * steps / SLICES) - done
+        done += share
+        order = (raymix, plain) if (part % 2 == 0) != swap else (plain, raymix)
+        for loop in order if share else ():
+            spent[loop] += _seconds(loop, share, device)
+    return Pair(raymix=spent[raymix], plain=spent[plain])
 
 
 def _seconds(loop: _Loop, steps: int, device: torch.device) -> float:
