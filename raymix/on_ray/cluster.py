@@ -30,7 +30,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CPU actors keep the GPU variables they started with
 }
 _DATA_CPUS = 1  # reading needs a CPU beside those that the workers hold
-_ANSWER_SECONDS = 10.0  # in which a cluster must answer; left to itself, Ray tries for minutes
+ANSWER_SECONDS = 10.0  # in which a cluster must answer; left to itself, Ray tries for minutes
 
 
 def connect(cluster: Cluster, image_bytes: int, verbose: bool) -> bool:
@@ -114,12 +114,12 @@ def _knock(address: str) -> None:
     if not port.isdigit() or os.environ.get("RAY_USE_TLS", "0") == "1":
         return  # auto, local or a session file: Ray finds out quickly itself; TLS needs the cluster's certificates
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
     except OSError as error:
         raise ConnectionError(error.strerror or str(error)) from error
     with grpc.insecure_channel(address) as channel:
         try:
-            grpc.channel_ready_future(channel).result(timeout=_ANSWER_SECONDS)
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_SECONDS)
         except grpc.FutureTimeoutError:
             raise ConnectionError("something answers that is not Ray; its port is 6379 unless told otherwise") from None
 

@@ -1,0 +1,97 @@
+"""`raymix` as a shell starts it: in a process group of its own, its lines read as they come, its family watched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from tests.conftest import REPOSITORY
+
+SECONDS = 150.0  # a test that waits longer has failed
+
+
+class Command:
+    """A running `raymix ...` whose output is piped."""
+
+    def __init__(self, *arguments: str, temporary: Path) -> None:
+        self.process = psutil.Popen(
+            [sys.executable, "-m", "raymix", *arguments],
+            cwd=REPOSITORY,
+            env={**os.environ, "TMPDIR": str(temporary), "RAY_TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.out, self.err = list[str](), list[str]()
+        self.family = set[psutil.Process]()
+        self._threads = [
+            threading.Thread(target=self._read, args=(self.process.stdout, self.out), daemon=True),
+            threading.Thread(target=self._read, args=(self.process.stderr, self.err), daemon=True),
+            threading.Thread(target=self._watch, daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, line: str) -> None:
+        """Waits for a line on standard error."""
+        until = time.monotonic() + SECONDS
+        while line not in self.err:
+            assert self.process.poll() is None, self.err
+            assert time.monotonic() < until, self.err
+            time.sleep(0.05)
+
+    def interrupt(self) -> None:
+        """Ctrl-C: a terminal sends it to every process of the group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self) -> int:
+        """Its exit code, once it has ended and all its lines are read."""
+        code = self.process.wait(SECONDS)
+        for thread in self._threads:
+            thread.join(SECONDS)
+        return int(code)
+
+    def left(self, seconds: float = 20.0) -> list[str]:
+        """What it started and is still there after so many seconds."""
+        _, alive = psutil.wait_procs(self.family, seconds)
+        return [process.name() for process in alive]
+
+    def _read(self, stream: Iterable[str], lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))  # one by one: others read along
+
+    def _watch(self) -> None:
+        with suppress(psutil.NoSuchProcess):
+            while self.process.poll() is None:
+                self.family.update(self.process.children(recursive=True))
+                time.sleep(0.2)
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[Command]:
+    """A `raymix` command with a folder of its own for temporary files; whatever is left of it is ended."""
+    # a short path: Ray's sockets lie below it, and the path of a socket has 107 characters at most
+    temporary = Path(tempfile.mkdtemp(prefix="rx"))
+    (temporary / "ray").mkdir()
+    command = Command(*arguments, temporary=temporary)
+    try:
+        yield command
+        command.end()
+        assert list(temporary.glob("raymix-*")) == [], "temporary files stay behind"
+    finally:
+        for process in (command.process, *command.family):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,295 @@
+"""Three ways in, as users come: the shell, `ray job submit` against a head, a notebook."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+from raymix.report.folder import read_run
+from tests.conftest import REPOSITORY
+from tests.on_ray.commands import SECONDS, started
+
+JOB = "jobs/digits.yaml"
+
+
+def overrides(storage: Path | None = None, epochs: int = 12, **others: object) -> list[str]:
+    """`--set` for a short run of the shipped job; its own storage is relative."""
+    fields = {"schedule.ssl_epochs": epochs, "schedule.sl_epochs": epochs, **others}
+    if storage is not None:
+        fields["storage"] = storage
+    return [part for name, value in fields.items() for part in ("--set", f"{name}={value}")]
+
+
+# ---- the shell ------------------------------------------------------------------------------------------------------
+
+# whatever raymix says while it works; a line of Ray's is none of these
+LINES = re.compile(
+    r"starting Ray|reading images: [\d,]+ of 1,797|starting workers|measuring step times"
+    r"|digits: (starts|goes on at step \d+); \d+ steps \(.*\)|digits: step \d+/\d+ \(\d+%\), .*"
+    r"|digits: phase \w+|digits: (done|interrupted).*"
+    r"|SIGINT: saving a checkpoint .*|interrupted: checkpoint saved; --resume goes on from .*"
+)
+
+
+def assert_plain(lines: list[str]) -> None:
+    assert lines
+    assert [line for line in lines if not LINES.fullmatch(line)] == []
+
+
+@pytest.mark.ray
+def test_a_piped_run_is_interrupted_and_resumed(tmp_path: Path) -> None:
+    """Ctrl-C while two Ray workers train; the same command with --resume does what was left, and only that."""
+    command = ("run", JOB, *overrides(tmp_path))
+    with started(*command) as first:
+        first.wait_for("digits: phase mix")
+        first.interrupt()
+        assert first.end() == 130
+        assert first.left() == []
+    assert_plain(first.err)
+    assert first.err[-1].startswith("interrupted: checkpoint saved; --resume goes on from ")
+    folder = tmp_path / "digits"
+    before = read_run(folder)
+    assert before.status == "interrupted"
+    (saved,) = (folder / "checkpoints").glob("step-*")
+    steps_before = int(saved.name.removeprefix("step-"))
+    assert steps_before == sum(phase.steps for phase in before.phases)
+
+    with started(*command, "--resume") as second:
+        assert second.end() == 0
+        assert second.left() == []
+    assert_plain(second.err)
+    assert f"digits: goes on at step {steps_before}; 228 steps (ssl 76, mix 76, sl 76)" in second.err
+    assert second.out[0].startswith("digits  done  top-1 ")
+    assert second.out[-1].endswith("digits/report.html")
+    assert not any("raylet" in line or "pid=" in line for line in second.out)
+    report = read_run(folder)
+    assert (report.status, report.attempts, report.workers) == ("done", 2, 2)
+    assert [phase.steps for phase in report.phases] == [76, 76, 76]
+    assert_every_step_once(folder, 228)
+    assert report.totals.worker_seconds > before.totals.worker_seconds
+    spent = [json.loads(file.read_text())["worker_seconds"] for file in sorted(folder.glob("attempt-*.json"))]
+    assert report.totals.worker_seconds == pytest.approx(sum(spent), rel=0.05)
+
+
+def assert_every_step_once(folder: Path, num_steps: int) -> None:
+    """The rows of metrics.jsonl follow each other without a gap or an overlap, and reach the last step."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    done = 0
+    for row in rows:
+        done += row["images"] // 96
+        assert row["step"] == done
+    assert done == num_steps
+
+
+@pytest.mark.ray
+def test_too_many_unreadable_images_end_in_one_line_and_nothing_is_left(
+    image_tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = image_tree(tmp_path / "tree", per_class=40)
+    for path in sorted(root.glob("*/*.jpg"))[::4]:
+        path.write_text("not an image\n")
+    data = {"data.train": f"{{format: image_folder, path: {root}}}", "optim.batch": 24}
+    with started("run", JOB, *overrides(tmp_path / "runs", **data)) as command:
+        assert command.end() == 2
+        assert command.left() == []
+    assert command.out == []
+    (line,) = (line for line in command.err if line.startswith("error: "))
+    assert command.err[-1] == line
+    assert line.startswith("error: data.max_bad_fraction: 30 of 120 images are unreadable (not an image 30), first: ")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("127.0.0.1:1", "Connection refused"),
+        ("http://127.0.0.1:8265", "it is the address of the jobs API; Ray's own has the form host:6379"),
+        ("ray://127.0.0.1:10001", "ray:// (Ray Client) cannot carry a training run"),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused_quickly_in_one_line(tmp_path: Path, address: str, reason: str) -> None:
+    begun = time.monotonic()
+    with started("run", JOB, *overrides(tmp_path / "runs", **{"cluster.address": address})) as command:
+        assert command.end() == 2
+        assert command.family == set()
+    assert command.out == []
+    assert command.err[-1].startswith("error: cluster.address: ")
+    assert reason in command.err[-1]
+    assert command.err[:-1] in ([], ["starting Ray"])
+    assert time.monotonic() - begun < 40  # nearly all of it imports, on a busy machine
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_server_that_is_not_ray_is_told_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would try for minutes."""
+    from raymix.on_ray import cluster
+    from raymix.spec import Cluster, JobError
+
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(JobError, match="something answers that is not Ray"):
+            cluster.connect(Cluster(address=address), 0, False)
+
+
+# ---- ray job submit -------------------------------------------------------------------------------------------------
+
+
+class Submitted(NamedTuple):
+    code: int
+    out: str
+
+
+class Head:
+    """A Ray head on loopback."""
+
+    def __init__(self, storage: Path) -> None:
+        self._ports = dict(
+            zip(("", "dashboard-", "dashboard-agent-listen-", "ray-client-server-"), free(4), strict=True)
+        )
+        self.url = f"http://127.0.0.1:{self._ports['dashboard-']}"
+        self.environment = {
+            **os.environ,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing is left to be waited for, for 30 s
+            "RAYMIX_STORAGE": str(storage),
+        }
+        ports = [f"--{name}port={port}" for name, port in self._ports.items()]
+        options = ["--head", "--block", "--num-cpus=4", f"--object-store-memory={200 * 2**20}"]
+        self._log = (storage / "head.log").open("w")
+        self.process = psutil.Popen(
+            ["ray", "start", *options, *ports], env=self.environment, stdout=self._log, stderr=subprocess.STDOUT
+        )
+
+    def wait(self) -> None:
+        """Waits until it takes jobs."""
+        until = time.monotonic() + SECONDS
+        while True:
+            assert self.process.poll() is None, Path(self._log.name).read_text()
+            assert time.monotonic() < until
+            with suppress(OSError), urllib.request.urlopen(f"{self.url}/api/version", timeout=5):
+                return
+            time.sleep(0.2)
+
+    def submit(self, *entrypoint: str, env: dict[str, str] | None = None) -> Submitted:
+        """`ray job submit` as the README has it: waits for the job, and prints what it prints."""
+        options = ["--address", self.url, "--working-dir", "."]
+        if env:
+            options += ["--runtime-env-json", json.dumps({"env_vars": env})]
+        done = subprocess.run(
+            ["ray", "job", "submit", *options, "--", *entrypoint],
+            cwd=REPOSITORY,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return Submitted(done.returncode, done.stdout)
+
+    def end(self) -> None:
+        """Ends this head and no other: `ray stop` would end every Ray of the machine."""
+        family = [self.process, *self.process.children(recursive=True)]
+        self.process.terminate()
+        for process in psutil.wait_procs(family, 30)[1]:
+            process.kill()
+        self._log.close()
+
+
+def free(number: int) -> list[int]:
+    """Ports of loopback that nobody uses now."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [server.getsockname()[1] for server in servers]
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A head of four CPUs whose jobs keep their runs below RAYMIX_STORAGE."""
+    head = Head(tmp_path_factory.mktemp("storage"))
+    try:
+        head.wait()
+        yield head
+    finally:
+        head.end()
+
+
+@pytest.mark.ray
+def test_a_submitted_job_leaves_its_run_in_raymix_storage(head: Head) -> None:
+    done = head.submit("raymix", "run", JOB, *overrides(epochs=2))
+    assert done.code == 0, done.out
+    assert "succeeded" in done.out
+    assert "digits  done  top-1 " in done.out
+    report = read_run(Path(head.environment["RAYMIX_STORAGE"]) / "runs" / "digits")
+    assert (report.status, report.workers) == ("done", 2)
+
+
+@pytest.mark.ray
+def test_a_submitted_job_with_storage_that_would_vanish_is_refused(head: Head) -> None:
+    done = head.submit("python", "-m", "raymix", "run", JOB, "--set", "name=lost", env={"RAYMIX_STORAGE": ""})
+    assert done.code == 1, "what `ray job submit` makes of a job that failed"
+    assert "failed with exit code 2" in done.out
+    assert "error: storage: 'runs' is relative, and the working directory of a Ray job vanishes with it" in done.out
+    assert "Traceback" not in done.out
+
+
+# ---- a notebook -----------------------------------------------------------------------------------------------------
+
+
+def test_the_notebook_is_stored_without_outputs() -> None:
+    for cell in notebook()["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+def test_the_notebook_runs_and_its_reports_show_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient = pytest.importorskip("nbclient")
+    book = notebook()
+    (parameters,) = (cell for cell in book.cells if "parameters" in cell.metadata.get("tags", ()))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # beside other work, two threads wait for each other
+    parameters.source += (
+        f"\nstorage = Path({str(tmp_path)!r})"
+        "\noverrides = [f'storage={storage}', 'cluster.workers=0', 'schedule.ssl_epochs=2', 'schedule.sl_epochs=2']"
+    )
+    # a notebook opened in Jupyter runs in its own folder
+    nbclient.NotebookClient(book, timeout=SECONDS, resources={"metadata": {"path": str(REPOSITORY / "jobs")}}).execute()
+    shown = [page(cell) for cell in book.cells if page(cell)]
+    assert len(shown) == 2
+    run, pilot = shown
+    assert 'class="raymix"' in run
+    assert "digits-notebook" in run
+    assert "<svg" in run or "data:image" in run
+    assert "digits-notebook-pilot" in pilot
+    assert 'class="verdict' in pilot
+    said = "".join(output.text for output in book.cells[-1].outputs)
+    assert [line.split()[0] for line in said.splitlines()] == ["is", "said"]
+    assert not any(output.get("name") == "stderr" for cell in book.cells for output in cell.get("outputs", ()))
+    assert (tmp_path / "digits-notebook" / "report.html").is_file()
+
+
+def notebook() -> Any:
+    nbformat = pytest.importorskip("nbformat")
+    return nbformat.read(REPOSITORY / "jobs" / "digits.ipynb", as_version=4)
+
+
+def page(cell: Any) -> str:
+    """The HTML that a cell shows as its value."""
+    found = (output.data.get("text/html", "") for output in cell.get("outputs", ()) if "data" in output)
+    return "".join(found)
