@@ -26,10 +26,15 @@ class JsonlSink:
         """Stages leave no row."""
 
     def begin(self, run: str, plan: Plan, history: History) -> None:
-        """Drop the rows of this run that `history` does not hold: they were lost and come again."""
+        """Make the rows of this run those of `history`: what it does not hold comes again.
+
+        What it holds and the file does not was trained after the driver had been killed: workers live a little longer.
+        """
         self.close()
-        if self.path.exists():
-            cut(self.path, run, history.done_steps)
+        last = cut(self.path, run, history.done_steps) if self.path.exists() else 0
+        for report in history.reports:
+            if report.segment.start >= last:
+                self.segment(run, report)
 
     def segment(self, run: str, report: SegmentReport) -> None:
         """Write the row, whole, to the operating system: what is killed next keeps it."""
@@ -77,12 +82,18 @@ def row(run: str, report: SegmentReport, now: float) -> dict[str, object]:
     }
 
 
-def cut(path: Path, run: str, done_steps: int) -> None:
-    """Remove the rows of `run` beyond `done_steps`, and what a crash left half-written; other runs' rows stay."""
+def cut(path: Path, run: str, done_steps: int) -> int:
+    """Remove the rows of `run` beyond `done_steps`, and what a crash left half-written; other runs' rows stay.
+
+    Returns:
+        The last step of `run` that has a row now.
+    """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if _stays(line, run, done_steps)]
     if kept != lines:
         write_text(path, "".join(kept))
+    rows = [json.loads(line) for line in kept]
+    return max((int(row["step"]) for row in rows if row["run"] == run), default=0)
 
 
 def _stays(line: str, run: str, done_steps: int) -> bool:

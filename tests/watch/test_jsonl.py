@@ -65,6 +65,14 @@ def test_a_half_written_last_line_is_cut(tmp_path: Path) -> None:
         assert rows(resumed) == rows(whole)
 
 
+def test_rows_that_a_killed_driver_did_not_write_are_made_up_from_the_history(tmp_path: Path) -> None:
+    whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
+    write(whole, "a", 0, 8)
+    write(resumed, "a", 0, 3)
+    write(resumed, "a", 6, 8)
+    assert rows(resumed) == rows(whole)
+
+
 def test_other_runs_keep_their_rows(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, "a", 0, 3)
