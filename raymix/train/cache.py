@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from raymix.data.reading import Images
+from raymix.spec import JobError
 
 DEVICE_SHARE = 0.4  # of the device's memory that images may take
 
@@ -26,9 +27,8 @@ class Cache:
             and host_NSSC.nbytes <= DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory
         )
         if where == "device" and device.type == "cuda" and not fits:
-            raise ValueError(
-                f"data.cache: device: {host_NSSC.nbytes:,} bytes are more than {DEVICE_SHARE:.0%} of the GPU's memory"
-            )
+            problem = f"{host_NSSC.nbytes:,} bytes of images are more than {DEVICE_SHARE:.0%} of the GPU's memory"
+            raise JobError("data.cache", problem, "use auto or host")
         self.on_device = fits and where != "host"
         self.pixels_NSSC = host_NSSC.to(device) if self.on_device else host_NSSC
 
