@@ -24,8 +24,8 @@ from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
 
 POLL_SECONDS = 0.25
-CLOSE_SECONDS = 20.0  # for workers without a task, which end by themselves
-ABORT_SECONDS = 1.0  # for workers that start or train: there is nothing to wait for
+CLOSE_SECONDS = 20.0  # for workers of a Ray that stays, which end by themselves when they have no task
+ABORT_SECONDS = 1.0  # for others: there is nothing to wait for
 
 
 class RaySession:
@@ -97,7 +97,8 @@ class RaySession:
     def close(self) -> None:
         """Ends the workers, and Ray where it is this session's own."""
         self._mailbox.close.remote()
-        self._thread.join(CLOSE_SECONDS if self._idle else ABORT_SECONDS)
+        # of a Ray without dashboard the controller takes 12 s to end: Ray Train asks the dashboard whether it has
+        self._thread.join(CLOSE_SECONDS if self._idle and not self._owned else ABORT_SECONDS)
         if self._owned:
             ray.shutdown()
         elif not self._thread.is_alive():
