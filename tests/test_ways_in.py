@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -157,7 +159,7 @@ class Submitted(NamedTuple):
 class Head:
     """A Ray head on loopback."""
 
-    def __init__(self, storage: Path) -> None:
+    def __init__(self, storage: Path, temporary: Path) -> None:
         self._ports = dict(
             zip(("", "dashboard-", "dashboard-agent-listen-", "ray-client-server-"), free(4), strict=True)
         )
@@ -169,6 +171,7 @@ class Head:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing is left to be waited for, for 30 s
             "RAYMIX_STORAGE": str(storage),
+            "RAY_TMPDIR": str(temporary),  # `ray start` leaves a note there, which would lead every Ray to this head
         }
         ports = [f"--{name}port={port}" for name, port in self._ports.items()]
         options = ["--head", "--block", "--num-cpus=4", f"--object-store-memory={200 * 2**20}"]
@@ -223,12 +226,14 @@ def free(number: int) -> list[int]:
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """A head of four CPUs whose jobs keep their runs below RAYMIX_STORAGE."""
-    head = Head(tmp_path_factory.mktemp("storage"))
+    temporary = Path(tempfile.mkdtemp(prefix="rx"))  # a short path, for Ray's sockets
+    head = Head(tmp_path_factory.mktemp("storage"), temporary)
     try:
         head.wait()
         yield head
     finally:
         head.end()
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @pytest.mark.ray

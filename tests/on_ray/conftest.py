@@ -24,7 +24,7 @@ def attached() -> Iterator[None]:
             address="local",
             num_cpus=NUM_CPUS,
             object_store_memory=200 * 2**20,
-            include_dashboard=True,  # without it, each worker group takes 12 s to end
+            include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )

@@ -78,9 +78,10 @@ def task_of(spec: JobSpec, run: str, folder: Path | None = None, steps: int = 7)
     return Task(run, checked.plan, checked.splits, rates, str(folder) if folder else None)
 
 
-def workers_alive() -> list[int]:
+def alive(title: str) -> list[int]:
+    """Processes of this one's Ray that call themselves so."""
     below = psutil.Process().children(recursive=True)
-    return [process.pid for process in below if "RayTrainWorker" in process.name() + "".join(process.cmdline())]
+    return [process.pid for process in below if process.cmdline()[:1] == [f"ray::{title}"]]
 
 
 # ---- one group of three ---------------------------------------------------------------------------------------------
@@ -149,13 +150,13 @@ def test_a_task_goes_on_from_its_newest_checkpoint(on_ray: Session, tmp_path: Pa
 
 
 def test_a_loss_that_is_not_finite_fails_the_run_and_not_the_workers(on_ray: Session) -> None:
-    before, plan = workers_alive(), task_of(digits(), "lost").plan
+    before, plan = alive("RayTrainWorker"), task_of(digits(), "lost").plan
     optim = plan.spec.optim.model_copy(update={"lr": 1e30})  # more than a job may ask for
     exploding = plan.model_copy(update={"spec": plan.spec.model_copy(update={"optim": optim})})
     with pytest.raises(RunFailed, match=r"^lost: the loss is not finite in steps \d+ to \d+"):
         on_ray.execute(replace(task_of(digits(), "lost"), plan=exploding), Heard())
     assert on_ray.execute(task_of(digits(schedule={"ssl_epochs": 0}), "next"), Heard()).complete
-    assert workers_alive() == before
+    assert alive("RayTrainWorker") == before
     assert len(before) == WORKERS
     assert on_ray.groups == 1
 
@@ -165,6 +166,13 @@ def test_measuring_trains_nothing(on_ray: Session) -> None:
     assert set(outcome.history.rates.step_seconds) == {"ssl", "mix", "sl"}
     assert not outcome.history.reports
     assert not outcome.complete
+
+
+def test_no_other_ray_of_the_machine_has_a_say(on_ray: Session) -> None:
+    """Ray Train's own cleaner ends the workers when it asks a Ray that was started later, which knows no such run."""
+    on_ray.execute(replace(task_of(digits(), "measure again"), measure=("ssl",)), Heard())
+    assert alive("RayTrainWorker")
+    assert not alive("PlacementGroupCleaner")
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
