@@ -30,7 +30,7 @@ def job(storage: Path) -> dict[str, Any]:
         "storage": str(storage),
         "schedule": {"ssl_epochs": 10, "sl_epochs": 10, "mix_ratio": 0.4},
         "checkpoint": {"every": "1s"},
-        "evaluate": {"every": 0.1},
+        "evaluate": {"every": 0.1, "max_share": 1.0},
         "cluster": {"workers": 3},
     }
 
