@@ -31,8 +31,8 @@ ABORT_SECONDS = 1.0  # for others: there is nothing to wait for
 class _Trainer(TorchTrainer):  # type: ignore[misc]
     """Without Ray Train's cleaner of placement groups, which it needs only where a controller dies before its driver.
 
-    It asks the Ray that was last started on the machine whether the controller lives. Where that is another Ray, it ends
-    the workers in the midst of a run; where none answers, every run takes 12 s longer to end.
+    It asks the Ray that was last started on the machine whether the controller lives. Where that is another Ray, it
+    ends the workers in the midst of a run; where none answers, every run takes 12 s longer to end.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
