@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from raymix.conduct import Clock, Job, environment, note_on, train_one
 from raymix.data.splits import facts
 from raymix.plan import Facts, Kind, Plan, resolve
@@ -25,7 +23,7 @@ from raymix.report.intervals import detectable
 from raymix.report.pilot import PilotReport, PilotRun
 from raymix.report.run import RunReport, Status
 from raymix.runfolder import RunFolder, storage_of
-from raymix.runner import Checked, check, opened, rows_of
+from raymix.runner import Checked, check, opened, readable, rows_of
 from raymix.session import Session
 from raymix.spec import JobError, JobSpec, Mae, Section
 from raymix.watch import Sink
@@ -134,16 +132,15 @@ def fit_to(spec: JobSpec, facts: Facts, rates: Rates, seconds: float) -> float:
 
 
 def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> PilotReport:
-    bad = np.array(list(session.skipped), dtype=np.int64)
     first = whole.checked[whole.spec.seed]
-    known = facts(first.rows, first.splits.without(bad))
+    known = facts(first.rows, readable(first.splits, session))
     frozen = _frozen(whole, known, session, sink)
     done: dict[str, list[PilotRun]] = {arm: [] for arm in whole.arms}
     pages: dict[str, list[RunReport]] = {arm: [] for arm in whole.arms}
     status: Status = "done"
     for arm, seed, length, asked in _runs(whole, frozen):
         checked = whole.checked[seed]
-        splits = checked.splits.without(bad)
+        splits = readable(checked.splits, session)
         plan = resolve(asked, facts(checked.rows, splits))
         path = whole.folder.path / "runs" / asked.name
         report = _finished(path)
@@ -201,7 +198,7 @@ def _measure(whole: _Pilot, plans: tuple[Plan, ...], session: Session, sink: Sin
 
     kinds: dict[Kind, None] = dict.fromkeys(kind for plan in plans for kind in plan.kinds)
     first = whole.checked[whole.spec.seed]
-    splits = first.splits.without(np.array(list(session.skipped), dtype=np.int64))
+    splits = readable(first.splits, session)
     task = Task("measure", first.plan, splits, measure=tuple(kinds))
     return session.execute(task, sink).history.rates
 

@@ -71,13 +71,18 @@ def run(
     if folder.resumed and (folder.path / RUN_FILE).is_file() and (done := read_run(folder.path)).status == "done":
         return done
     with opened(checked, rows_of(checked.splits), verbose=verbose, quiet=quiet) as (session, sink, signals):
-        splits = checked.splits.without(np.array(list(session.skipped), dtype=np.int64))
+        splits = readable(checked.splits, session)
         now = facts(checked.rows, splits)
         made = folder.stored_plan(now) or resolve(spec, now)
         report = train_one(Job(folder, checked.rows, splits, made), session, sink, clock)
     if report.status == "interrupted":
         raise signals.interrupted(f"checkpoint saved; --resume goes on from {folder.path}", report)
     return report
+
+
+def readable(splits: Splits, session: Session) -> Splits:
+    """The splits without the rows that the session could not read."""
+    return splits.without(np.array(list(session.skipped), dtype=np.int64))
 
 
 def rows_of(*splits: Splits) -> Ids:
