@@ -58,7 +58,7 @@ class LocalSession:
     groups = 1
 
     def __init__(self, needs: Needs, sink: Sink) -> None:
-        self._started, self.store_size = time.monotonic(), needs.size
+        self._started, self.store_size = time.monotonic(), needs.frame.size
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         set_up_process(device, threads=torch.get_num_threads())
         self.device = device.type
@@ -67,7 +67,7 @@ class LocalSession:
         def progress(done: int, total: int) -> None:
             sink.stage("reading images", done, total)
 
-        images = read_local(needs.rows, needs.ids, needs.size, progress)
+        images = read_local(needs.rows, needs.ids, needs.frame, progress)
         check_bad(images, needs.rows, needs.spec.data)
         self.skipped = images.skipped
         self._runtime = LocalRuntime(Cache(images, device, needs.spec.data.cache), device, sink)

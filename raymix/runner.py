@@ -95,14 +95,14 @@ def opened(
     checked: Checked, ids: Ids, *, verbose: bool, quiet: bool, num_runs: int = 1
 ) -> Iterator[tuple[Session, Sink, Signals]]:
     """A session that holds the rows `ids`, the console, and signals turned into `session.stop`."""
-    from raymix.data.reading import sample_store_size
+    from raymix.data.reading import sample_frame
 
     _check_machine(checked.spec)
-    size = sample_store_size(checked.rows, checked.spec.data, ids)
+    frame = sample_frame(checked.rows, checked.spec.data, ids)
     sink, signals = ConsoleSink(quiet=quiet, num_runs=num_runs), Signals()
     try:
         with signals:
-            session = open_session(Needs(checked.spec, checked.rows, ids, size, verbose), sink)
+            session = open_session(Needs(checked.spec, checked.rows, ids, frame, verbose), sink)
             try:
                 signals.stop_gently(session, sink)
                 yield session, sink, signals

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from raymix.data.frame import Frame
 from raymix.data.rows import Rows
 from raymix.spec import JobSpec
 from raymix.watch import Sink
@@ -24,7 +25,7 @@ class Needs(NamedTuple):
     spec: JobSpec
     rows: Rows
     ids: np.ndarray  # rows to be read, of all the runs it will serve
-    size: int  # pixels a side to keep of each
+    frame: Frame  # how each is kept
     verbose: bool
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from raymix.data.frame import Frame
 from raymix.jobfile import load_spec
 from raymix.local import LocalSession
 from raymix.runner import Checked, check, rows_of
@@ -33,7 +34,7 @@ def checked(digits_job: dict[str, Any]) -> Callable[..., Checked]:
 
 
 def needs(asked: Checked, size: int = 8) -> Needs:
-    return Needs(asked.spec, asked.rows, rows_of(asked.splits), size, False)
+    return Needs(asked.spec, asked.rows, rows_of(asked.splits), Frame(size), False)
 
 
 def test_no_workers_means_this_process(checked: Callable[..., Checked]) -> None:

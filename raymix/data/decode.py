@@ -1,4 +1,4 @@
-"""From an encoded image to uint8 RGB as a viewer shows it, resized and cropped to a square; or why not.
+"""From an image as its format holds it to pixels as a viewer shows it, resized and cropped to a square; or why not.
 
 The only module of raymix.data that imports PIL.
 """
@@ -24,6 +24,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from raymix.data.frame import Frame, Pixels
+from raymix.data.rows import RawImage
 from raymix.spec import Data
 
 MAX_PIXELS = 89_478_485  # where PIL begins to warn, 270 MB as RGB; a small file can claim far more
@@ -39,8 +41,6 @@ _KINDS = {
 }
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 
-Pixels = NDArray[np.uint8]
-
 
 class BadImage(ValueError):  # noqa: N818 (part of the interface)
     """An image that cannot be used. `cause` is a word or two: empty, not an image, truncated, broken, too large, ..."""
@@ -50,35 +50,37 @@ class BadImage(ValueError):  # noqa: N818 (part of the interface)
         super().__init__(cause)
 
 
-def decode(raw: bytes, size: int) -> Pixels:
-    """The centre square of an image at `size` pixels a side: uint8 (size, size, 3), RGB.
+def decode(raw: RawImage, frame: Frame) -> Pixels:
+    """The centre square of an image at `frame.size` pixels a side: (S, S, C).
 
     EXIF orientation is applied, transparency shown on white, of an animation the first frame taken. The shorter side
-    is resized to `size` (bicubic, antialiased); where it is `size` already, pixels stay untouched.
+    is resized to S (bicubic, antialiased); where it is S already, pixels stay untouched.
 
     Raises:
         BadImage: the bytes are not a whole image of a known kind.
     """
     try:
-        image = _open(raw)
+        image = _open(raw) if isinstance(raw, bytes) else _of_array(raw)
         # large JPEGs are decoded at 1/2, 1/4 or 1/8, never below twice the size wanted: up to several times faster
-        image.draft(None, (2 * size, 2 * size))
+        image.draft(None, (2 * frame.size, 2 * frame.size))
         image.load()
     except BadImage:
         raise
     except Exception as error:  # PIL's decoders raise a dozen types on broken files
-        raise BadImage(_cause(raw, error)) from error
-    return np.array(_square(_rgb(_upright(image)), size))
+        raise BadImage(_cause(raw, error) if isinstance(raw, bytes) else "unknown colours") from error
+    return np.array(_square(_rgb(_upright(image)), frame.size))
 
 
-def decode_many(raws: Sequence[bytes | OSError], size: int) -> tuple[Pixels, NDArray[np.bool_], list[tuple[int, str]]]:
+def decode_many(
+    raws: Sequence[RawImage | OSError], frame: Frame
+) -> tuple[Pixels, NDArray[np.bool_], list[tuple[int, str]]]:
     """Decode a batch and go on past bad images.
 
     Returns:
-        Pixels of the good images (num_good, size, size, 3), a mask of them (len(raws),), and (position, cause) of
+        Pixels of the good images (num_good, S, S, C), a mask of them (len(raws),), and (position, cause) of
         the bad ones.
     """
-    pixels = np.empty((len(raws), size, size, 3), dtype=np.uint8)
+    pixels = frame.empty(len(raws))
     good = np.zeros(len(raws), dtype=np.bool_)
     bad: list[tuple[int, str]] = []
     num_good = 0
@@ -86,7 +88,7 @@ def decode_many(raws: Sequence[bytes | OSError], size: int) -> tuple[Pixels, NDA
         try:
             if isinstance(raw, OSError):
                 raise BadImage(_unreadable(raw))
-            pixels[num_good] = decode(raw, size)
+            pixels[num_good] = decode(raw, frame)
         except BadImage as error:
             bad.append((position, error.cause))
         else:
@@ -95,7 +97,7 @@ def decode_many(raws: Sequence[bytes | OSError], size: int) -> tuple[Pixels, NDA
     return pixels[:num_good], good, bad
 
 
-def store_size(data: Data, sample: Sequence[bytes | OSError]) -> int:
+def store_size(data: Data, sample: Sequence[RawImage | OSError]) -> int:
     """Pixels a side to keep: data.store_size, or (auto) 1.15 x image_size where most images of the sample have it."""
     if data.store_size != "auto":
         return data.store_size
@@ -104,20 +106,20 @@ def store_size(data: Data, sample: Sequence[bytes | OSError]) -> int:
         try:
             if isinstance(raw, bytes):
                 sides.append(min(_open(raw).size))
+            elif not isinstance(raw, OSError):
+                sides.append(min(raw.shape[:2]))
         except Exception:  # a bad image is counted when it is read, here it only has no size
             continue
     wanted = round(_STORE_MARGIN * data.image_size)
     return wanted if sides and median_low(sides) >= wanted else data.image_size
 
 
-def encode_png(pixels: Pixels) -> bytes:
-    """A grey (H, W) or RGB (H, W, 3) uint8 image as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
-
-
 # ---- steps of decode --------------------------------------------------------------------------------------------
+
+
+def _of_array(pixels: NDArray[Any]) -> Image.Image:
+    """Pixels (H, W) or (H, W, C) that have no encoding."""
+    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 
 def _open(raw: bytes) -> Image.Image:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from raymix.data.decode import Pixels, decode_many, store_size
+from raymix.data.decode import decode_many, store_size
 from raymix.data.formats import fetch
+from raymix.data.frame import Frame, Pixels
 from raymix.data.rows import Ids, Rows
 from raymix.spec import Data, JobError
 
@@ -21,7 +22,7 @@ _SAMPLE = 64  # images whose size decides store_size
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows, read: `ids` int64 (n,) of the good ones, `pixels` (n, S, S, 3), and id -> cause of the others."""
+    """Some rows, read: `ids` int64 (n,) of the good ones, `pixels` (n, S, S, C), and id -> cause of the others."""
 
     ids: Ids
     pixels: Pixels
@@ -33,7 +34,7 @@ class Images:
     """What a reader returns.
 
     Attributes:
-        pixels: uint8 (n, S, S, 3), good images by ascending row id, in whatever order they were read.
+        pixels: (n, S, S, C), good images by ascending row id, in whatever order they were read.
         slots: int64 over ALL rows: the place of a row in `pixels`, -1 where it is absent.
         skipped: row id -> cause, of the rows asked for that could not be read.
     """
@@ -43,14 +44,14 @@ class Images:
     skipped: dict[int, str]
 
     @classmethod
-    def from_parts(cls, num_rows: int, ids: Ids, size: int, parts: Iterable[Part]) -> Images:
+    def from_parts(cls, num_rows: int, ids: Ids, frame: Frame, parts: Iterable[Part]) -> Images:
         """Assemble the parts of `ids`, which come in any order; each is copied into place once, then dropped.
 
         Raises:
             ValueError: the parts do not cover `ids` exactly.
         """
         ids = np.sort(ids)
-        pixels = np.empty((len(ids), size, size, 3), dtype=np.uint8)
+        pixels = frame.empty(len(ids))
         good = np.zeros(len(ids), dtype=np.bool_)
         skipped: dict[int, str] = {}
         num_read = 0
@@ -77,13 +78,13 @@ def _close_gaps(pixels: Pixels, gaps: Ids) -> None:
         pixels[gap - moved : until[moved] - moved - 1] = pixels[gap + 1 : until[moved]]
 
 
-def read_part(rows: Rows, ids: Ids, size: int) -> Part:
+def read_part(rows: Rows, ids: Ids, frame: Frame) -> Part:
     """Fetch and decode some rows, on this thread."""
-    pixels, good, bad = decode_many(fetch(rows, ids), size)
+    pixels, good, bad = decode_many(fetch(rows, ids), frame)
     return Part(ids=ids[good], pixels=pixels, skipped={int(ids[position]): cause for position, cause in bad})
 
 
-def read_local(rows: Rows, ids: Ids, size: int, progress: Callable[[int, int], None] | None = None) -> Images:
+def read_local(rows: Rows, ids: Ids, frame: Frame, progress: Callable[[int, int], None] | None = None) -> Images:
     """Read `ids` with a thread for each core; `progress` is told rows done and rows in all."""
     blocks = [ids[i : i + _PART] for i in range(0, len(ids), _PART)]
     pool = ThreadPoolExecutor(max_workers=_num_cores(), thread_name_prefix="raymix-read")
@@ -91,7 +92,7 @@ def read_local(rows: Rows, ids: Ids, size: int, progress: Callable[[int, int], N
     def parts() -> Iterable[Part]:
         done = 0
         # popped as they come, so that a part is freed once it is copied
-        waiting = {pool.submit(read_part, rows, block, size): len(block) for block in blocks}
+        waiting = {pool.submit(read_part, rows, block, frame): len(block) for block in blocks}
         for future in as_completed(list(waiting)):
             done += waiting.pop(future)
             yield future.result()
@@ -99,7 +100,7 @@ def read_local(rows: Rows, ids: Ids, size: int, progress: Callable[[int, int], N
                 progress(done, len(ids))
 
     try:
-        return Images.from_parts(len(rows), ids, size, parts())
+        return Images.from_parts(len(rows), ids, frame, parts())
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for the rest
 
@@ -110,12 +111,12 @@ def _num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def sample_store_size(rows: Rows, data: Data, ids: Ids) -> int:
-    """Pixels a side to keep of each image, from up to 64 evenly spaced rows of `ids`."""
+def sample_frame(rows: Rows, data: Data, ids: Ids) -> Frame:
+    """How each image is kept, from up to 64 evenly spaced rows of `ids`."""
     if data.store_size != "auto":
-        return data.store_size
+        return Frame(data.store_size, data.channels)
     places = np.unique(np.linspace(0, len(ids) - 1, _SAMPLE).astype(np.int64)) if len(ids) else ids
-    return store_size(data, fetch(rows, ids[places]))
+    return Frame(store_size(data, fetch(rows, ids[places])), data.channels)
 
 
 def causes(images: Images) -> dict[str, int]:

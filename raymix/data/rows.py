@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raymix.spec import JobError
+from raymix.spec import JobError, Source
 
 Ids = NDArray[np.int64]
+# an image as its format holds it: an encoded file, or pixels (H, W) or (H, W, C) where it has no encoding
+RawImage = bytes | NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Every image a job may use, training rows first, then validation rows, each in sorted order.
+    """Every image a job may use: training rows, unlabelled rows of a second source, validation rows.
 
     Attributes:
-        uris: where each image is; its format knows how to fetch it.
+        uris: where each image is; its format knows how to fetch it. Unique within a source.
         labels: int64 (len,), index into class_names, -1 for none.
-        is_val: bool (len,), rows of the source's own validation set or of data.val.
+        is_val: bool (len,), rows of the source's own validation set or of data.val; they come last.
         class_names: in the order of the labels.
-        formats: format name of the training rows, and of the validation rows.
+        sources: what the rows are of.
+        source_of: uint8 (len,), index into `sources`.
+        num_shared: images of data.unlabelled that were left out because data.train or data.val has them.
     """
 
     uris: tuple[str, ...]
     labels: Ids
     is_val: NDArray[np.bool_]
     class_names: tuple[str, ...]
-    formats: tuple[str, str]
+    sources: tuple[Source, ...]
+    source_of: NDArray[np.uint8]
+    num_shared: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        uris: Sequence[str],
+        labels: Sequence[int] | Ids,
+        class_names: Sequence[str],
+        num_train: int,
+    ) -> Rows:
+        """The rows of one source: the first `num_train` train, the others are its own validation set."""
+        return cls(
+            uris=tuple(uris),
+            labels=np.asarray(labels, dtype=np.int64),
+            is_val=np.arange(len(uris)) >= num_train,
+            class_names=tuple(class_names),
+            sources=(source,),
+            source_of=np.zeros(len(uris), dtype=np.uint8),
+        )
 
     def __len__(self) -> int:
         return len(self.uris)

@@ -46,11 +46,11 @@ class RaySession:
     device, device_name = "cpu", "CPU"  # until the first worker has said what it is
 
     def __init__(self, needs: Needs, sink: Sink) -> None:
-        self._spec, self.store_size, self._stopping = needs.spec, needs.size, False
+        self._spec, self.store_size, self._stopping = needs.spec, needs.frame.size, False
         self._cursor, self.groups, self._idle = 0, 0, False
         self._error: BaseException | None = None
         sink.stage("starting Ray")
-        self._owned = connect(needs.spec.cluster, len(needs.ids) * needs.size**2 * 3, needs.verbose)
+        self._owned = connect(needs.spec.cluster, len(needs.ids) * needs.frame.nbytes, needs.verbose)
         if not needs.verbose:
             hush_data()
         self._folder = tempfile.mkdtemp(prefix="raymix-")
@@ -61,7 +61,7 @@ class RaySession:
         self._thread.start()
         try:
             self._images = reading.read(
-                needs.rows, needs.ids, needs.size, lambda done, total: sink.stage("reading images", done, total)
+                needs.rows, needs.ids, needs.frame, lambda done, total: sink.stage("reading images", done, total)
             )
             images = ray.get(self._images)
             check_bad(images, needs.rows, needs.spec.data)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from raymix.data.decode import decode
+from raymix.data.frame import Frame
 from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.spec import JobError
@@ -22,24 +23,24 @@ class Trained(nn.Module):
 
     Attributes:
         class_names: in the order of the logits.
-        size: pixels a side that `transform` gives.
+        frame: what `transform` gives.
     """
 
-    def __init__(self, model: Model, class_names: tuple[str, ...], size: int) -> None:
+    def __init__(self, model: Model, class_names: tuple[str, ...], frame: Frame) -> None:
         super().__init__()
-        self.model, self.class_names, self.size = model, class_names, size
+        self.model, self.class_names, self.frame = model, class_names, frame
 
     def transform(self, image: str | Path | bytes) -> Tensor:
-        """An image file, or its bytes, as training stored it: uint8 (size, size, 3).
+        """An image file, or its bytes, as training stored it: (S, S, C).
 
         Raises:
             raymix.data.decode.BadImage: it is not an image that can be read.
         """
         raw = image if isinstance(image, bytes) else Path(image).read_bytes()
-        return torch.from_numpy(decode(raw, self.size))
+        return torch.from_numpy(decode(raw, self.frame))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of uint8 images (B, S, S, 3) as `transform` gives them, S >= the model's image size."""
+        """Logits (B, classes) of images (B, S, S, C) as `transform` gives them, S >= the model's image size."""
         return self.model.classify(images)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -65,4 +66,4 @@ def load(run: Path) -> Trained:
     tensors = load_file(run / "checkpoints" / name / checkpoint.TENSORS)
     model = Model(plan.spec, plan.facts.num_classes)
     model.load_state_dict({k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)})
-    return Trained(model, plan.facts.class_names, size).eval()
+    return Trained(model, plan.facts.class_names, Frame(size, plan.spec.data.channels)).eval()

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from raymix.data.rows import Rows
-from raymix.spec import Data
+from raymix.spec import Data, DigitsSource
 
 
 def drawn(seed: int = 0, width: int = 12, height: int = 9) -> Image.Image:
@@ -43,6 +43,6 @@ def rows_of(counts: list[int], num_val: int = 0, num_unlabelled: int = 0) -> Row
     """Rows without files: `counts[c]` of class c, some validation rows, some without a label."""
     train = np.repeat(np.arange(len(counts)), counts)
     labels = np.concatenate([train, np.full(num_unlabelled, -1), np.arange(num_val) % len(counts)]).astype(np.int64)
-    is_val = np.arange(len(labels)) >= len(labels) - num_val
     names = tuple(f"class{c}" for c in range(len(counts)))
-    return Rows(tuple(f"{i}" for i in range(len(labels))), labels, is_val, names, ("digits", "digits"))
+    uris = [f"{i}" for i in range(len(labels))]
+    return Rows.of(DigitsSource(format="digits"), uris, labels, names, len(labels) - num_val)

@@ -12,7 +12,8 @@ import pytest
 from pictures import data, drawn, encoded
 from PIL import Image
 
-from raymix.data.decode import BadImage, decode, decode_many, encode_png, store_size
+from raymix.data.decode import BadImage, decode, decode_many, store_size
+from raymix.data.frame import Frame
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
@@ -23,7 +24,7 @@ def flat(colour: Any, mode: str = "RGB", size: tuple[int, int] = (8, 8)) -> Imag
 
 def cause_of(raw: bytes, size: int = 8) -> str:
     with pytest.raises(BadImage) as caught:
-        decode(raw, size)
+        decode(raw, Frame(size))
     assert str(caught.value) == caught.value.cause
     return caught.value.cause
 
@@ -33,15 +34,15 @@ def cause_of(raw: bytes, size: int = 8) -> str:
 
 def test_equal_size_is_untouched() -> None:
     image = drawn(width=16, height=16)
-    pixels = decode(encoded(image), 16)
+    pixels = decode(encoded(image), Frame(16))
     assert (pixels.dtype, pixels.shape, pixels.flags.writeable) == (np.uint8, (16, 16, 3), True)
     assert (pixels == np.asarray(image)).all()
 
 
 def test_equal_shorter_side_is_cropped_and_not_resampled() -> None:
     wide, tall = drawn(width=20, height=16), drawn(width=16, height=21)
-    assert (decode(encoded(wide), 16) == np.asarray(wide)[:, 2:18]).all()
-    assert (decode(encoded(tall), 16) == np.asarray(tall)[2:18]).all()
+    assert (decode(encoded(wide), Frame(16)) == np.asarray(wide)[:, 2:18]).all()
+    assert (decode(encoded(tall), Frame(16)) == np.asarray(tall)[2:18]).all()
 
 
 @pytest.mark.parametrize(("width", "height"), [(100, 100), (100, 75), (75, 100), (40, 300), (10, 10)])
@@ -52,19 +53,21 @@ def test_resized_and_cropped_like_torchvision(width: int, height: int) -> None:
     image = Image.fromarray(ramp).convert("RGB")
     resize = v2.Resize(32, interpolation=v2.InterpolationMode.BICUBIC)
     known = np.asarray(v2.CenterCrop(32)(resize(image))).astype(int)
-    assert np.abs(decode(encoded(image), 32) - known).max() <= 3  # a rounded side of theirs moves it by half a pixel
+    assert (
+        np.abs(decode(encoded(image), Frame(32)) - known).max() <= 3
+    )  # a rounded side of theirs moves it by half a pixel
 
 
 def test_large_jpegs_keep_their_look() -> None:
     ramp = np.add.outer(np.linspace(0, 120, 900), np.linspace(0, 130, 1200)).astype(np.uint8)
     image = Image.fromarray(ramp).convert("RGB")
-    whole = decode(encoded(image), 32).astype(int)
-    assert np.abs(decode(encoded(image, "JPEG", quality=95), 32) - whole).max() <= 4
+    whole = decode(encoded(image), Frame(32)).astype(int)
+    assert np.abs(decode(encoded(image, "JPEG", quality=95), Frame(32)) - whole).max() <= 4
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 20_000), (20_000, 1), (3, 2)])
 def test_extreme_shapes(width: int, height: int) -> None:
-    assert decode(encoded(flat((1, 2, 3), size=(width, height))), 64).tolist() == [[[1, 2, 3]] * 64] * 64
+    assert decode(encoded(flat((1, 2, 3), size=(width, height))), Frame(64)).tolist() == [[[1, 2, 3]] * 64] * 64
 
 
 # ---- as a viewer shows it ---------------------------------------------------------------------------------------
@@ -80,7 +83,7 @@ def test_exif_orientation(orientation: int, kind: str) -> None:
     image = turned.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else turned
     exif = Image.Exif()
     exif[0x0112] = orientation
-    pixels = decode(encoded(image, kind, exif=exif), 64)
+    pixels = decode(encoded(image, kind, exif=exif), Frame(64))
     for (y, x), colour in {(8, 8): (255, 0, 0), (56, 8): (0, 0, 255), (8, 56): (0, 0, 0), (56, 56): (0, 0, 0)}.items():
         assert np.abs(pixels[y, x].astype(int) - colour).max() < 40
 
@@ -88,20 +91,20 @@ def test_exif_orientation(orientation: int, kind: str) -> None:
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_broken_exif_is_no_reason_to_refuse() -> None:
     raw = encoded(flat((10, 200, 30), size=(16, 16)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xffgarbage")
-    assert np.abs(decode(raw, 16).astype(int) - (10, 200, 30)).max() < 5
+    assert np.abs(decode(raw, Frame(16)).astype(int) - (10, 200, 30)).max() < 5
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF"])
 def test_grey_has_three_equal_channels(kind: str) -> None:
-    pixels = decode(encoded(Image.fromarray(GREY), kind), 8).astype(int)
+    pixels = decode(encoded(Image.fromarray(GREY), kind), Frame(8)).astype(int)
     assert (np.abs(pixels - GREY[..., None]) <= (4 if kind == "JPEG" else 0)).all()
     assert (pixels[..., 0] == pixels[..., 2]).all()
 
 
 def test_bits_and_palettes() -> None:
-    assert decode(encoded(flat(1, "1")), 8).tolist() == [[[255] * 3] * 8] * 8
+    assert decode(encoded(flat(1, "1")), Frame(8)).tolist() == [[[255] * 3] * 8] * 8
     palette = drawn(width=8, height=8).quantize(256)
-    assert (decode(encoded(palette), 8) == np.asarray(palette.convert("RGB"))).all()
+    assert (decode(encoded(palette), Frame(8)) == np.asarray(palette.convert("RGB"))).all()
 
 
 @pytest.mark.parametrize(
@@ -117,32 +120,32 @@ def test_bits_and_palettes() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_transparency_is_on_white(image: Image.Image, seen: tuple[int, int, int], kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
-    assert (decode(encoded(image, kind, **options), 8) == seen).all()
+    assert (decode(encoded(image, kind, **options), Frame(8)) == seen).all()
 
 
 def test_transparent_colours() -> None:
-    assert (decode(encoded(flat((9, 9, 9)).quantize(2), transparency=0), 8) == 255).all()
-    assert (decode(encoded(flat((9, 9, 9)), transparency=(9, 9, 9)), 8) == 255).all()
-    assert (decode(encoded(flat(9, "L"), transparency=9), 8) == 255).all()
-    assert (decode(encoded(flat((9, 9, 9)).quantize(2), "GIF", transparency=0), 8) == 255).all()
+    assert (decode(encoded(flat((9, 9, 9)).quantize(2), transparency=0), Frame(8)) == 255).all()
+    assert (decode(encoded(flat((9, 9, 9)), transparency=(9, 9, 9)), Frame(8)) == 255).all()
+    assert (decode(encoded(flat(9, "L"), transparency=9), Frame(8)) == 255).all()
+    assert (decode(encoded(flat((9, 9, 9)).quantize(2), "GIF", transparency=0), Frame(8)) == 255).all()
 
 
 def test_cmyk() -> None:
-    pixels = decode(encoded(flat((0, 255, 255, 0), "CMYK", (16, 16)), "JPEG", quality=95), 16)
+    pixels = decode(encoded(flat((0, 255, 255, 0), "CMYK", (16, 16)), "JPEG", quality=95), Frame(16))
     assert np.abs(pixels.astype(int) - (255, 0, 0)).max() < 8
-    assert (decode(encoded(flat((0, 0, 0, 255), "CMYK"), "TIFF"), 8) == 0).all()
+    assert (decode(encoded(flat((0, 0, 0, 255), "CMYK"), "TIFF"), Frame(8)) == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bit_grey(kind: str) -> None:
     deep = Image.fromarray(GREY.astype(np.uint16) * 257)
-    assert (decode(encoded(deep, kind), 8) == GREY[..., None]).all()
+    assert (decode(encoded(deep, kind), Frame(8)) == GREY[..., None]).all()
 
 
 def test_sixteen_bit_colour() -> None:
     line = b"\0" + struct.pack(">3H", 65535, 0x8000, 0) * 8  # PIL cannot write this kind of PNG
     chunks = [(b"IHDR", struct.pack(">2I5B", 8, 8, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(line * 8)), (b"IEND", b"")]
-    assert (decode(png(chunks), 8) == (255, 128, 0)).all()
+    assert (decode(png(chunks), Frame(8)) == (255, 128, 0)).all()
 
 
 def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
@@ -153,7 +156,7 @@ def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
 
 def test_floating_grey() -> None:
     for values in (GREY / np.float32(255), GREY.astype(np.float32)):
-        assert (decode(encoded(Image.fromarray(values.astype(np.float32)), "TIFF"), 8) == GREY[..., None]).all()
+        assert (decode(encoded(Image.fromarray(values.astype(np.float32)), "TIFF"), Frame(8)) == GREY[..., None]).all()
     for value in (np.nan, -5.0, 4000.0):
         strange = np.full((8, 8), value, dtype=np.float32)
         assert cause_of(encoded(Image.fromarray(strange), "TIFF")) == "unknown grey range"
@@ -164,7 +167,7 @@ def test_first_frame_of_animations(kind: str) -> None:
     frames = [flat(colour) for colour in ((255, 0, 0), (0, 255, 0))]
     options = {"lossless": True} if kind == "WEBP" else {}
     raw = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    assert (decode(raw, 8) == (255, 0, 0)).all()
+    assert (decode(raw, Frame(8)) == (255, 0, 0)).all()
 
 
 # ---- refused ----------------------------------------------------------------------------------------------------
@@ -187,7 +190,7 @@ def test_first_frame_of_animations(kind: str) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_truncated(kind: str, options: dict[str, Any], share: float) -> None:
     raw = encoded(drawn(width=90, height=80), kind, **options)
-    decode(raw, 32)
+    decode(raw, Frame(32))
     assert cause_of(raw[: max(4, int(share * len(raw)))]) == "truncated"
 
 
@@ -230,11 +233,11 @@ def test_decode_many() -> None:
         OSError(),
         encoded(images[2]),
     ]
-    pixels, good, bad = decode_many(raws, 8)
+    pixels, good, bad = decode_many(raws, Frame(8))
     assert good.tolist() == [True, False, True, False, False, False, True]
     assert bad == [(1, "empty"), (3, "missing"), (4, "no permission"), (5, "unreadable")]
     assert (pixels == np.stack([np.asarray(image) for image in images])).all()
-    pixels, good, bad = decode_many([], 8)
+    pixels, good, bad = decode_many([], Frame(8))
     assert (pixels.shape, good.tolist(), bad) == ((0, 8, 8, 3), [], [])
 
 
@@ -252,5 +255,6 @@ def test_store_size() -> None:
     assert store_size(given, sample(500)) == 70
 
 
-def test_encode_png() -> None:
-    assert (decode(encode_png(GREY), 8) == GREY[..., None]).all()
+def test_pixels_without_an_encoding() -> None:
+    assert (decode(GREY, Frame(8)) == GREY[..., None]).all()
+    assert (decode(GREY[..., None], Frame(8)) == GREY[..., None]).all()

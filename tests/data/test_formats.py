@@ -17,6 +17,7 @@ from torchvision.datasets import ImageFolder
 
 from raymix.data.decode import decode
 from raymix.data.formats import FORMATS, fetch, index_data
+from raymix.data.frame import Frame
 from raymix.data.reading import read_part
 from raymix.spec import JobError
 
@@ -34,7 +35,8 @@ def test_format_contract(name: str, source: SourceOf) -> None:
     assert len(set(rows.uris)) == len(rows)
     assert rows.labels.dtype == np.int64
     assert rows.is_val.dtype == np.bool_
-    assert rows.formats == (name, name)
+    assert [source.format for source in rows.sources] == [name]
+    assert not rows.source_of.any()
     assert list(rows.class_names) == sorted(set(rows.class_names))
     for part in (~rows.is_val, rows.is_val):
         assert set(rows.labels[part]) in ({*range(len(rows.class_names))}, set())
@@ -45,10 +47,13 @@ def test_format_contract(name: str, source: SourceOf) -> None:
     assert (again.labels == rows.labels).all()
 
     picked = np.arange(len(rows))[:: max(1, len(rows) // 5)]
-    raws = FORMATS[name].fetch([rows.uris[i] for i in picked])
-    assert [type(raw) for raw in raws] == [bytes] * len(picked)
-    assert fetch(rows, picked[::-1]) == raws[::-1]
-    assert all(decode(raw, 8).shape == (8, 8, 3) for raw in raws)
+    raws = FORMATS[name].fetch(spec, [rows.uris[i] for i in picked])
+    assert all(isinstance(raw, bytes | np.ndarray) for raw in raws)
+    again_raws = fetch(rows, picked[::-1])[::-1]
+    assert all(
+        np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in zip(raws, again_raws, strict=True)
+    )
+    assert all(decode(raw, Frame(8)).shape == (8, 8, 3) for raw in raws)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -57,11 +62,11 @@ def test_a_source_serves_as_val_of_another(name: str, source: SourceOf, tmp_path
     for class_name in FORMATS[name].index(data(source(name)).train).class_names:
         write(tmp_path / "other" / class_name / "x.png")
     rows = index_data(data(train, val=source(name)))
-    assert rows.formats == ("image_folder", name)
+    assert [rows.sources[number].format for number in rows.source_of[[0, -1]]] == ["image_folder", name]
     assert set(rows.labels[rows.is_val]) == set(rows.labels[~rows.is_val])
     raws = fetch(rows, np.arange(len(rows)))
     assert len(raws) == len(rows)
-    assert all(isinstance(raw, bytes) for raw in raws)
+    assert all(isinstance(raw, bytes | np.ndarray) for raw in raws)
 
 
 def test_index_imports_nothing_slow(source: SourceOf) -> None:
@@ -83,7 +88,7 @@ def test_digits() -> None:
     assert (rows.uris[0], rows.class_names) == ("digits:0", tuple("0123456789"))
     known = load_digits()
     assert (rows.labels == known.target).all()
-    part = read_part(rows, np.arange(len(rows)), 8)
+    part = read_part(rows, np.arange(len(rows)), Frame(8))
     assert (part.pixels == (known.images * 255 / 16).astype(np.uint8)[..., None]).all()
 
 
@@ -194,7 +199,7 @@ def test_real_tiny_imagenet_is_indexed_quickly() -> None:
     assert len(rows.class_names) == 200
     assert set(rows.labels[rows.is_val]) == set(range(200))
     assert seconds < 0.3 * max(1, len(rows) / 15_000)
-    part = read_part(rows, np.arange(0, len(rows), len(rows) // 500), 64)
+    part = read_part(rows, np.arange(0, len(rows), len(rows) // 500), Frame(64))
     assert not part.skipped
 
 

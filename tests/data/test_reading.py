@@ -9,7 +9,8 @@ import pytest
 from pictures import data, drawn, encoded
 
 from raymix.data.formats import index_data
-from raymix.data.reading import Images, Part, causes, check_bad, read_local, read_part, sample_store_size
+from raymix.data.frame import Frame
+from raymix.data.reading import Images, Part, causes, check_bad, read_local, read_part, sample_frame
 from raymix.data.rows import Rows
 from raymix.spec import Data, JobError
 
@@ -37,7 +38,7 @@ def test_read_local(folder: Path) -> None:
     rows, spec = indexed(folder)
     told: list[tuple[int, int]] = []
     ids = np.random.default_rng(0).permutation(600)[:555]
-    images = read_local(rows, ids, 8, lambda done, total: told.append((done, total)))
+    images = read_local(rows, ids, Frame(8), lambda done, total: told.append((done, total)))
     assert images.pixels.shape == (555, 8, 8, 3)
     assert images.skipped == {}
     assert (images.slots.shape, images.slots.dtype) == ((600,), np.int64)
@@ -55,11 +56,11 @@ def test_parts_in_any_order_give_the_same(folder: Path) -> None:
     for i in (0, 7, 8, 299, 599):
         Path(rows.uris[i]).write_bytes(b"")
     ids = np.arange(600)
-    parts = [read_part(rows, block, 8) for block in np.split(ids, [10, 11, 300, 301, 550])]
-    one = Images.from_parts(600, ids, 8, parts)
+    parts = [read_part(rows, block, Frame(8)) for block in np.split(ids, [10, 11, 300, 301, 550])]
+    one = Images.from_parts(600, ids, Frame(8), parts)
     for seed in range(3):
         shuffled = [parts[i] for i in np.random.default_rng(seed).permutation(len(parts))]
-        other = Images.from_parts(600, ids, 8, iter(shuffled))
+        other = Images.from_parts(600, ids, Frame(8), iter(shuffled))
         assert (other.pixels == one.pixels).all()
         assert (other.slots == one.slots).all()
         assert list(other.skipped.items()) == list(one.skipped.items())
@@ -72,13 +73,13 @@ def test_parts_in_any_order_give_the_same(folder: Path) -> None:
 
 def test_parts_must_cover_what_was_asked() -> None:
     part = Part(np.array([1, 2]), np.zeros((2, 4, 4, 3), dtype=np.uint8), {3: "empty"})
-    assert Images.from_parts(9, np.array([3, 2, 1]), 4, [part]).slots.tolist() == [-1, 0, 1] + [-1] * 6
+    assert Images.from_parts(9, np.array([3, 2, 1]), Frame(4), [part]).slots.tolist() == [-1, 0, 1] + [-1] * 6
     for ids in ([1, 2], [1, 2, 3, 4], [0, 2, 3]):
         with pytest.raises(ValueError, match="asked for"):
-            Images.from_parts(9, np.array(ids), 4, [part])
+            Images.from_parts(9, np.array(ids), Frame(4), [part])
     with pytest.raises(ValueError, match="asked for"):
-        Images.from_parts(9, np.array([1, 2, 3]), 4, [part, part])
-    empty = Images.from_parts(9, np.array([], dtype=np.int64), 4, [])
+        Images.from_parts(9, np.array([1, 2, 3]), Frame(4), [part, part])
+    empty = Images.from_parts(9, np.array([], dtype=np.int64), Frame(4), [])
     assert empty.pixels.shape == (0, 4, 4, 3)
 
 
@@ -89,7 +90,7 @@ def test_bad_images(folder: Path) -> None:
         Path(rows.uris[i]).write_bytes(whole[:100])
     Path(rows.uris[7]).write_bytes(b"<html>")
     Path(rows.uris[2]).unlink()
-    images = read_local(rows, np.arange(600), 8)
+    images = read_local(rows, np.arange(600), Frame(8))
     assert images.skipped == {2: "missing", 5: "truncated", 7: "not an image", 9: "truncated", 400: "truncated"}
     assert next(iter(causes(images).items())) == ("truncated", 3)
     check_bad(images, rows, spec)  # 5 of 600 is below the default of 1 %
@@ -107,25 +108,25 @@ def test_nothing_readable_is_refused_whatever_is_allowed(folder: Path) -> None:
     for i in ids:
         Path(rows.uris[i]).write_bytes(b"")
     with pytest.raises(JobError, match="2 of 2 images"):
-        check_bad(read_local(rows, ids, 8), rows, spec)
+        check_bad(read_local(rows, ids, Frame(8)), rows, spec)
 
 
 def test_an_error_of_a_reader_comes_through(folder: Path) -> None:
     rows, _ = indexed(folder)
     with pytest.raises(IndexError):
-        read_local(rows, np.array([0, 600]), 8)
+        read_local(rows, np.array([0, 600]), Frame(8))
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        read_local(rows, np.arange(600), 8, stop)
+        read_local(rows, np.arange(600), Frame(8), stop)
 
 
-def test_sample_store_size(folder: Path) -> None:
+def test_sample_frame(folder: Path) -> None:
     rows, spec = indexed(folder)
-    assert sample_store_size(rows, spec, np.arange(600)) == 8
+    assert sample_frame(rows, spec, np.arange(600)).size == 8
     smaller = spec.model_copy(update={"image_size": 4})
-    assert sample_store_size(rows, smaller, np.arange(600)) == 5
-    assert sample_store_size(rows, smaller, np.array([17])) == 5
-    assert sample_store_size(rows, smaller, np.array([], dtype=np.int64)) == 4
+    assert sample_frame(rows, smaller, np.arange(600)).size == 5
+    assert sample_frame(rows, smaller, np.array([17])).size == 5
+    assert sample_frame(rows, smaller, np.array([], dtype=np.int64)).size == 4

@@ -18,6 +18,7 @@ import torch
 
 import raymix
 from raymix.data.formats import index_data
+from raymix.data.frame import Frame
 from raymix.data.reading import read_local
 from raymix.jobfile import load_spec
 from raymix.local import LocalSession
@@ -69,7 +70,7 @@ def digits(**sections: Any) -> JobSpec:
 
 def needs_of(spec: JobSpec) -> Needs:
     checked = check(spec)
-    return Needs(spec, checked.rows, rows_of(checked.splits), 8, False)
+    return Needs(spec, checked.rows, rows_of(checked.splits), Frame(8), False)
 
 
 def task_of(spec: JobSpec, run: str, folder: Path | None = None, steps: int = 7) -> Task:
@@ -212,7 +213,7 @@ def test_ray_data_reads_what_the_local_reader_does(damaged: Path) -> None:
     ids = np.arange(1, len(rows))  # not the first one: ids and positions differ
     seen: list[tuple[int, int]] = []
     found = ray.get(reading.read(rows, ids, 16, lambda done, total: seen.append((done, total))))
-    expected = read_local(rows, ids, 16)
+    expected = read_local(rows, ids, Frame(16))
     assert (found.pixels == expected.pixels).all()
     assert (found.slots == expected.slots).all()
     assert found.skipped == expected.skipped

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from raymix.data.formats import index_data
+from raymix.data.frame import Frame
 from raymix.data.reading import Images, read_local
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits, facts, split
@@ -103,7 +104,7 @@ def digits_of() -> Digits:
     )
     rows = index_data(spec.data)
     splits = split(rows, spec.data, 0)
-    images = read_local(rows, np.arange(len(rows)), 8)
+    images = read_local(rows, np.arange(len(rows)), Frame(8))
     return Digits(rows, images, splits, resolve(spec, facts(rows, splits)))
 
 

@@ -25,21 +25,13 @@ def index(source: DigitsSource) -> Rows:
         JobError: scikit-learn's file is not there.
     """
     labels = _table()[:, 64].astype(np.int64)
-    return Rows(
-        uris=tuple(f"digits:{i}" for i in range(len(labels))),
-        labels=labels,
-        is_val=np.zeros(len(labels), dtype=np.bool_),
-        class_names=tuple("0123456789"),
-        formats=("digits", "digits"),
-    )
+    return Rows.of(source, [f"digits:{i}" for i in range(len(labels))], labels, "0123456789", len(labels))
 
 
-def fetch(uris: Sequence[str]) -> list[bytes]:
-    """Each digit as a greyscale PNG of 8x8 pixels."""
-    from raymix.data.decode import encode_png  # PIL is slow to import, and an index needs none
-
+def fetch(source: DigitsSource, uris: Sequence[str]) -> list[NDArray[np.uint8]]:
+    """Each digit, uint8 (8, 8)."""
     pixels = (_table()[:, :64].reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
-    return [encode_png(pixels[int(uri.removeprefix("digits:"))]) for uri in uris]
+    return [pixels[int(uri.removeprefix("digits:"))] for uri in uris]
 
 
 @functools.cache

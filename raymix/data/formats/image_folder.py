@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import numpy as np
-
 from raymix.data.files import PATH, SUFFIXES, checked_folder, images_below, listing, read_files
 from raymix.data.rows import Rows, check_same_classes
 from raymix.spec import ImageFolderSource, JobError
@@ -35,16 +33,10 @@ def index(source: ImageFolderSource) -> Rows:
         check_same_classes(class_names, val_names, PATH, val_root)
         uris += val_uris
         labels += val_labels
-    return Rows(
-        uris=tuple(uris),
-        labels=np.array(labels, dtype=np.int64),
-        is_val=np.arange(len(uris)) >= num_train,
-        class_names=class_names,
-        formats=("image_folder", "image_folder"),
-    )
+    return Rows.of(source, uris, labels, class_names, num_train)
 
 
-def fetch(uris: Sequence[str]) -> list[bytes]:
+def fetch(source: ImageFolderSource, uris: Sequence[str]) -> list[bytes]:
     """The files' bytes; OSError where one cannot be read."""
     return read_files(uris)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import numpy as np
-
 from raymix.data.files import PATH, checked_folder, images_below, listing, read_files
 from raymix.data.rows import Rows, check_same_classes
 from raymix.spec import JobError, TinyImageNetSource
@@ -34,16 +32,10 @@ def index(source: TinyImageNetSource) -> Rows:
         folder = os.path.join(root, "val", "images")
         uris += [os.path.join(folder, name) for name in sorted(table)]
         labels += [number[table[name]] for name in sorted(table)]
-    return Rows(
-        uris=tuple(uris),
-        labels=np.array(labels, dtype=np.int64),
-        is_val=np.arange(len(uris)) >= num_train,
-        class_names=class_names,
-        formats=("tiny_imagenet", "tiny_imagenet"),
-    )
+    return Rows.of(source, uris, labels, class_names, num_train)
 
 
-def fetch(uris: Sequence[str]) -> list[bytes]:
+def fetch(source: TinyImageNetSource, uris: Sequence[str]) -> list[bytes]:
     """The files' bytes; OSError where one cannot be read."""
     return read_files(uris)
 

@@ -1,0 +1,57 @@
+"""What every section of a job is made of: one error type, one frozen base class, durations, shares and names."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+
+def _printable(text: str) -> str:
+    """One line that a terminal can show, whatever a file name or a key holds."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class JobError(ValueError):
+    """The user's mistake: one field, what is wrong with it, and what to do instead. Exit code 2."""
+
+    def __init__(self, field: str, problem: str, hint: str = "") -> None:
+        self.field, self.problem, self.hint = _printable(field), _printable(problem), _printable(hint)
+        super().__init__(f"{self.field}: {self.problem}" + (f" ({self.hint})" if hint else ""))
+
+    def __reduce__(self) -> tuple[type[JobError], tuple[str, str, str]]:
+        return type(self), (self.field, self.problem, self.hint)  # travels between processes whole
+
+
+class Section(BaseModel):
+    """Base of every value in raymix that is asked, planned or reported: frozen, and nothing unknown gets in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _seconds(value: Any) -> Any:
+    """'90s', '10m', '2h', '1d' as seconds; a bare number is seconds already."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*", value)
+    if not match:
+        raise ValueError("a duration is a number and one of s, m, h, d, as in 90s or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _share(value: Any) -> Any:
+    """'5%' as 0.05; a bare number is a share already."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
+    if not match:
+        raise ValueError("a share is a number from 0 to 1, or a percentage as in 5%")
+    return float(match[1]) / 100
+
+
+_TEXT_OR_NUMBER = WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]})
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0), _TEXT_OR_NUMBER]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1), _TEXT_OR_NUMBER]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Folder = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]  # no system has a path with a NUL in it

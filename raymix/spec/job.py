@@ -1,0 +1,166 @@
+"""Where a job runs, what it keeps and compares, and the whole of it."""
+
+from __future__ import annotations
+
+from typing import Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from raymix.spec.base import Folder, JobError, Name, Seconds, Section, Share
+from raymix.spec.data import Data
+from raymix.spec.method import (
+    SHARED_PASSES,
+    Backbone,
+    FixedSchedule,
+    Mae,
+    Objective,
+    Optim,
+    Schedule,
+    SimClr,
+    Vit,
+    num_visible,
+)
+
+
+class Cluster(Section):
+    """The machines: `workers: 0` trains in this process without Ray."""
+
+    workers: int = Field(2, ge=0, le=4096)
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float = Field(0, ge=0)
+    address: str | None = Field(
+        None, description="null: a Ray of its own, or the job's cluster inside a job; auto; host:port"
+    )
+    price_per_worker_hour: float | None = Field(None, ge=0)
+    max_restarts: int = Field(3, ge=0, description="restarts of the worker group after a failure")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.address and self.address.startswith("ray://"):
+            problem = "ray:// (Ray Client) cannot carry a training run"
+            hint = "submit the job instead: ray job submit --address http://HOST:8265 --working-dir . -- raymix run JOB"
+            raise JobError("cluster.address", problem, hint)
+        return self
+
+    @property
+    def num_replicas(self) -> int:
+        """Processes that train; this one alone when there are no workers."""
+        return max(1, self.workers)
+
+
+class CheckpointSpec(Section):
+    """When training state is saved, and how many of them stay."""
+
+    every: Seconds = 60.0
+    keep: int = Field(2, ge=1, le=1000)
+
+
+class Evaluate(Section):
+    """Evaluation on select rows while training; val is read once, at the end."""
+
+    every: Share = Field(0.05, description="share of the run's steps between two evaluations; 0: none")
+    max_share: Share = Field(0.03, description="largest share of training time that evaluations may take; 0: none")
+
+
+Arm = Literal["sl", "ssl_sl", "ssl_sl_one", "ssl_sl_drop", "mix"]
+ARMS: tuple[Arm, ...] = get_args(Arm)
+
+
+class Pilot(Section):
+    """Which ways to train are compared, and how often."""
+
+    preset: Literal["quick", "full"] = Field("full", description="quick: one seed, one length; it decides nothing")
+    arms: tuple[Arm, ...] = Field(ARMS, min_length=1)
+    seeds: int = Field(5, ge=1, le=1000, description="paired seeds: the job's seed and the ones that follow it")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.arms)) != len(self.arms):
+            raise JobError("pilot.arms", "an arm is named twice", "name each arm once")
+        return self
+
+
+class JobSpec(Section):
+    """A whole job."""
+
+    name: Name
+    seed: int = Field(0, ge=0, lt=2**31)
+    storage: Folder = Field("runs", description="the folder that holds run folders")
+    data: Data
+    backbone: Backbone = Vit()
+    objective: Objective = Mae(type="mae")
+    schedule: Schedule = FixedSchedule()
+    optim: Optim = Optim()
+    cluster: Cluster = Cluster()
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    evaluate: Evaluate = Evaluate()
+    pilot: Pilot = Pilot()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_patches(self)
+        _check_shared_pass(self)
+        _check_workers(self)
+        if "://" in self.storage:
+            raise JobError("storage", f"{self.storage} is not a folder", "name a folder that every node can reach")
+        return self
+
+    @property
+    def num_patches(self) -> int:
+        """Patches (tokens) of one image."""
+        return (self.data.image_size // self.backbone.patch) ** 2
+
+    @property
+    def shared_pass(self) -> str:
+        """`schedule.shared_pass` with auto decided: the cheapest that the objective allows."""
+        asked = self.schedule.shared_pass
+        return SHARED_PASSES[self.objective.type][0] if asked == "auto" else asked
+
+
+def _check_patches(spec: JobSpec) -> None:
+    size, patch = spec.data.image_size, spec.backbone.patch
+    if size % patch:
+        nearest = max(patch, round(size / patch) * patch)
+        raise JobError("data.image_size", f"{size} is not divisible by backbone.patch {patch}", f"{nearest} is")
+    if not isinstance(spec.objective, Mae):
+        return
+    for field in ("mask_ratio", "mix_mask_ratio"):
+        ratio = getattr(spec.objective, field)
+        if ratio is None:
+            continue
+        visible = num_visible(spec.num_patches, ratio)
+        if not 0 < visible < spec.num_patches:
+            which = "visible" if visible == 0 else "hidden"
+            problem = f"{ratio} leaves no {which} patch of {spec.num_patches}"
+            raise JobError(f"objective.{field}", problem, "change it, or take a smaller backbone.patch")
+
+
+def _check_shared_pass(spec: JobSpec) -> None:
+    asked, allowed = spec.shared_pass, SHARED_PASSES[spec.objective.type]
+    if asked not in allowed:
+        problem = f"objective {spec.objective.type} does not allow {asked}"
+        raise JobError("schedule.shared_pass", problem, f"one of auto, {', '.join(allowed)}")
+    masks = isinstance(spec.objective, Mae)
+    if spec.schedule.sl_drop and not masks:
+        raise JobError("schedule.sl_drop", f"objective {spec.objective.type} hides no patches", "only mae does")
+    if "ssl_sl_drop" in spec.pilot.arms and not masks and "arms" in spec.pilot.model_fields_set:
+        raise JobError(
+            "pilot.arms", f"ssl_sl_drop needs patches to drop, {spec.objective.type} hides none", "leave it out"
+        )
+
+
+def _check_workers(spec: JobSpec) -> None:
+    batch, workers = spec.optim.batch, spec.cluster.num_replicas
+    if batch % workers:
+        lower = batch // workers * workers
+        nearest = lower if lower and batch - lower <= lower + workers - batch else lower + workers
+        raise JobError(
+            "optim.batch", f"{batch} is not divisible by cluster.workers {workers}", f"the nearest that is: {nearest}"
+        )
+    if isinstance(spec.objective, SimClr) and batch // workers < 2:
+        raise JobError(
+            "optim.batch", f"{batch} leaves a worker without a second image to contrast", "take a larger batch"
+        )
+    if spec.cluster.gpus_per_worker and not spec.cluster.workers:
+        problem = "cluster.workers: 0 trains in this process, on its first GPU where there is one"
+        raise JobError("cluster.gpus_per_worker", problem, "leave it out, or ask for workers")

@@ -1,0 +1,121 @@
+"""What is trained and how: backbone, SSL objective, schedule, optimizer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from raymix.spec.base import JobError, Section
+
+
+class Vit(Section):
+    """raymix's own Vision Transformer."""
+
+    type: Literal["vit"] = "vit"
+    size: Literal["nano", "tiny", "small", "base"] = Field(
+        "tiny", description="nano 64x4 (wide x deep), tiny 192x12, small 384x12, base 768x12"
+    )
+    patch: int = Field(8, ge=1, description="pixels a side of a patch")
+
+
+Backbone = Vit
+
+
+class Mae(Section):
+    """Masked autoencoder (He et al. 2022, arXiv 2111.06377): draw the hidden patches from the visible ones."""
+
+    type: Literal["mae"]
+    mask_ratio: float = Field(0.75, gt=0, lt=1, description="share of patches hidden in ssl steps")
+    mix_mask_ratio: float | None = Field(None, gt=0, lt=1, description="the same in mix steps; null: mask_ratio")
+    decoder_width: int = Field(96, ge=8, le=4096, multiple_of=8)
+    decoder_depth: int = Field(2, ge=1, le=24)
+    norm_pixels: bool = Field(True, description="target: pixels normalised within each patch")
+
+    @property
+    def mix_ratio_masked(self) -> float:
+        """Share of patches hidden in mix steps."""
+        return self.mask_ratio if self.mix_mask_ratio is None else self.mix_mask_ratio
+
+
+class SimClr(Section):
+    """SimCLR (Chen et al. 2020, arXiv 2002.05709): two views of an image find each other in the batch."""
+
+    type: Literal["simclr"]
+    temperature: float = Field(0.2, gt=0, le=10)
+    projector_width: int = Field(512, ge=8, le=65536)
+    output_width: int = Field(128, ge=8, le=65536)
+
+
+Objective = Annotated[Mae | SimClr, Field(discriminator="type")]
+SHARED_PASSES: dict[str, tuple[str, ...]] = {
+    # cheapest first: `schedule.shared_pass: auto` takes the first
+    "mae": ("masked", "full", "separate"),
+    "simclr": ("full", "separate"),
+}
+
+
+class Weight(Section):
+    """w in L = w * SSL + (1 - w) * SL over the mix phase."""
+
+    curve: Literal["constant", "linear", "cosine"] = "constant"
+    start: float = Field(0.5, ge=0, le=1)
+    end: float = Field(0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.curve == "constant" and self.start != self.end:
+            problem = f"a constant weight cannot go from {self.start} to {self.end}"
+            raise JobError("schedule.weight.curve", problem, "set curve to linear or cosine, or end to start")
+        return self
+
+
+class FixedSchedule(Section):
+    """The epochs asked for, merged as MixTraining does: mix = mix_ratio * min(ssl_epochs, sl_epochs)."""
+
+    policy: Literal["fixed"] = "fixed"
+    ssl_epochs: float = Field(100, ge=0, le=1e6)
+    sl_epochs: float = Field(100, ge=0, le=1e6)
+    mix_ratio: float = Field(0.5, ge=0, le=1)
+    interleave: Literal["joint", "alternate"] = "joint"
+    alternate_steps: int | None = Field(None, ge=1, description="steps a turn of `alternate`; null: whole epochs")
+    shared_pass: Literal["auto", "masked", "full", "separate"] = "auto"
+    weight: Weight = Weight()
+    sl_drop: float = Field(
+        0.0, ge=0, le=1, description="leading share of the SL epochs that sees unmasked patches only"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.ssl_epochs + self.sl_epochs == 0:
+            raise JobError("schedule.sl_epochs", "ssl_epochs and sl_epochs are both 0", "ask for at least one epoch")
+        if self.alternate_steps is not None and self.interleave != "alternate":
+            problem = "applies to interleave: alternate only"
+            raise JobError("schedule.alternate_steps", problem, "set schedule.interleave=alternate or leave it out")
+        if self.interleave == "alternate" and self.weight != Weight():
+            problem = "interleave: alternate has no common loss to weigh, each step is all SSL or all SL"
+            raise JobError("schedule.weight", problem, "leave it out, or set schedule.interleave=joint")
+        return self
+
+
+Schedule = FixedSchedule
+
+
+class Optim(Section):
+    """AdamW over all parameters, warm-up and cosine."""
+
+    batch: int = Field(256, ge=2, le=10**6, description="images a step, over all workers")
+    lr: float = Field(1e-3, gt=0, le=10)
+    weight_decay: float = Field(0.05, ge=0, le=10, description="on matrices alone")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of a cycle that warms up")
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    restart: Literal["never", "phase"] = Field(
+        "never", description="never: one cycle over the run; phase: a cycle and fresh optimizer state for each phase"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU")
+
+
+def num_visible(num_patches: int, mask_ratio: float) -> int:
+    """Patches of `num_patches` that stay visible under `mask_ratio` (MAE: the rest are hidden)."""
+    return int(num_patches * (1 - mask_ratio) + 1e-9)  # 1 - 0.9 is a little below 0.1, and 100 patches keep 10
