@@ -1,15 +1,33 @@
-"""Folders of images on a disk: checking a path, listing it quickly, reading files. The formats on files share it."""
+"""Files and folders, local or remote: checking a path, listing it quickly, opening and reading files.
+
+The formats on files share it; how a store is reached stands in `remote`, how paths are expanded in `expand`.
+"""
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from raymix.data.expand import expand, near
+from raymix.data.remote import PATH, file_system, is_remote, open_remote, read_remote, remote_size
 from raymix.spec import JobError
 
-PATH = "data.train.path"  # index_data turns it into data.val.path where the source is data.val
+__all__ = [
+    "PATH",
+    "SUFFIXES",
+    "Listing",
+    "checked_folder",
+    "expand",
+    "file_size",
+    "file_system",
+    "images_below",
+    "is_remote",
+    "listing",
+    "open_file",
+    "read_files",
+]
+
 SUFFIXES = ("jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff")
 _SUFFIXES = frozenset(SUFFIXES)
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip", ".7z", ".tar.bz2", ".tar.xz", ".rar")
@@ -35,29 +53,13 @@ def checked_folder(path: str) -> str:
         )
     folder = os.path.abspath(os.path.expanduser(path))
     if not os.path.lexists(folder):
-        raise JobError(PATH, f"no such folder: {path}", _near(path, folder))
+        raise JobError(PATH, f"no such folder: {path}", near(path, folder, os.path.isdir))
     if not os.path.isdir(folder):
         archive = folder.lower().endswith(_ARCHIVES)
         raise JobError(
             PATH, f"{path} is not a folder", "unpack it, then name the folder" if archive else "name a folder"
         )
     return folder
-
-
-def _near(path: str, folder: str) -> str:
-    """A hint for a path that does not exist: the parent that is missing, or a folder with a similar name."""
-    parent, name = os.path.split(folder)
-    if not os.path.isdir(parent):
-        if os.path.lexists(parent):
-            return f"{parent} is not a folder"
-        missing = parent
-        while not os.path.lexists(os.path.dirname(missing)):
-            missing = os.path.dirname(missing)
-        return f"{missing} does not exist either"
-    close = difflib.get_close_matches(name, listing(parent).folders, n=1)
-    if close:
-        return f"did you mean {os.path.join(parent, close[0])}?"
-    return "" if os.path.isabs(os.path.expanduser(path)) else f"looked in {os.getcwd()}"
 
 
 def listing(folder: str) -> Listing:
@@ -109,14 +111,37 @@ def images_below(folder: str) -> list[str]:
     return [f"{here}{os.sep}{name}" for here, names in found for name in names]
 
 
-def read_files(uris: Sequence[str]) -> list[bytes]:
-    """The bytes of each file.
+def open_file(path: str) -> BinaryIO:
+    """A local or remote file for reading; it can seek.
 
     Raises:
-        OSError: one of them cannot be read.
+        OSError: it cannot be opened; FileNotFoundError or PermissionError where that is why.
     """
+    return open_remote(path) if is_remote(path) else open(path, "rb")
+
+
+def file_size(path: str) -> int:
+    """Bytes of a local or remote file.
+
+    Raises:
+        OSError: it cannot be told; FileNotFoundError or PermissionError where that is why.
+    """
+    return remote_size(path) if is_remote(path) else os.stat(path).st_size
+
+
+def read_files(uris: Sequence[str]) -> list[bytes]:
+    """The bytes of each file, local or remote.
+
+    Raises:
+        OSError: one of them cannot be read; FileNotFoundError or PermissionError where that is why.
+    """
+    remote = [uri for uri in uris if is_remote(uri)]
+    fetched = iter(read_remote(remote) if remote else ())
     raws = []
     for uri in uris:
-        with open(uri, "rb", buffering=0) as file:
-            raws.append(file.read())
+        if is_remote(uri):
+            raws.append(next(fetched))
+        else:
+            with open(uri, "rb", buffering=0) as file:
+                raws.append(file.read())
     return raws
