@@ -5,7 +5,7 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 """
 
 from raymix.spec.base import JobError, Section
-from raymix.spec.data import Augment, Channels, Data
+from raymix.spec.data import Augment, Channels, Data, ViewAugment
 from raymix.spec.job import Cluster, JobSpec
 from raymix.spec.method import SHARED_PASSES, FixedSchedule, Mae, Optim, SimClr, Vit, num_visible
 from raymix.spec.sources import (
@@ -47,6 +47,7 @@ __all__ = [
     "TableSource",
     "TinyImageNetSource",
     "TorchvisionSource",
+    "ViewAugment",
     "Vit",
     "WebDatasetSource",
     "num_visible",

@@ -50,8 +50,19 @@ def _share(value: Any) -> Any:
     return float(match[1]) / 100
 
 
+def _bytes(value: Any) -> Any:
+    """'200MB', '2GB' as bytes; a bare number is bytes already."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B\s*", value)
+    if not match:
+        raise ValueError("a size is a number and one of kB, MB, GB, TB, as in 200MB")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " kMGT".index(match[2] or " "))
+
+
 _TEXT_OR_NUMBER = WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]})
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0), _TEXT_OR_NUMBER]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1), _TEXT_OR_NUMBER]
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0), _TEXT_OR_NUMBER]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Folder = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]  # no system has a path with a NUL in it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,25 +10,84 @@ from raymix.spec.base import JobError, Section
 from raymix.spec.sources import Source
 
 
-class Augment(Section):
-    """What happens to a training image, the same for SSL and SL and for every arm of a comparison."""
+# as a viewer shows them; one grey channel of 8 bits; one of 16 bits, as scientific and industrial cameras write it
+Channels = Literal["rgb", "gray", "gray16"]
+Crop = tuple[float, float]
+Part = Annotated[float, Field(ge=0, le=1)]  # a probability, or a share of the images
+Hue = Annotated[float, Field(ge=0, le=0.5)]
+Alpha = Annotated[float, Field(ge=0, le=100)]
 
-    crop: tuple[float, float] = Field((0.25, 1.0), description="smallest and largest share of the area that is kept")
+
+class Augment(Section):
+    """What happens to a training image, the same for SSL and SL and for every arm of a comparison.
+
+    In this order: crop, flip, jitter, greyscale, blur, solarise, normalise, erase; mixup or cutmix last.
+    """
+
+    crop: Crop = Field((0.25, 1.0), description="smallest and largest share of the area that is kept")
     flip: bool = Field(True, description="mirror half of the images left to right")
-    color: float = Field(0.0, ge=0, le=1, description="strength of brightness, contrast and saturation jitter")
-    grayscale: float = Field(0.0, ge=0, le=1, description="share of images turned grey")
+    color: Part = Field(0.0, description="strength of brightness, contrast and (not on grey images) saturation jitter")
+    hue: Hue = Field(0.0, description="strength of hue jitter, in turns of the colour circle")
+    color_share: Part = Field(1.0, description="share of images that color and hue apply to")
+    grayscale: Part = Field(0.0, description="share of images turned grey")
+    blur: Part = Field(
+        0.0,
+        description="share of images blurred: Gaussian, sigma uniform from 0.1 to 2 pixels (more in proportion above "
+        "224 px), cut off at a tenth of the side",
+    )
+    solarize: Part = Field(0.0, description="share of images whose pixels above half of the range are inverted")
+    erase: Part = Field(
+        0.0,
+        description="share of images with a rectangle painted over in the mean colour: 2 to 33 % of the area, sides "
+        "0.3 to 3.3",
+    )
+    mixup: Alpha = Field(
+        0.0,
+        description="alpha of Beta(alpha, alpha), 0: off. Mixes pairs of labelled images in sl steps and in the "
+        "supervised pass of mix steps with shared_pass separate; where mix steps share one pass (masked, full) it does "
+        "not apply. train_top1 is then of mixed images, counted against an image's own label",
+    )
+    cutmix: Alpha = Field(
+        0.0,
+        description="as mixup, with a rectangle of the other image instead; both on: each for half of the images",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise JobError(
-                "data.augment.crop", f"{list(self.crop)} is no range of areas", "0 < smallest <= largest <= 1"
-            )
+        check_crop("data.augment", self.crop)
         return self
 
 
-# as a viewer shows them; one grey channel of 8 bits; one of 16 bits, as scientific and industrial cameras write it
-Channels = Literal["rgb", "gray", "gray16"]
+class ViewAugment(Section):
+    """What one view does otherwise than data.augment; null: as there."""
+
+    crop: Crop | None = None
+    flip: bool | None = None
+    color: Part | None = None
+    hue: Hue | None = None
+    color_share: Part | None = None
+    grayscale: Part | None = None
+    blur: Part | None = None
+    solarize: Part | None = None
+    erase: Part | None = None
+
+    def over(self, augment: Augment) -> Augment:
+        """The whole setting of the view."""
+        return augment.model_copy(update=self.model_dump(exclude_none=True))
+
+
+def check_crop(section: str, crop: Crop) -> None:
+    """Raises JobError where the crop of a section is no range of areas."""
+    if not 0 < crop[0] <= crop[1] <= 1:
+        raise JobError(f"{section}.crop", f"{list(crop)} is no range of areas", "0 < smallest <= largest <= 1")
+
+
+def check_channels(section: str, augment: Augment | ViewAugment, channels: Channels) -> None:
+    """Raises JobError where a section changes colours of images that have none."""
+    for field in ("hue", "grayscale"):
+        if channels != "rgb" and getattr(augment, field):
+            problem = f"data.channels {channels} has no colours to change"
+            raise JobError(f"{section}.{field}", problem, "leave it out; color jitters brightness and contrast")
 
 
 class Data(Section):
@@ -60,4 +119,10 @@ class Data(Section):
     def _check(self) -> Self:
         if isinstance(self.store_size, int) and self.store_size < self.image_size:
             raise JobError("data.store_size", f"{self.store_size} is below image_size {self.image_size}", "use auto")
+        check_channels("data.augment", self.augment, self.channels)
         return self
+
+    @property
+    def num_channels(self) -> int:
+        """3 for rgb, else 1."""
+        return 3 if self.channels == "rgb" else 1

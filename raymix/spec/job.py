@@ -6,8 +6,8 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from raymix.spec.base import Folder, JobError, Name, Seconds, Section, Share
-from raymix.spec.data import Data
+from raymix.spec.base import Bytes, Folder, JobError, Name, Seconds, Section, Share
+from raymix.spec.data import Data, check_channels
 from raymix.spec.method import (
     SHARED_PASSES,
     Backbone,
@@ -30,6 +30,9 @@ class Cluster(Section):
     gpus_per_worker: float = Field(0, ge=0)
     address: str | None = Field(
         None, description="null: a Ray of its own, or the job's cluster inside a job; auto; host:port"
+    )
+    object_store: Bytes | None = Field(
+        None, description="size of Ray's object store where raymix starts Ray, as in 2GB; null: what reading needs"
     )
     price_per_worker_hour: float | None = Field(None, ge=0)
     max_restarts: int = Field(3, ge=0, description="restarts of the worker group after a failure")
@@ -99,8 +102,12 @@ class JobSpec(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_patches(self)
+        _check_views(self)
         _check_shared_pass(self)
         _check_workers(self)
+        if self.data.labelled_share is not None and self.schedule.interleave == "alternate":
+            problem = "interleave: alternate has no mix batch, each step is all SSL or all SL"
+            raise JobError("data.labelled_share", problem, "leave it out, or set schedule.interleave=joint")
         if "://" in self.storage:
             raise JobError("storage", f"{self.storage} is not a folder", "name a folder that every node can reach")
         return self
@@ -133,6 +140,12 @@ def _check_patches(spec: JobSpec) -> None:
             which = "visible" if visible == 0 else "hidden"
             problem = f"{ratio} leaves no {which} patch of {spec.num_patches}"
             raise JobError(f"objective.{field}", problem, "change it, or take a smaller backbone.patch")
+
+
+def _check_views(spec: JobSpec) -> None:
+    if isinstance(spec.objective, SimClr):
+        for field in ("first_view", "second_view"):
+            check_channels(f"objective.{field}", getattr(spec.objective, field), spec.data.channels)
 
 
 def _check_shared_pass(spec: JobSpec) -> None:

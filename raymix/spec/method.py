@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from raymix.spec.base import JobError, Section
+from raymix.spec.data import ViewAugment, check_crop
 
 
 class Vit(Section):
@@ -45,6 +46,20 @@ class SimClr(Section):
     temperature: float = Field(0.2, gt=0, le=10)
     projector_width: int = Field(512, ge=8, le=65536)
     output_width: int = Field(128, ge=8, le=65536)
+    first_view: ViewAugment = Field(
+        ViewAugment(), description="what the first view does otherwise than data.augment; mix steps classify this view"
+    )
+    second_view: ViewAugment = Field(
+        ViewAugment(), description="the same for the second view; mix steps classify it too where it is as the first"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for field in ("first_view", "second_view"):
+            crop = getattr(self, field).crop
+            if crop is not None:
+                check_crop(f"objective.{field}", crop)
+        return self
 
 
 Objective = Annotated[Mae | SimClr, Field(discriminator="type")]
