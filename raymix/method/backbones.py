@@ -50,10 +50,10 @@ class Block(nn.Module):
 class Vit(nn.Module):
     """Vision Transformer without a class token; positions are learned. Only the visible patches are computed."""
 
-    def __init__(self, image_size: int, patch: int, width: int, depth: int, heads: int) -> None:
+    def __init__(self, image_size: int, num_channels: int, patch: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
         self.patch, self.width = patch, width
-        self.embed = nn.Linear(patch * patch * 3, width)
+        self.embed = nn.Linear(patch * patch * num_channels, width)
         self.position_1LD = nn.Parameter(torch.empty(1, (image_size // patch) ** 2, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
@@ -113,4 +113,4 @@ def init(module: nn.Module) -> None:
 def build(spec: JobSpec) -> Vit:
     """The backbone that a job names."""
     width, depth, heads = SIZES[spec.backbone.size]
-    return Vit(spec.data.image_size, spec.backbone.patch, width, depth, heads)
+    return Vit(spec.data.image_size, spec.data.num_channels, spec.backbone.patch, width, depth, heads)

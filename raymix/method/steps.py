@@ -4,8 +4,9 @@
     sl:   L = CE(h(f(x)), y)
     mix:  L = w * g(f(view(x))) + (1 - w) * CE(h(f(view(x))), y)        one pass of f serves both
 
-x images (stored uint8, B S S C), y labels (B,), f backbone, g SSL objective, h classifier, w weight in [0, 1],
-v view, z tokens (B, L, D), L loss, m the token that stands for a hidden patch.
+x images (as stored, B S S C), y labels (B,), f backbone, g SSL objective, h classifier, w weight in [0, 1],
+v view, z tokens (B, L, D), L loss, m the token that stands for a hidden patch. Where the classifier has a pass of its
+own, mixup or cutmix may come after the view of x.
 
 Each step is a module of its own that holds only what it trains, so that DDP finds a gradient for every parameter.
 """
@@ -18,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raymix.method import backbones, objectives
+from raymix.method import backbones, mixing, objectives
 from raymix.method.draw import Key
+from raymix.method.mixing import Mixing, Pair
 from raymix.method.objectives import Objective
 from raymix.method.views import Augment
 from raymix.plan import Kind
@@ -29,7 +31,7 @@ from raymix.spec import JobSpec
 class Batch(NamedTuple):
     """This rank's share of a batch."""
 
-    x_BSSC: Tensor  # uint8 images as stored
+    x_BSSC: Tensor  # images as stored: uint8, or 16 bits in int16
     y_B: Tensor  # int64 labels, -1 where there is none
     key_B: Key  # of the rows' random draws
     scale: Tensor  # workers / labelled rows of the global batch, 0 without any; float32 ()
@@ -40,10 +42,11 @@ class Model(nn.Module):
 
     def __init__(self, spec: JobSpec, num_classes: int) -> None:
         super().__init__()
-        self.a = Augment(spec.data.augment, spec.data.image_size)
+        self.a = Augment(spec.data.augment, spec.data.image_size, spec.data.num_channels)
         self.f = backbones.build(spec)
         self.g: Objective = objectives.build(spec, self.a)
         self.h = backbones.Classifier(self.f.width, num_classes)
+        self.mixing = mixing.build(spec.data.augment)
         self.m = _MaskToken(self.f.width) if spec.shared_pass == "full" and spec.objective.type == "mae" else None
 
     @torch.no_grad()
@@ -60,17 +63,33 @@ class _MaskToken(nn.Module):
         backbones.init(self)
 
 
-def cross_entropy(logits: Tensor, y: Tensor, scale: Tensor, smoothing: float) -> Tensor:
+def cross_entropy(logits: Tensor, y: Tensor, scale: Tensor, smoothing: float, pair: Pair | None = None) -> Tensor:
     """CE: the sum over this rank's labelled rows times workers over their global number.
 
     DDP averages over ranks, so the mean over the global batch's labelled rows comes out whichever ranks hold them; a
-    rank without labels adds 0 * logits.
+    rank without labels adds 0 * logits. Of mixed images: lambda * CE(y) + (1 - lambda) * CE(the partner's y).
     """
-    return F.cross_entropy(logits.float(), y, ignore_index=-1, reduction="sum", label_smoothing=smoothing) * scale
+    logits = logits.float()
+    if pair is None:
+        return F.cross_entropy(logits, y, ignore_index=-1, reduction="sum", label_smoothing=smoothing) * scale
+    own, other = (
+        F.cross_entropy(logits, labels, ignore_index=-1, reduction="none", label_smoothing=smoothing)
+        for labels in (y, pair.label_B)
+    )
+    # an image that is not mixed has lambda 1, whatever its partner is
+    return torch.lerp(other, own, pair.own_B).sum() * scale
+
+
+def mixed(mixing: Mixing | None, x_BCHW: Tensor, batch: Batch) -> tuple[Tensor, Pair | None]:
+    """The images of a supervised pass after mixup or cutmix, where a job asks for these."""
+    return mixing(x_BCHW, batch.y_B, batch.key_B) if mixing is not None else (x_BCHW, None)
 
 
 def outcome(L: Tensor, ssl: Tensor | None, sl: Tensor | None, hits: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The loss, and what is reported of the step: SSL loss, SL loss, labelled rows classified rightly; float32 (3,)."""
+    """The loss, and what is reported of the step: SSL loss, SL loss, labelled rows classified rightly; float32 (3,).
+
+    A mixed image is classified rightly where its own label comes out.
+    """
     zero = torch.zeros((), device=L.device)
     parts = [zero if part is None else part.detach().float() for part in (ssl, sl, hits)]
     return L, torch.stack(parts)
@@ -94,17 +113,18 @@ class SlStep(nn.Module):
 
     def __init__(self, model: Model, smoothing: float, drop: bool = False) -> None:
         super().__init__()
-        self.f, self.h, self.a, self.smoothing = model.f, model.h, model.a, smoothing
+        self.f, self.h, self.a, self.mixing, self.smoothing = model.f, model.h, model.a, model.mixing, smoothing
         self.view = model.g.view if drop else None  # a bound method: g's parameters do not become this step's
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
         if self.view is None:
-            z = self.f(self.a(batch.x_BSSC, batch.key_B))
+            x, keep = self.a(batch.x_BSSC, batch.key_B), None
         else:
             v = self.view(batch.x_BSSC, batch.key_B, mix=True)
-            z = self.f(v.x_BCHW, v.keep_BK)
-        logits = self.h(z)
-        L = cross_entropy(logits, batch.y_B, batch.scale, self.smoothing)
+            x, keep = v.x_BCHW, v.keep_BK
+        x, pair = mixed(self.mixing, x, batch)
+        logits = self.h(self.f(x, keep))
+        L = cross_entropy(logits, batch.y_B, batch.scale, self.smoothing, pair)
         return outcome(L, ssl=None, sl=L, hits=(logits.argmax(1) == batch.y_B).sum())
 
 
@@ -118,7 +138,7 @@ class MixStep(nn.Module):
 
     def __init__(self, model: Model, shared_pass: str, smoothing: float) -> None:
         super().__init__()
-        self.f, self.g, self.h, self.a, self.m = model.f, model.g, model.h, model.a, model.m
+        self.f, self.g, self.h, self.m, self.mixing = model.f, model.g, model.h, model.m, model.mixing
         self.shared_pass, self.smoothing = shared_pass, smoothing
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,13 +151,16 @@ class MixStep(nn.Module):
             z = self.f(v.x_BCHW, hidden_BL=hidden_BL, token_11D=self.m.token_11D)
         else:
             z = self.f(v.x_BCHW, v.keep_BK)
+        pair = None
         if self.shared_pass == "separate":
-            logits = self.h(self.f(self.a(batch.x_BSSC, batch.key_B)))
+            x, pair = mixed(self.mixing, self.g.augment(batch.x_BSSC, batch.key_B), batch)
+            logits = self.h(self.f(x))
         else:
-            logits = self.h(z)
-            if v.num_views > 1:
-                y, scale = y.repeat(v.num_views), scale / v.num_views
-        ssl, sl = self.g(z, v), cross_entropy(logits, y, scale, self.smoothing)
+            n = v.num_classified
+            logits = self.h(z if n == v.num_views else z[: n * len(y)])
+            if n > 1:
+                y, scale = y.repeat(n), scale / n
+        ssl, sl = self.g(z, v), cross_entropy(logits, y, scale, self.smoothing, pair)
         L = w * ssl + (1 - w) * sl
         hits = (logits[: len(batch.y_B)].argmax(1) == batch.y_B).sum()
         return outcome(L, ssl=ssl, sl=sl, hits=hits)

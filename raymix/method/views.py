@@ -1,5 +1,8 @@
 """What the backbone sees of an image: augmentation on the device, whole batches at a time, without host randomness.
 
+Every random number is a function of the row's key, and no branch depends on one, so that a restart gives the same
+pixels and a step can be compiled or captured as a CUDA graph.
+
 B batch, C channels, S pixels a side as stored, H W pixels a side as seen.
 """
 
@@ -11,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raymix.method import draw
+from raymix.method import color, draw, filters
 from raymix.method.draw import Key
 from raymix.spec import Augment as AugmentSpec
 
@@ -22,16 +25,19 @@ _RATIO = math.log(4 / 3)  # aspect ratios from 3/4 to 4/3 (Szegedy et al. 2015)
 
 
 class Augment(nn.Module):
-    """Random resized crop, flip, colour jitter and greyscale, drawn from each row's key."""
+    """One setting of augmentation, drawn from each row's key. `num_channels`: 3, or 1 for grey images."""
 
     mean_C11: Tensor
     std_C11: Tensor
 
-    def __init__(self, spec: AugmentSpec, image_size: int) -> None:
+    def __init__(self, spec: AugmentSpec, image_size: int, num_channels: int = 3) -> None:
         super().__init__()
         self.spec, self.image_size = spec, image_size
-        self.register_buffer("mean_C11", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std_C11", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+        if num_channels == 1:
+            mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
+        self.register_buffer("mean_C11", mean, persistent=False)
+        self.register_buffer("std_C11", std, persistent=False)
 
     def normalise(self, x_BCHW: Tensor) -> Tensor:
         """Pixels of 0..255 to zero mean and unit deviation."""
@@ -39,22 +45,20 @@ class Augment(nn.Module):
 
     @torch.no_grad()
     def forward(self, x_BSSC: Tensor, key_B: Key, view: int = 0) -> Tensor:
-        """Stored uint8 images (B, S, S, C) to an augmented, normalised float32 view (B, C, H, W).
+        """Stored images (B, S, S, C) to an augmented, normalised float32 view (B, C, H, W).
 
         `view` picks independent draws of the same row.
         """
-        x_BCSS = x_BSSC.permute(0, 3, 1, 2).to(torch.float32)
-        x_BCHW = self._crop(x_BCSS, draw.uniform(key_B, draw.CROP + view, 5))
-        if self.spec.color or self.spec.grayscale:
-            x_BCHW = self._color(x_BCHW, draw.uniform(key_B, draw.COLOR + view, 4))
-        return self.normalise(x_BCHW)
+        x_BCHW = self._crop(pixels(x_BSSC), draw.uniform(key_B, draw.CROP + view, 5))
+        x_BCHW = self._filter(self._color(x_BCHW, key_B, view), key_B, view)
+        x_BCHW = self.normalise(x_BCHW)
+        return self._erase(x_BCHW, draw.uniform(key_B, draw.ERASE + view, 5)) if self.spec.erase else x_BCHW
 
     @torch.no_grad()
     def clean(self, x_BSSC: Tensor) -> Tensor:
-        """Stored uint8 images to their normalised centre (B, C, H, W), for evaluation."""
+        """Stored images to their normalised centre (B, C, H, W), for evaluation."""
         edge = (x_BSSC.shape[1] - self.image_size) // 2
-        x_BHWC = x_BSSC[:, edge : edge + self.image_size, edge : edge + self.image_size]
-        return self.normalise(x_BHWC.permute(0, 3, 1, 2).to(torch.float32))
+        return self.normalise(pixels(x_BSSC[:, edge : edge + self.image_size, edge : edge + self.image_size]))
 
     def _crop(self, x_BCSS: Tensor, u_B5: Tensor) -> Tensor:
         """Random resized crop and flip as one affine sampling."""
@@ -76,19 +80,46 @@ class Augment(nn.Module):
         grid_BHW2 = F.affine_grid(theta_B23, size, align_corners=False)
         return F.grid_sample(x_BCSS, grid_BHW2, mode="bilinear", padding_mode="border", align_corners=False)
 
-    def _color(self, x_BCHW: Tensor, u_B4: Tensor) -> Tensor:
-        """Brightness, contrast and saturation jitter, and greyscale."""
-        factor_B3 = 1 + self.spec.color * (2 * u_B4[:, :3] - 1)
-        bright, contrast, saturation = (factor_B3[:, i].view(-1, 1, 1, 1) for i in range(3))
-        x_BCHW = x_BCHW * bright
-        mean_B111 = _luma(x_BCHW).mean((2, 3), keepdim=True)
-        x_BCHW = mean_B111 + (x_BCHW - mean_B111) * contrast
-        gray_B1HW = _luma(x_BCHW)
-        keep = torch.where(u_B4[:, 3].view(-1, 1, 1, 1) < self.spec.grayscale, torch.zeros_like(saturation), saturation)
-        return (gray_B1HW + (x_BCHW - gray_B1HW) * keep).clamp(0, 255)
+    def _color(self, x_BCHW: Tensor, key_B: Key, view: int) -> Tensor:
+        """Brightness, contrast and saturation jitter, greyscale, hue jitter."""
+        spec = self.spec
+        if not (spec.color or spec.grayscale or spec.hue):
+            return x_BCHW
+        u_B6 = draw.uniform(key_B, draw.COLOR + view, 6)
+        left_out_B = u_B6[:, 5] >= spec.color_share
+        if spec.color or spec.grayscale:
+            factor_B3 = (1 + spec.color * (2 * u_B6[:, :3] - 1)).masked_fill(left_out_B[:, None], 1)
+            bright_B, contrast_B, saturation_B = factor_B3.unbind(1)
+            saturation_B = saturation_B.masked_fill(u_B6[:, 3] < spec.grayscale, 0)
+            x_BCHW = color.jitter(x_BCHW, bright_B, contrast_B, saturation_B)
+        if spec.hue:
+            x_BCHW = color.turn_hue(x_BCHW, (spec.hue * (2 * u_B6[:, 4] - 1)).masked_fill(left_out_B, 0))
+        return x_BCHW
+
+    def _filter(self, x_BCHW: Tensor, key_B: Key, view: int) -> Tensor:
+        """Blur and solarise."""
+        spec, size = self.spec, self.image_size
+        if not (spec.blur or spec.solarize):
+            return x_BCHW
+        blur_B, sigma_B, solarize_B = draw.uniform(key_B, draw.FILTER + view, 3).unbind(1)
+        if spec.blur:
+            sigma_B = filters.sigma(size, sigma_B).masked_fill(blur_B >= spec.blur, 0)
+            x_BCHW = filters.blur(x_BCHW, sigma_B, filters.radius(size))
+        return color.solarize(x_BCHW, solarize_B < spec.solarize) if spec.solarize else x_BCHW
+
+    def _erase(self, x_BCHW: Tensor, u_B5: Tensor) -> Tensor:
+        """A rectangle in the mean colour, which is zero once normalised."""
+        box = filters.erased(u_B5[:, 1:], self.image_size)
+        is_erased_B = (u_B5[:, 0] < self.spec.erase).view(-1, 1, 1, 1)
+        return x_BCHW.masked_fill(filters.inside(box, self.image_size, self.image_size) & is_erased_B, 0)
 
 
-def _luma(x_BCHW: Tensor) -> Tensor:
-    """Brightness as ITU-R 601 weighs it, (B, 1, H, W)."""
-    red, green, blue = x_BCHW.unbind(1)
-    return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+def pixels(x_BSSC: Tensor) -> Tensor:
+    """Stored images (B, S, S, C) as float32 (B, C, S, S) from 0 to 255.
+
+    uint8, or 16-bit images as their bits lie in int16: torch does little with uint16.
+    """
+    x_BCSS = x_BSSC.permute(0, 3, 1, 2)
+    if x_BCSS.dtype == torch.uint8:
+        return x_BCSS.to(torch.float32)
+    return x_BCSS.to(torch.int32).bitwise_and(0xFFFF) / 257

@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 from raymix.spec.base import JobError, Section
 from raymix.spec.sources import Source
 
-
 # as a viewer shows them; one grey channel of 8 bits; one of 16 bits, as scientific and industrial cameras write it
 Channels = Literal["rgb", "gray", "gray16"]
 Crop = tuple[float, float]

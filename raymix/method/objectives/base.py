@@ -11,6 +11,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from raymix.method.draw import Key
+from raymix.method.views import Augment
 
 
 class View(NamedTuple):
@@ -20,14 +21,17 @@ class View(NamedTuple):
     keep_BK: Tensor | None = None  # places of the visible patches; None: all are
     hide_BM: Tensor | None = None  # places of the hidden ones
     num_views: int = 1
+    num_classified: int = 1  # of these, from the first on: what the classifier sees where it shares the pass
 
 
 class Objective(nn.Module):
     """An SSL objective g with its decoder or projector."""
 
+    augment: Augment  # of the first view
+
     @abstractmethod
     def view(self, x_BSSC: Tensor, key_B: Key, mix: bool = False) -> View:
-        """Stored uint8 images to what the backbone is given, in ssl or in mix steps. Uses no parameter."""
+        """Stored images to what the backbone is given, in ssl or in mix steps. Uses no parameter."""
 
     @abstractmethod
     def forward(self, z_BLD: Tensor, view: View) -> Tensor:

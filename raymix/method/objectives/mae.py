@@ -36,7 +36,7 @@ class MaeObjective(Objective):
         heads = max(1, width // 32)
         self.blocks = nn.ModuleList(Block(width, heads if width % heads == 0 else 1) for _ in range(mae.decoder_depth))
         self.norm = nn.LayerNorm(width)
-        self.draw = nn.Linear(width, self.patch**2 * 3)
+        self.draw = nn.Linear(width, self.patch**2 * spec.data.num_channels)
         init(self)
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ from raymix.method.backbones import SIZES, init
 from raymix.method.draw import Key
 from raymix.method.objectives.base import Objective, View
 from raymix.method.views import Augment
-from raymix.spec import JobSpec, SimClr
+from raymix.spec import JobSpec, SimClr, ViewAugment
 
 
 class SimClrObjective(Objective):
@@ -28,7 +28,11 @@ class SimClrObjective(Objective):
         super().__init__()
         assert isinstance(spec.objective, SimClr)
         simclr, width = spec.objective, SIZES[spec.backbone.size][0]
-        self.augment, self.temperature = augment, simclr.temperature
+        self.temperature = simclr.temperature
+        self.augment = _view(simclr.first_view, spec, augment)
+        self.second = _view(simclr.second_view, spec, augment)
+        # a second view unlike the first is there for the contrast alone
+        self.num_classified = 2 if simclr.first_view == simclr.second_view else 1
         self.up = nn.Linear(width, simclr.projector_width)
         self.down = nn.Linear(simclr.projector_width, simclr.output_width)
         init(self)
@@ -36,8 +40,8 @@ class SimClrObjective(Objective):
     @torch.no_grad()
     def view(self, x_BSSC: Tensor, key_B: Key, mix: bool = False) -> View:
         """Two augmented views of each image."""
-        views = [self.augment(x_BSSC, key_B, which) for which in (0, draw.SECOND_VIEW)]
-        return View(torch.cat(views), num_views=2)
+        views = self.augment(x_BSSC, key_B), self.second(x_BSSC, key_B, draw.SECOND_VIEW)
+        return View(torch.cat(views), num_views=2, num_classified=self.num_classified)
 
     def forward(self, z_BLD: Tensor, view: View) -> Tensor:
         """NT-Xent: each view's own partner against all other views of the global batch."""
@@ -52,6 +56,13 @@ class SimClrObjective(Objective):
         mask = torch.zeros_like(similar_BG, dtype=torch.bool).scatter_(1, itself[:, None], True)
         assert similar_BG.shape == (2 * B, 2 * G)
         return F.cross_entropy(similar_BG.masked_fill(mask, -torch.inf), partner)
+
+
+def _view(setting: ViewAugment, spec: JobSpec, augment: Augment) -> Augment:
+    """The augmentation of a view: `augment`, the job's own, where the view asks for nothing else."""
+    if setting == ViewAugment():
+        return augment
+    return Augment(setting.over(spec.data.augment), spec.data.image_size, spec.data.num_channels)
 
 
 def _gather(p_BE: Tensor) -> tuple[int, Tensor]:
