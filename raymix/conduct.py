@@ -11,13 +11,26 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
 from raymix.plan import Plan, positions
 from raymix.report.folder import RUN_FILE, write_text
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.intervals import pack_correct
-from raymix.report.run import Final, RunReport, Status, Totals, cost_of, curve, phase_reports, rows_report
+from raymix.report.run import (
+    Final,
+    ImagesReport,
+    RunReport,
+    SourceRows,
+    Status,
+    Totals,
+    cost_of,
+    curve,
+    phase_reports,
+    rows_report,
+)
 from raymix.runfolder import Attempt, RunFolder
 from raymix.session import RunFailed, Session
 from raymix.spec import JobSpec
@@ -64,8 +77,8 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     from raymix.train.task import Task
 
     folder = job.folder
-    folder.start(job.plan, session.store_size)
-    _write_skipped(job, session)
+    folder.start(job.plan, session.frame.size)
+    folder.write_skipped(job.rows, session.skipped)
     heard = _Heard()
     sink = Sinks([heard, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
     name = folder.path.name
@@ -189,7 +202,15 @@ def _build(
         price_per_worker_hour=cluster.price_per_worker_hour,
         final=final,
         phases=phase_reports(job.plan, history),
-        rows=rows_report(job.plan.facts, dict(skipped), positions(job.plan, history.done_steps)),
+        rows=rows_report(
+            job.plan.facts, dict(skipped), positions(job.plan, history.done_steps), _sources(job, history)
+        ),
+        images=ImagesReport(
+            kept=session.kept,
+            size=session.frame.size,
+            channels=session.frame.channels,
+            bytes=_image_bytes(job, session),
+        ),
         totals=Totals(
             wall_seconds=sum(attempt.wall_seconds for attempt in attempts),
             worker_seconds=held,
@@ -235,8 +256,21 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _write_skipped(job: Job, session: Session) -> None:
-    """A line for each unreadable image: cause and path."""
-    if session.skipped:
-        lines = (f"{cause}\t{job.rows.uris[row]}\n" for row, cause in session.skipped.items())
-        write_text(job.folder.path / "skipped.tsv", "cause\tpath\n" + "".join(lines))
+def _image_bytes(job: Job, session: Session) -> int:
+    """Bytes of the run's images, decoded."""
+    facts = job.plan.facts
+    return (facts.num_train + facts.num_select + facts.num_val) * session.frame.nbytes
+
+
+def _sources(job: Job, history: History) -> dict[str, SourceRows]:
+    """The rows of data.train and, where there is one, of data.unlabelled: how many train, how often they were seen."""
+    from raymix.train.feed import orders
+
+    second = (job.rows.source_of > 0) & ~job.rows.is_val
+    found, consumed = orders(job.plan, job.splits), positions(job.plan, history.done_steps)
+    seen = sum(order.count(consumed[stream], second) for stream, order in found.items()) if second.any() else 0
+    rows = int(np.count_nonzero(second[job.splits.train]))
+    sources = {"train": SourceRows(rows=len(job.splits.train) - rows, seen=sum(consumed.values()) - seen)}
+    if job.plan.spec.data.unlabelled is not None:
+        sources["unlabelled"] = SourceRows(rows=rows, seen=seen, shared=job.rows.num_shared)
+    return sources

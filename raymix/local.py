@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
 import torch
 from torch import nn
 
-from raymix.data.reading import check_bad, read_local
+from raymix.data.keep import is_kept, room_of_machine, streamed_run
+from raymix.data.reading import check_bad, check_local, read_local, stream_local
 from raymix.plan import Plan, Segment
 from raymix.policy import next_segment
 from raymix.report.history import History, SegmentReport
 from raymix.session import Needs, RunFailed
 from raymix.train.cache import Cache
+from raymix.train.stream import Streamed
+from raymix.train.supply import Supply
 from raymix.train.task import Outcome, Task, execute, set_up_process
 from raymix.watch import Sink
 
@@ -23,8 +27,8 @@ class LocalRuntime:
 
     rank, world = 0, 1
 
-    def __init__(self, cache: Cache, device: torch.device, sink: Sink) -> None:
-        self.cache, self.device, self.sink = cache, device, sink
+    def __init__(self, supply: Supply, device: torch.device, sink: Sink) -> None:
+        self.supply, self.device, self.sink = supply, device, sink
         self.stopping = False
         self._run = ""
         self._plan: Plan | None = None
@@ -58,19 +62,30 @@ class LocalSession:
     groups = 1
 
     def __init__(self, needs: Needs, sink: Sink) -> None:
-        self._started, self.store_size = time.monotonic(), needs.frame.size
+        self._started, self.frame = time.monotonic(), needs.frame
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         set_up_process(device, threads=torch.get_num_threads())
         self.device = device.type
         self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
         def progress(done: int, total: int) -> None:
-            sink.stage("reading images", done, total)
+            sink.stage("reading images" if keep else "checking images", done, total)
 
-        images = read_local(needs.rows, needs.ids, needs.frame, progress)
-        check_bad(images, needs.rows, needs.spec.data)
-        self.skipped = images.skipped
-        self._runtime = LocalRuntime(Cache(images, device, needs.spec.data.cache), device, sink)
+        data, rows, frame = needs.spec.data, needs.rows, needs.frame
+        keep = is_kept(data, len(needs.ids), frame, room_of_machine())
+        self.run = needs.before.run if needs.before else 0 if keep else streamed_run(rows.run, frame)
+        if keep:
+            images = read_local(rows, needs.ids, frame, progress)
+            self.skipped = images.skipped
+        else:
+            self.skipped = needs.before.skipped if needs.before else check_local(rows, needs.ids, frame, progress)
+        check_bad(self.skipped, len(needs.ids), rows, data)
+        if keep:
+            supply: Supply = Cache(images, device, data.cache)
+        else:
+            supply = Streamed(frame, device, functools.partial(stream_local, rows, frame))
+        self.kept = supply.where
+        self._runtime = LocalRuntime(supply, device, sink)
 
     @property
     def worker_seconds(self) -> float:

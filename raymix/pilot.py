@@ -133,7 +133,7 @@ def fit_to(spec: JobSpec, facts: Facts, rates: Rates, seconds: float) -> float:
 
 def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> PilotReport:
     first = whole.checked[whole.spec.seed]
-    known = facts(first.rows, readable(first.splits, session))
+    known = facts(first.rows, readable(first.splits, session), session.run)
     frozen = _frozen(whole, known, session, sink)
     done: dict[str, list[PilotRun]] = {arm: [] for arm in whole.arms}
     pages: dict[str, list[RunReport]] = {arm: [] for arm in whole.arms}
@@ -141,7 +141,7 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
     for arm, seed, length, asked in _runs(whole, frozen):
         checked = whole.checked[seed]
         splits = readable(checked.splits, session)
-        plan = resolve(asked, facts(checked.rows, splits))
+        plan = resolve(asked, facts(checked.rows, splits, session.run))
         path = whole.folder.path / "runs" / asked.name
         report = _finished(path)
         if report is None:
@@ -188,7 +188,7 @@ def _frozen(whole: _Pilot, known: Facts, session: Session, sink: Sink) -> Frozen
         for length in whole.lengths
     }
     frozen = Frozen(rates=rates, unit_seconds=unit, scale=scale)
-    whole.folder.start(whole.checked[whole.spec.seed].plan, session.store_size)
+    whole.folder.start(whole.checked[whole.spec.seed].plan, session.frame.size)
     write_text(file, frozen.model_dump_json(indent=1))
     return frozen
 

@@ -18,10 +18,11 @@ from pydantic import Field
 from raymix.spec import JobError, JobSpec, Section
 
 Kind = Literal["ssl", "mix", "sl", "sl_drop"]
-Stream = Literal["all", "labelled"]
+Stream = Literal["all", "labelled", "unlabelled"]
 PhaseKind = Literal["ssl", "mix", "sl"]
 
 STREAM_OF: dict[Kind, Stream] = {"ssl": "all", "mix": "all", "sl": "labelled", "sl_drop": "labelled"}
+SHARDS = 48  # residues of a position that always stay on one rank where images are streamed
 
 
 class Facts(Section):
@@ -32,6 +33,7 @@ class Facts(Section):
     num_select: int = Field(ge=0)
     num_val: int = Field(ge=0)
     class_names: tuple[str, ...]
+    run: int = Field(0, ge=0, description="0: images are kept; else they are streamed, so many neighbours at a time")
 
     @property
     def num_classes(self) -> int:
@@ -111,6 +113,8 @@ def resolve(spec: JobSpec, facts: Facts) -> Plan:
         JobError: the data cannot carry the job; the message names the field.
     """
     _check_rows(spec, facts)
+    _check_labelled_share(spec, facts)
+    _check_streaming(spec, facts)
     phases: list[Phase] = []
     start = 0
     for kind, epochs, planned in _turns(spec, facts):
@@ -154,6 +158,34 @@ def _check_rows(spec: JobSpec, facts: Facts) -> None:
         raise JobError(
             "optim.batch", f"{batch} is larger than the {facts.num_train} training rows", "take a smaller batch"
         )
+
+
+def _check_labelled_share(spec: JobSpec, facts: Facts) -> None:
+    share, batch = spec.data.labelled_share, spec.optim.batch
+    if share is None:
+        return
+    if not 0 < facts.num_labelled < facts.num_train:
+        which = "unlabelled" if facts.num_labelled else "labelled"
+        raise JobError("data.labelled_share", f"there are no {which} training rows", "leave it out")
+    if not 0 < round(share * batch) < batch:
+        problem = f"{share:g} of a batch of {batch} leaves no row of one side"
+        raise JobError("data.labelled_share", problem, "change it, or take a larger optim.batch")
+
+
+def _check_streaming(spec: JobSpec, facts: Facts) -> None:
+    """Every rank reads its own residues of 48, and so many of each stream in every batch."""
+    share, workers = spec.data.labelled_share, spec.cluster.num_replicas
+    if not facts.run:
+        return
+    if SHARDS % workers:
+        nearest = min((n for n in range(1, SHARDS + 1) if not SHARDS % n), key=lambda n: (abs(n - workers), n))
+        problem = f"images are streamed, and {workers} does not divide {SHARDS}"
+        raise JobError("cluster.workers", problem, f"the nearest that does: {nearest}")
+    if share is not None and round(share * spec.optim.batch) % workers:
+        labelled, batch = round(share * spec.optim.batch), spec.optim.batch
+        nearest = max(workers, round(labelled / workers) * workers)
+        problem = f"{labelled} labelled rows a batch are not divisible by {workers} workers, and images are streamed"
+        raise JobError("data.labelled_share", problem, f"the nearest that is: {nearest / batch:g}")
 
 
 def _check_sides(plan: Plan) -> None:
@@ -229,15 +261,26 @@ def pattern(plan: Plan, start: int, steps: int) -> tuple[tuple[Kind, int], ...]:
     return tuple(runs(plan, start, start + steps))
 
 
+def rows_per_step(plan: Plan, kind: Kind) -> dict[Stream, int]:
+    """Rows of each stream that a step of a kind takes; they stand in the batch in this order."""
+    batch, share = plan.spec.optim.batch, plan.spec.data.labelled_share
+    if kind == "mix" and share is not None:
+        labelled = round(share * batch)
+        return {"labelled": labelled, "unlabelled": batch - labelled}
+    return {STREAM_OF[kind]: batch}
+
+
 def positions(plan: Plan, step: int) -> dict[Stream, int]:
     """Rows of each stream that the steps before a global step have consumed."""
-    everything = labelled = 0
+    consumed: dict[Stream, int] = {"all": 0, "labelled": 0, "unlabelled": 0}
     for phase in plan.phases:
         done = min(max(step - phase.start, 0), phase.steps)
         on_labelled = phase.labelled_steps(done)
-        everything += done - on_labelled
-        labelled += on_labelled
-    return {"all": everything * plan.spec.optim.batch, "labelled": labelled * plan.spec.optim.batch}
+        other: Kind = "mix" if phase.turns[0][0] == "mix" else "ssl"  # what its other steps are; none in an SL phase
+        for stream, rows in rows_per_step(plan, other).items():
+            consumed[stream] += (done - on_labelled) * rows
+        consumed["labelled"] += on_labelled * plan.spec.optim.batch
+    return consumed
 
 
 def segment(plan: Plan, start: int, steps: int, evaluate: bool) -> Segment:

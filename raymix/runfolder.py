@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
 
+from raymix.data.rows import Rows
 from raymix.plan import Facts, Plan
 from raymix.report.folder import write_text
 from raymix.spec import JobError, JobSpec, Section
 
+SKIPPED_FILE = "skipped.tsv"
 # sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
 _MAY_CHANGE = ("cluster", "storage", "checkpoint", "pilot")
+
+
+class Before(NamedTuple):
+    """What an earlier attempt found and decided: a resumed run must go on with it."""
+
+    run: int  # as `Facts` has it
+    skipped: dict[int, str]  # row id -> cause
 
 
 class Attempt(Section):
@@ -112,6 +122,23 @@ class RunFolder:
             )
         kept = {name: getattr(self.spec, name) for name in _MAY_CHANGE}
         return plan.model_copy(update={"spec": plan.spec.model_copy(update=kept)})
+
+    def before(self, rows: Rows) -> Before | None:
+        """What the run that is resumed found of its images; None where there is none."""
+        plan, skipped = self.path / "plan.json", self.path / SKIPPED_FILE
+        if not self.resumed or not plan.is_file():
+            return None
+        run = int(json.loads(plan.read_text())["facts"].get("run", 0))
+        lines = skipped.read_text().splitlines()[1:] if skipped.is_file() else []
+        causes = {uri: cause for cause, _, uri in (line.partition("\t") for line in lines)}
+        found = {row: causes[uri] for row, uri in enumerate(rows.uris) if uri in causes} if causes else {}
+        return Before(run, found)
+
+    def write_skipped(self, rows: Rows, skipped: Mapping[int, str]) -> None:
+        """A line for each unreadable image: cause and path."""
+        if skipped:
+            lines = (f"{cause}\t{rows.uris[row]}\n" for row, cause in skipped.items())
+            write_text(self.path / SKIPPED_FILE, "cause\tpath\n" + "".join(lines))
 
     @property
     def checkpoints(self) -> Path:

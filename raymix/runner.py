@@ -15,7 +15,7 @@ from raymix.data.splits import Splits, facts, split
 from raymix.plan import Plan, resolve
 from raymix.report.folder import RUN_FILE, read_run
 from raymix.report.run import RunReport
-from raymix.runfolder import RunFolder, in_ray_job, storage_of
+from raymix.runfolder import Before, RunFolder, in_ray_job, storage_of
 from raymix.session import Needs, RunFailed, Session, open_session
 from raymix.signals import Interrupted, Signals
 from raymix.spec import JobError, JobSpec
@@ -70,9 +70,10 @@ def run(
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
     if folder.resumed and (folder.path / RUN_FILE).is_file() and (done := read_run(folder.path)).status == "done":
         return done
-    with opened(checked, rows_of(checked.splits), verbose=verbose, quiet=quiet) as (session, sink, signals):
+    before, ids = folder.before(checked.rows), rows_of(checked.splits)
+    with opened(checked, ids, verbose=verbose, quiet=quiet, before=before) as (session, sink, signals):
         splits = readable(checked.splits, session)
-        now = facts(checked.rows, splits)
+        now = facts(checked.rows, splits, session.run)
         made = folder.stored_plan(now) or resolve(spec, now)
         report = train_one(Job(folder, checked.rows, splits, made), session, sink, clock)
     if report.status == "interrupted":
@@ -92,7 +93,7 @@ def rows_of(*splits: Splits) -> Ids:
 
 @contextmanager
 def opened(
-    checked: Checked, ids: Ids, *, verbose: bool, quiet: bool, num_runs: int = 1
+    checked: Checked, ids: Ids, *, verbose: bool, quiet: bool, num_runs: int = 1, before: Before | None = None
 ) -> Iterator[tuple[Session, Sink, Signals]]:
     """A session that holds the rows `ids`, the console, and signals turned into `session.stop`."""
     from raymix.data.reading import sample_frame
@@ -102,7 +103,7 @@ def opened(
     sink, signals = ConsoleSink(quiet=quiet, num_runs=num_runs), Signals()
     try:
         with signals:
-            session = open_session(Needs(checked.spec, checked.rows, ids, frame, verbose), sink)
+            session = open_session(Needs(checked.spec, checked.rows, ids, frame, verbose, before), sink)
             try:
                 signals.stop_gently(session, sink)
                 yield session, sink, signals

@@ -8,6 +8,7 @@ import numpy as np
 
 from raymix.data.frame import Frame
 from raymix.data.rows import Rows
+from raymix.runfolder import Before
 from raymix.spec import JobSpec
 from raymix.watch import Sink
 
@@ -27,6 +28,7 @@ class Needs(NamedTuple):
     ids: np.ndarray  # rows to be read, of all the runs it will serve
     frame: Frame  # how each is kept
     verbose: bool
+    before: Before | None = None  # what the run that is resumed found; None: it is found out
 
 
 class Session(Protocol):
@@ -36,7 +38,9 @@ class Session(Protocol):
     device_name: str
     skipped: dict[int, str]  # row id -> cause, of the rows that could not be read
     groups: int  # worker groups it took so far
-    store_size: int  # pixels a side of the images that it holds
+    frame: Frame  # how it keeps each image
+    run: int  # 0: images are kept; else they are streamed, as `Facts` has it
+    kept: str  # device, host or stream
 
     @property
     def worker_seconds(self) -> float:

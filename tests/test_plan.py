@@ -200,7 +200,7 @@ def test_a_pattern_never_crosses_a_phase(plan_of: PlanOf) -> None:
 
 def test_positions_count_the_rows_consumed(plan_of: PlanOf) -> None:
     for plan in some_plans(plan_of):
-        consumed: dict[Stream, int] = {"all": 0, "labelled": 0}
+        consumed: dict[Stream, int] = {"all": 0, "labelled": 0, "unlabelled": 0}
         assert positions(plan, 0) == consumed
         for step, kind in enumerate(steps_of(plan)):
             consumed[STREAM_OF[kind]] += plan.spec.optim.batch  # type: ignore[index]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from raymix.bench.plain import PlainLoop, Recipe
-from raymix.data.reading import Images
+from raymix.data.images import Images
 from raymix.data.splits import Splits
 from raymix.local import LocalRuntime
 from raymix.plan import Facts, Kind, Plan, resolve

@@ -1,7 +1,11 @@
-"""Row order as a pure function: one endless stream a source, the epochs' permutations end to end.
+"""Row order as a pure function: one endless stream a source of rows, the epochs' orders end to end.
 
-Batch k holds positions kB to (k+1)B and rank r of W takes its r-th W-th, so a restart, another number of workers or a
-segment cut elsewhere changes nothing.
+Batch k holds positions kB to (k+1)B and rank r of W takes every W-th of them from its r-th on, so a restart, another
+number of workers or a segment cut elsewhere changes nothing.
+
+Images that are kept, or that lie in a file each, come in a full permutation an epoch. Images streamed out of larger
+files (tar, Parquet) come in runs of neighbouring rows: 48 runs picked at random make a window, position i of it is of
+run i mod 48, each run is shuffled. Every run is then read by one rank alone, for any number of workers that divides 48.
 """
 
 from __future__ import annotations
@@ -9,18 +13,35 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raymix.data.rows import Ids
+from raymix.plan import SHARDS
 
 
 class Order:
-    """The stream `stream` over the rows `ids`, in the order that `seed` gives it."""
+    """The stream `stream` over the rows `ids`, in the order that `seed` gives it.
 
-    def __init__(self, ids: Ids, seed: int, stream: str) -> None:
+    Args:
+        ids: int64 row ids, sorted.
+        run: neighbouring rows that are read together; 0 or 1 where any row is as cheap as its neighbour.
+    """
+
+    def __init__(self, ids: Ids, seed: int, stream: str, run: int = 0) -> None:
         self._ids = np.ascontiguousarray(ids, dtype=np.int64)
         self._seed = seed
         self._stream = stream
+        self._run = run
         self._recent: dict[int, Ids] = {}
+
+    def __len__(self) -> int:
+        """Rows of an epoch."""
+        return len(self._ids)
+
+    @property
+    def window(self) -> int:
+        """Positions that share their runs; a part of them costs the reading of the whole."""
+        return self._run * SHARDS if self._run > 1 else 1
 
     def rows(self, start: int, count: int) -> tuple[Ids, Ids]:
         """Row ids and epoch numbers of the positions [start, start + count), each int64 (count,).
@@ -38,16 +59,37 @@ class Order:
         for epoch in range(start // num_rows, -(-(start + count) // num_rows)):
             first = max(start, epoch * num_rows) - start
             last = min(start + count, (epoch + 1) * num_rows) - start
-            found[first:last] = self._permutation(epoch)[places[first:last]]
+            found[first:last] = self._epoch(epoch)[places[first:last]]
         return found, epochs
 
-    def _permutation(self, epoch: int) -> Ids:
+    def count(self, end: int, mask: NDArray[np.bool_]) -> int:
+        """How many of the first `end` positions hold a row that `mask`, bool over all rows, picks."""
+        if not len(self._ids):
+            return 0
+        epochs, rest = divmod(end, len(self._ids))
+        whole = epochs * int(np.count_nonzero(mask[self._ids]))
+        return whole + (int(np.count_nonzero(mask[self._epoch(epochs)[:rest]])) if rest else 0)
+
+    def _epoch(self, epoch: int) -> Ids:
         """All ids in the order of one epoch; the last two are kept, for speed alone."""
         known = self._recent.get(epoch)
         if known is None:
             # crc32: a number for the stream's name that is the same in every process, unlike hash()
             generator = np.random.default_rng([self._seed, zlib.crc32(self._stream.encode()), epoch])
-            known = generator.permutation(self._ids)
+            known = generator.permutation(self._ids) if self._run <= 1 else _in_runs(self._ids, self._run, generator)
             # a new dict instead of a change to the old one: a prefetching thread may be reading it
             self._recent = {**dict(list(self._recent.items())[-1:]), epoch: known}
         return known
+
+
+def _in_runs(ids: Ids, run: int, generator: np.random.Generator) -> Ids:
+    """`ids` in windows of 48 runs; what fills no window is permuted as a whole, at the end."""
+    num_runs = len(ids) // run
+    picked = generator.permutation(num_runs)
+    whole = num_runs // SHARDS * SHARDS
+    runs = ids[: num_runs * run].reshape(num_runs, run)
+    windows = runs[picked[:whole]].reshape(-1, SHARDS, run)
+    shuffled = generator.permuted(windows, axis=2)
+    rest = np.concatenate([runs[picked[whole:]].reshape(-1), ids[num_runs * run :]])
+    # the last axis is the run now, so that position i of a window is of run i mod 48
+    return np.concatenate([shuffled.transpose(0, 2, 1).reshape(-1), generator.permutation(rest)])

@@ -1,81 +1,26 @@
-"""Decoded images of many rows in one array, what was skipped and why. Ray reads elsewhere and hands over the same."""
+"""Reading in this process, by threads: to keep, to check, to stream. `raymix.on_ray.reading` does the same on Ray."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 
 import numpy as np
 
 from raymix.data.decode import decode_many, store_size
 from raymix.data.formats import fetch
 from raymix.data.frame import Frame, Pixels
+from raymix.data.images import Assembly, Images, Part
 from raymix.data.rows import Ids, Rows
 from raymix.spec import Data, JobError
 
+Progress = Callable[[int, int], None]  # rows done, rows in all
+
 _PART = 256  # rows a thread takes at once
 _SAMPLE = 64  # images whose size decides store_size
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Some rows, read: `ids` int64 (n,) of the good ones, `pixels` (n, S, S, C), and id -> cause of the others."""
-
-    ids: Ids
-    pixels: Pixels
-    skipped: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """What a reader returns.
-
-    Attributes:
-        pixels: (n, S, S, C), good images by ascending row id, in whatever order they were read.
-        slots: int64 over ALL rows: the place of a row in `pixels`, -1 where it is absent.
-        skipped: row id -> cause, of the rows asked for that could not be read.
-    """
-
-    pixels: Pixels
-    slots: Ids
-    skipped: dict[int, str]
-
-    @classmethod
-    def from_parts(cls, num_rows: int, ids: Ids, frame: Frame, parts: Iterable[Part]) -> Images:
-        """Assemble the parts of `ids`, which come in any order; each is copied into place once, then dropped.
-
-        Raises:
-            ValueError: the parts do not cover `ids` exactly.
-        """
-        ids = np.sort(ids)
-        pixels = frame.empty(len(ids))
-        good = np.zeros(len(ids), dtype=np.bool_)
-        skipped: dict[int, str] = {}
-        num_read = 0
-        for part in parts:
-            places = np.searchsorted(ids, part.ids)
-            if (places >= len(ids)).any() or (ids[places] != part.ids).any():
-                raise ValueError("a part holds rows that were not asked for")
-            pixels[places] = part.pixels
-            good[places] = True
-            skipped.update(part.skipped)
-            num_read += len(part.ids)
-        if num_read + len(skipped) != len(ids) or np.count_nonzero(good) != num_read:
-            raise ValueError(f"{len(ids):,} rows asked for, {num_read:,} read and {len(skipped):,} skipped")
-        _close_gaps(pixels, np.flatnonzero(~good))
-        slots = np.full(num_rows, -1, dtype=np.int64)
-        slots[ids[good]] = np.arange(num_read)
-        return cls(pixels=pixels[:num_read], slots=slots, skipped=dict(sorted(skipped.items())))
-
-
-def _close_gaps(pixels: Pixels, gaps: Ids) -> None:
-    """Move images over the gaps, in place: a second array of this size may not fit."""
-    until = np.append(gaps[1:], len(pixels))
-    for moved, gap in enumerate(gaps):
-        pixels[gap - moved : until[moved] - moved - 1] = pixels[gap + 1 : until[moved]]
 
 
 def read_part(rows: Rows, ids: Ids, frame: Frame) -> Part:
@@ -84,23 +29,73 @@ def read_part(rows: Rows, ids: Ids, frame: Frame) -> Part:
     return Part(ids=ids[good], pixels=pixels, skipped={int(ids[position]): cause for position, cause in bad})
 
 
-def read_local(rows: Rows, ids: Ids, frame: Frame, progress: Callable[[int, int], None] | None = None) -> Images:
-    """Read `ids` with a thread for each core; `progress` is told rows done and rows in all."""
-    blocks = [ids[i : i + _PART] for i in range(0, len(ids), _PART)]
-    pool = ThreadPoolExecutor(max_workers=_num_cores(), thread_name_prefix="raymix-read")
+def read_local(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None = None) -> Images:
+    """Reads `ids` with a thread for each core; `progress` is told rows done and rows in all."""
+    assembly = Assembly(len(rows), ids, frame)
+    for part in _parts(rows, ids, frame, progress):
+        assembly.add(part)
+    return assembly.images()
 
-    def parts() -> Iterable[Part]:
-        done = 0
-        # popped as they come, so that a part is freed once it is copied
-        waiting = {pool.submit(read_part, rows, block, frame): len(block) for block in blocks}
-        for future in as_completed(list(waiting)):
-            done += waiting.pop(future)
-            yield future.result()
-            if progress:
-                progress(done, len(ids))
 
+def check_local(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None = None) -> dict[int, str]:
+    """Reads `ids` and keeps nothing but id -> cause of those that cannot be read."""
+    skipped: dict[int, str] = {}
+    for part in _parts(rows, ids, frame, progress):
+        skipped.update(part.skipped)
+    return dict(sorted(skipped.items()))
+
+
+def stream_local(rows: Rows, frame: Frame, chunks: Sequence[Ids]) -> Generator[Pixels, None, None]:
+    """The pixels of each chunk of row ids, in that order, read ahead by a thread for each core.
+
+    Raises:
+        OSError: a row cannot be read any more.
+    """
+    pool = ThreadPoolExecutor(max_workers=_num_cores(), thread_name_prefix="raymix-stream")
+    waiting: deque[list[Future[Pixels]]] = deque()
     try:
-        return Images.from_parts(len(rows), ids, frame, parts())
+        for chunk in chunks:
+            blocks = np.array_split(chunk, -(-len(chunk) // _PART))
+            waiting.append([pool.submit(read_all, rows, block, frame) for block in blocks])
+            if len(waiting) > 2:
+                yield np.concatenate([future.result() for future in waiting.popleft()])
+        while waiting:
+            yield np.concatenate([future.result() for future in waiting.popleft()])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_all(rows: Rows, ids: Ids, frame: Frame) -> Pixels:
+    """The pixels of rows that were found readable before, in that order.
+
+    Raises:
+        OSError: one cannot be read any more.
+    """
+    pixels, good, bad = decode_many(fetch(rows, ids), frame)
+    if not good.all():
+        position, cause = bad[0]
+        uri = rows.uris[ids[position]]
+        raise OSError(f"{uri}: {cause}; it could be read when the run began")
+    return pixels
+
+
+def _parts(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None) -> Iterator[Part]:
+    """The parts of `ids` as they come, from a thread for each core."""
+    pool = ThreadPoolExecutor(max_workers=_num_cores(), thread_name_prefix="raymix-read")
+    blocks = iter([ids[first : first + _PART] for first in range(0, len(ids), _PART)])
+    done = 0
+    try:
+        # no more of them at once than can be worked on soon, so that what is read does not pile up
+        waiting = {pool.submit(read_part, rows, block, frame) for block in islice(blocks, 4 * _num_cores())}
+        while waiting:
+            ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            waiting |= {pool.submit(read_part, rows, block, frame) for block in islice(blocks, len(ready))}
+            for future in ready:
+                part = future.result()
+                done += len(part.ids) + len(part.skipped)
+                yield part
+                if progress:
+                    progress(done, len(ids))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for the rest
 
@@ -119,21 +114,21 @@ def sample_frame(rows: Rows, data: Data, ids: Ids) -> Frame:
     return Frame(store_size(data, fetch(rows, ids[places])), data.channels)
 
 
-def causes(images: Images) -> dict[str, int]:
+def causes(skipped: Mapping[int, str]) -> dict[str, int]:
     """Cause -> number of images skipped for it, the most frequent first."""
-    return dict(Counter(images.skipped.values()).most_common())
+    return dict(Counter(skipped.values()).most_common())
 
 
-def check_bad(images: Images, rows: Rows, data: Data) -> None:
-    """Refuse data of which too much is unreadable.
+def check_bad(skipped: Mapping[int, str], num_all: int, rows: Rows, data: Data) -> None:
+    """Refuses data of which too much is unreadable: `skipped` of `num_all` rows.
 
     Raises:
         JobError: the share is above data.max_bad_fraction, or nothing is left.
     """
-    num_bad, num_all = len(images.skipped), len(images.skipped) + len(images.pixels)
+    num_bad = len(skipped)
     if not num_bad or (num_bad <= data.max_bad_fraction * num_all and num_bad < num_all):
         return
-    counts = ", ".join(f"{cause} {count:,}" for cause, count in causes(images).items())
-    first = rows.uris[min(images.skipped)]
+    counts = ", ".join(f"{cause} {count:,}" for cause, count in causes(skipped).items())
+    first = rows.uris[min(skipped)]
     problem = f"{num_bad:,} of {num_all:,} images are unreadable ({counts}), first: {first}"
     raise JobError("data.max_bad_fraction", problem, "repair or remove them, or raise it")

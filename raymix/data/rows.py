@@ -27,6 +27,7 @@ class Rows:
         class_names: in the order of the labels.
         sources: what the rows are of.
         source_of: uint8 (len,), index into `sources`.
+        run: neighbouring rows that lie in one piece of a larger file and are read together; 1 where each has its file.
         num_shared: images of data.unlabelled that were left out because data.train or data.val has them.
     """
 
@@ -36,6 +37,7 @@ class Rows:
     class_names: tuple[str, ...]
     sources: tuple[Source, ...]
     source_of: NDArray[np.uint8]
+    run: int = 1
     num_shared: int = 0
 
     @classmethod
@@ -46,6 +48,7 @@ class Rows:
         labels: Sequence[int] | Ids,
         class_names: Sequence[str],
         num_train: int,
+        run: int = 1,
     ) -> Rows:
         """The rows of one source: the first `num_train` train, the others are its own validation set."""
         return cls(
@@ -55,6 +58,7 @@ class Rows:
             class_names=tuple(class_names),
             sources=(source,),
             source_of=np.zeros(len(uris), dtype=np.uint8),
+            run=run,
         )
 
     def __len__(self) -> int:

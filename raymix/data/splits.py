@@ -43,6 +43,11 @@ class Splits:
         """Training rows that carry a label, sorted."""
         return self.train[self.labels[self.train] >= 0]
 
+    @property
+    def unlabelled(self) -> Ids:
+        """Training rows that have no label or hide it, sorted."""
+        return self.train[self.labels[self.train] < 0]
+
     def without(self, bad_ids: Ids) -> Splits:
         """The same parts without some rows, such as unreadable images."""
 
@@ -89,14 +94,15 @@ def split(rows: Rows, data: Data, seed: int) -> Splits:
         raise _explained(short, rows, data, seed) from None
 
 
-def facts(rows: Rows, splits: Splits) -> Facts:
-    """What the plan needs to know of them."""
+def facts(rows: Rows, splits: Splits, run: int = 0) -> Facts:
+    """What the plan needs to know of them; `run` as `Facts` has it."""
     return Facts(
         num_train=len(splits.train),
         num_labelled=len(splits.labelled),
         num_select=len(splits.select),
         num_val=len(splits.val),
         class_names=rows.class_names,
+        run=run,
     )
 
 

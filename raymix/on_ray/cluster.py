@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import grpc  # type: ignore[import-untyped]
 import ray
 
+from raymix.data.keep import room_of_machine
 from raymix.runfolder import in_ray_job
 from raymix.spec import Cluster, JobError
 
@@ -29,11 +30,12 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CPU actors keep the GPU variables they started with
 }
+_SMALLEST_STORE = 80 * 10**6  # Ray refuses less
 _DATA_CPUS = 1  # reading needs a CPU beside those that the workers hold
 ANSWER_SECONDS = 10.0  # in which a cluster must answer; left to itself, Ray tries for minutes
 
 
-def connect(cluster: Cluster, image_bytes: int, verbose: bool) -> bool:
+def connect(cluster: Cluster, verbose: bool) -> bool:
     """Connects this process to Ray; True if that Ray is its own and must be shut down.
 
     Raises:
@@ -52,7 +54,7 @@ def connect(cluster: Cluster, image_bytes: int, verbose: bool) -> bool:
     address = cluster.address or ("auto" if in_ray_job() else None)
     if address is None:
         with _signals_kept():
-            _start(cluster, image_bytes, options)
+            _start(cluster, options)
         return True
     try:
         _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
@@ -69,6 +71,17 @@ def connect(cluster: Cluster, image_bytes: int, verbose: bool) -> bool:
     return True
 
 
+def smallest_store() -> int:
+    """Bytes of the smallest object store among the nodes."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return int(min(resources.get("object_store_memory", 0) for resources in nodes))
+
+
+def room(cluster: Cluster, owned: bool) -> int:
+    """Bytes of images that the smallest node can hold: what its operator granted Ray for data that is shared."""
+    return room_of_machine() if owned and cluster.object_store is None else smallest_store()
+
+
 def hush_data() -> None:
     """Keeps Ray Data's own progress lines off the screen; they stay in Ray's session folder."""
     for handler in logging.getLogger("ray.data").handlers:
@@ -76,16 +89,15 @@ def hush_data() -> None:
             handler.setLevel(logging.ERROR)
 
 
-def _start(cluster: Cluster, image_bytes: int, options: dict[str, object]) -> None:
+def _start(cluster: Cluster, options: dict[str, object]) -> None:
     """A Ray of this machine alone. CPUs are logical: reading goes on beside workers that hold them all."""
     cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker) + _DATA_CPUS + 1)
-    # decoded blocks, the array that they are put together in, and room for messages
-    store = int(2.2 * image_bytes) + 512 * 2**20
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # blocks on their way, and room for messages; images that are kept lie elsewhere
+    store = cluster.object_store or min(2**30 + cluster.workers * 2**28, room_of_machine() // 2)
     ray.init(
         address="local",
         num_cpus=cpus,
-        object_store_memory=min(store, int(0.6 * memory)),
+        object_store_memory=max(store, _SMALLEST_STORE),
         include_dashboard=False,
         **options,
     )

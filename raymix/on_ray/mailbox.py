@@ -37,9 +37,9 @@ class Mailbox:
 
     # ---- the driver's side ----
 
-    async def put_images(self, ref: list[Any]) -> None:
-        """Where the decoded images are: a reference, wrapped so that it is not fetched here."""
-        self._images = ref
+    async def put_images(self, images: Any) -> None:
+        """Where the decoded images are (`Kept`), or how to read them (`Streaming`)."""
+        self._images = images
 
     async def put_task(self, run: str, task: bytes) -> None:
         """The next run."""
@@ -61,12 +61,12 @@ class Mailbox:
 
     # ---- rank 0's side ----
 
-    async def join(self, device: str, device_name: str) -> None:
-        """A worker group has started."""
-        self._events.append(Event("joined", "", (device, device_name)))
+    async def join(self, device: str, device_name: str, kept: str) -> None:
+        """A worker group has started and has its images: on the device, in host memory, or as a stream."""
+        self._events.append(Event("joined", "", (device, device_name, kept)))
 
     async def images(self) -> Any:
-        """The reference that the driver put, or what to do without."""
+        """What the driver put, or what to do without."""
         return self._images or ("close" if self._closed else "wait")
 
     async def next_task(self) -> bytes | Literal["wait", "close"]:

@@ -14,12 +14,16 @@ import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 
+from raymix.data.keep import is_kept, streamed_run
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
-from raymix.on_ray.cluster import connect, hush_data
+from raymix.on_ray.cluster import connect, hush_data, room, smallest_store
+from raymix.on_ray.hold import Kept
 from raymix.on_ray.mailbox import Event, Mailbox
+from raymix.on_ray.reading import Streaming
 from raymix.on_ray.worker import work
 from raymix.session import Needs, RunFailed
+from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
 
@@ -43,16 +47,17 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]
 class RaySession:
     """Starts the workers, reads the images while they start, and hands them tasks."""
 
-    device, device_name = "cpu", "CPU"  # until the first worker has said what it is
+    device, device_name, kept = "cpu", "CPU", "host"  # until the first worker has said what it is
 
     def __init__(self, needs: Needs, sink: Sink) -> None:
-        self._spec, self.store_size, self._stopping = needs.spec, needs.frame.size, False
+        self._spec, self.frame, self._stopping = needs.spec, needs.frame, False
         self._cursor, self.groups, self._idle = 0, 0, False
         self._error: BaseException | None = None
         sink.stage("starting Ray")
-        self._owned = connect(needs.spec.cluster, len(needs.ids) * needs.frame.nbytes, needs.verbose)
+        self._owned = connect(needs.spec.cluster, needs.verbose)
         if not needs.verbose:
             hush_data()
+        keep = self._decide(needs)
         self._folder = tempfile.mkdtemp(prefix="raymix-")
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
         self._started = time.monotonic()
@@ -60,13 +65,8 @@ class RaySession:
         self._thread = threading.Thread(target=self._fit, args=(needs.verbose,), name="raymix-fit", daemon=True)
         self._thread.start()
         try:
-            self._images = reading.read(
-                needs.rows, needs.ids, needs.frame, lambda done, total: sink.stage("reading images", done, total)
-            )
-            images = ray.get(self._images)
-            check_bad(images, needs.rows, needs.spec.data)
-            self.skipped = images.skipped
-            ray.get(self._mailbox.put_images.remote([self._images]))
+            self._images = self._read(needs, keep, sink)
+            ray.get(self._mailbox.put_images.remote(self._images))
         except BaseException:
             self.close()
             raise
@@ -116,10 +116,36 @@ class RaySession:
             ray.kill(self._mailbox)  # workers that still start will ask it, hear "close" and end
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _decide(self, needs: Needs) -> bool:
+        """Whether the images are kept; what they need is compared with what there is."""
+        try:
+            keep = is_kept(needs.spec.data, len(needs.ids), needs.frame, room(needs.spec.cluster, self._owned))
+            self.run = needs.before.run if needs.before else 0 if keep else streamed_run(needs.rows.run, needs.frame)
+        except JobError:
+            if self._owned:
+                ray.shutdown()
+            raise
+        return keep
+
+    def _read(self, needs: Needs, keep: bool, sink: Sink) -> Kept | Streaming:
+        """Reads the images to keep them, or checks that they can be read."""
+        rows, ids, frame, cluster = needs.rows, needs.ids, needs.frame, needs.spec.cluster
+
+        def progress(done: int, total: int) -> None:
+            sink.stage("reading images" if keep else "checking images", done, total)
+
+        if keep:
+            images, self.skipped = reading.keep(rows, ids, frame, progress)
+            check_bad(self.skipped, len(ids), rows, needs.spec.data)
+            return images
+        self.skipped = needs.before.skipped if needs.before else reading.check(rows, ids, frame, progress)
+        check_bad(self.skipped, len(ids), rows, needs.spec.data)
+        return reading.streaming(rows, frame, cluster.workers, cluster.cpus_per_worker, smallest_store())
+
     def _hear(self, event: Event, sink: Sink) -> Outcome | None:
         """Passes an event on; returns a run's outcome."""
         if event.what == "joined":
-            self.device, self.device_name = event.value
+            self.device, self.device_name, self.kept = event.value
             self.groups += 1
             if self.groups > 1:
                 sink.note(f"the workers were started again (group {self.groups})")

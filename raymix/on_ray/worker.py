@@ -14,9 +14,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raymix.on_ray.reading import Streaming
 from raymix.plan import Plan, Segment
 from raymix.report.history import History, SegmentReport
 from raymix.train.cache import Cache
+from raymix.train.stream import Streamed
+from raymix.train.supply import Supply
 from raymix.train.task import Outcome, Task, execute, set_up_process
 
 POLL_SECONDS = 0.1
@@ -38,19 +41,22 @@ class RayRuntime:
         self._run, self._told = "", 0
         self._next: Any = None
         self._stop: Any = None
-        if self.rank == 0:
-            mailbox.join.remote(self.device.type, _name(self.device))
 
-    cache: Cache
+    supply: Supply
 
     def load(self, where: str) -> bool:
-        """Waits for the decoded images and puts them where the job says; False: none will come."""
+        """Waits for the decoded images and puts them where the job says, or learns to read; False: none will come."""
         # every rank asks for itself: a reference that came any other way than through Ray is never fulfilled
-        while (refs := ray.get(self._mailbox.images.remote())) == "wait":
+        while (images := ray.get(self._mailbox.images.remote())) == "wait":
             time.sleep(POLL_SECONDS)
-        if refs == "close":
+        if images == "close":
             return False
-        self.cache = Cache(ray.get(refs[0]), self.device, where)
+        if isinstance(images, Streaming):
+            self.supply = Streamed(images.frame, self.device, images.start(), images.chunk_bytes)
+        else:
+            self.supply = Cache(images.on_this_node(), self.device, where)
+        if self.rank == 0:
+            self._mailbox.join.remote(self.device.type, _name(self.device), self.supply.where)
         return True
 
     def next_task(self) -> Task | None:

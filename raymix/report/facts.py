@@ -165,8 +165,27 @@ def rows_lines(report: RunReport) -> list[tuple[str, str, str]]:
         ("val", words.count(rows.val), "read once, at the end"),
     ]
     lines += [(f"skipped: {cause}", words.count(number), "unreadable") for cause, number in rows.skipped.items()]
-    of = {"all": rows.train, "labelled": rows.labelled}
+    of = {"all": rows.train, "labelled": rows.labelled, "unlabelled": rows.unlabelled}
     for stream, seen in rows.seen.items():
-        passes = f"{seen / of[stream]:.2f} passes over {words.count(of[stream])} rows" if of[stream] else "no rows"
-        lines.append((f"seen: {stream}", words.count(seen), passes))
+        if seen:
+            lines.append((f"seen: {stream}", words.count(seen), _passes(seen, of[stream])))
+    if len(rows.sources) > 1:
+        for name, source in rows.sources.items():
+            lines.append((f"seen of data.{name}", words.count(source.seen), _passes(source.seen, source.rows)))
+            if source.shared:
+                lines.append((f"left out of data.{name}", words.count(source.shared), "another source has them"))
     return lines
+
+
+def images_line(report: RunReport) -> str:
+    """How the decoded images were held, in a sentence; empty where nobody wrote it down."""
+    images = report.images
+    if images is None:
+        return ""
+    place = {"device": "kept on the GPU", "host": "kept in host memory", "stream": "streamed, read anew every epoch"}
+    what = f"{images.size} x {images.size} pixels, {images.channels}"
+    return f"Images: {what}, {words.size(images.bytes)} decoded, {place[images.kept]}."
+
+
+def _passes(seen: int, rows: int) -> str:
+    return f"{seen / rows:.2f} passes over {words.count(rows)} rows" if rows else "no rows"

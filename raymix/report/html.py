@@ -91,6 +91,7 @@ def _run_values(report: RunReport) -> dict[str, Any]:
         "phases": [(phase.kind, facts.phase_cells(phase)) for phase in report.phases],
         "total": facts.total_cells(report.phases),
         "rows": facts.rows_lines(report),
+        "images": facts.images_line(report),
         "step_kinds": _step_kinds(report.step_seconds),
         "plot": run_plot(report, _prefix(report)),
     }

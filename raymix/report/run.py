@@ -8,7 +8,7 @@ from pydantic import Field
 
 from raymix.plan import Facts, PhaseKind, Plan, Stream
 from raymix.report.history import History
-from raymix.spec import Section
+from raymix.spec import Channels, Section
 
 Status = Literal["done", "interrupted", "failed"]
 
@@ -39,6 +39,14 @@ class PhaseReport(Section):
     sl_loss: float | None
 
 
+class SourceRows(Section):
+    """The training rows of one source."""
+
+    rows: int
+    seen: int = Field(description="rows consumed by training")
+    shared: int = Field(0, description="rows left out because another source has them")
+
+
 class RowsReport(Section):
     """Every row accounted for."""
 
@@ -49,6 +57,16 @@ class RowsReport(Section):
     val: int
     skipped: dict[str, int] = Field(description="unreadable images: cause -> count")
     seen: dict[Stream, int] = Field(description="rows consumed by training, by stream")
+    sources: dict[str, SourceRows] = Field({}, description="training rows by source: train, unlabelled")
+
+
+class ImagesReport(Section):
+    """How the decoded images were held."""
+
+    kept: str = Field(description="device, host, or stream: read anew every epoch")
+    size: int = Field(description="pixels a side")
+    channels: Channels
+    bytes: int = Field(description="of all images, decoded")
 
 
 class Totals(Section):
@@ -90,6 +108,7 @@ class RunReport(Section):
     final: Final | None
     phases: tuple[PhaseReport, ...]
     rows: RowsReport
+    images: ImagesReport | None = None
     totals: Totals
     step_seconds: dict[str, float] = Field(description="measured in prepare, by step kind")
     curve: tuple[Point, ...]
@@ -138,7 +157,9 @@ def phase_reports(plan: Plan, history: History) -> tuple[PhaseReport, ...]:
     return tuple(lines)
 
 
-def rows_report(facts: Facts, skipped: dict[str, int], seen: dict[Stream, int]) -> RowsReport:
+def rows_report(
+    facts: Facts, skipped: dict[str, int], seen: dict[Stream, int], sources: dict[str, SourceRows]
+) -> RowsReport:
     """The rows of a run: where they stand and how many were used."""
     return RowsReport(
         train=facts.num_train,
@@ -148,6 +169,7 @@ def rows_report(facts: Facts, skipped: dict[str, int], seen: dict[Stream, int]) 
         val=facts.num_val,
         skipped=skipped,
         seen=seen,
+        sources=sources,
     )
 
 

@@ -89,3 +89,13 @@ def speedup_interval(interval: Interval) -> str:
 def plural(number: int, thing: str) -> str:
     """1 seed, 2 seeds."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def size(num_bytes: int) -> str:
+    """'12.3 MB'."""
+    value = float(num_bytes)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"

@@ -1,27 +1,31 @@
-"""The decoded images of a run, on the device or in host memory, by row id.
+"""The decoded images of a run, kept on the device or in host memory, by row id.
 
-N rows, B batch, S pixels a side.
+N rows, B batch, T steps, S pixels a side.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator, Mapping, Sequence
+
 import torch
 from torch import Tensor
 
-from raymix.data.reading import Images
+from raymix.data.order import Order
+from raymix.data.images import Images
+from raymix.data.rows import Ids
+from raymix.plan import Stream
 from raymix.spec import JobError
+from raymix.train.supply import EVAL_BATCH, Source, as_tensor, to_device
 
 DEVICE_SHARE = 0.4  # of the device's memory that images may take
 
 
 class Cache:
-    """Images (N, S, S, 3) uint8, kept where `where` says (`auto`: on the device if they fit, else on the host)."""
+    """Images (N, S, S, C), kept where `where` says (`auto`: on the device if they fit, else on the host)."""
 
     def __init__(self, images: Images, device: torch.device, where: str = "auto") -> None:
         self.device, self._slots = device, images.slots
-        pixels = images.pixels if images.pixels.flags.writeable else _readable(images.pixels)
-        host_NSSC = pixels if isinstance(pixels, Tensor) else torch.from_numpy(pixels)
+        host_NSSC = as_tensor(images.pixels)
         fits = (
             device.type == "cuda"
             and host_NSSC.nbytes <= DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory
@@ -32,23 +36,33 @@ class Cache:
         self.on_device = fits and where != "host"
         self.pixels_NSSC = host_NSSC.to(device) if self.on_device else host_NSSC
 
-    def slots(self, ids: np.ndarray) -> Tensor:
-        """Where rows lie in the cache, int64, on the device that holds the images."""
+    @property
+    def where(self) -> str:
+        """device or host."""
+        return "device" if self.on_device else "host"
+
+    def open(self, orders: Mapping[Stream, Order], ends: Mapping[Stream, int], rank: int, world: int) -> Cache:
+        """Itself: rows are found by id."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is opened for a task."""
+
+    def steps(self, parts: Sequence[Source], ids_TB: Ids) -> Iterator[Tensor]:
+        """A step's images (B, S, S, C) on the training device, step by step."""
+        for slots_B in self._places(ids_TB):
+            yield self._take(slots_B)
+
+    def batches(self, ids: Ids) -> Iterator[Tensor]:
+        """The images of some rows, up to EVAL_BATCH at a time."""
+        for slots_B in torch.split(self._places(ids), EVAL_BATCH):
+            yield self._take(slots_B)
+
+    def _places(self, ids: Ids) -> Tensor:
+        """Where rows lie, int64, on the device that holds the images."""
         slots = torch.from_numpy(self._slots[ids])
         return slots.to(self.device, non_blocking=True) if self.on_device else slots
 
-    def take(self, slots_B: Tensor) -> Tensor:
-        """Images (B, S, S, 3) uint8 on the training device."""
+    def _take(self, slots_B: Tensor) -> Tensor:
         x_BSSC = self.pixels_NSSC.index_select(0, slots_B)
-        if self.on_device or self.device.type == "cpu":
-            return x_BSSC
-        return x_BSSC.pin_memory().to(self.device, non_blocking=True)
-
-
-def _readable(pixels: np.ndarray) -> Tensor:
-    """A tensor over memory that must not be written (Ray's object store shares it between processes)."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch warns that writing would be undefined; nothing writes here
-        return torch.from_numpy(pixels)
+        return x_BSSC if self.on_device else to_device(x_BSSC, self.device)

@@ -10,8 +10,6 @@ from raymix.train.prepare import autocast_dtype
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
 
-BATCH = 1024
-
 
 @torch.no_grad()
 def evaluate(plan: Plan, state: TrainState, ids: np.ndarray, labels: np.ndarray, runtime: Runtime) -> np.ndarray:
@@ -21,12 +19,13 @@ def evaluate(plan: Plan, state: TrainState, ids: np.ndarray, labels: np.ndarray,
     """
     state.model.eval()
     mine = ids[runtime.rank :: runtime.world]
-    slots, truth = runtime.cache.slots(mine), torch.from_numpy(labels[mine]).to(runtime.device)
+    truth, done = torch.from_numpy(labels[mine]).to(runtime.device), 0
     dtype, parts = autocast_dtype(plan, runtime.device), []
     with torch.autocast(runtime.device.type, dtype, enabled=dtype is not None):
-        for first in range(0, len(mine), BATCH):
-            logits = state.model.classify(runtime.cache.take(slots[first : first + BATCH]))
-            parts.append(logits.argmax(1) == truth[first : first + BATCH])
+        for x_BSSC in runtime.supply.batches(mine):
+            logits = state.model.classify(x_BSSC)
+            parts.append(logits.argmax(1) == truth[done : done + len(x_BSSC)])
+            done += len(x_BSSC)
     local = torch.cat(parts).cpu().numpy() if parts else np.zeros(0, dtype=bool)
     correct = np.zeros(len(ids), dtype=bool)
     for rank, part in enumerate(runtime.gather(local)):

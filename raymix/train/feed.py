@@ -1,24 +1,33 @@
 """From a segment to its batches: which rows, with which keys, on this rank.
 
 All row ids, keys, labels and scales of a segment go to the device at its start, so that a step only picks a slice.
-b batch of this rank, T steps of a run of one kind.
+b batch of this rank, B of all, T steps of a run of one kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from raymix.data.order import Order
+from raymix.data.rows import Ids
 from raymix.data.splits import Splits
 from raymix.method import draw
 from raymix.method.steps import Batch
-from raymix.plan import STREAM_OF, Kind, Plan, Segment, Stream, positions
+from raymix.plan import Kind, Plan, Segment, Stream, positions, rows_per_step
 from raymix.train.runtime import Runtime
+from raymix.train.supply import Source
 
 CHUNK = 256  # steps whose row ids are made at a time; bounds memory when a step takes microseconds
+
+
+def orders(plan: Plan, splits: Splits) -> dict[Stream, Order]:
+    """The order of each stream that has rows."""
+    rows: dict[Stream, Ids] = {"all": splits.train, "labelled": splits.labelled, "unlabelled": splits.unlabelled}
+    return {stream: Order(ids, plan.spec.seed, stream, plan.facts.run) for stream, ids in rows.items() if len(ids)}
 
 
 class Feed:
@@ -26,45 +35,68 @@ class Feed:
 
     def __init__(self, plan: Plan, splits: Splits, runtime: Runtime) -> None:
         self.plan, self.splits, self.runtime = plan, splits, runtime
-        seed = plan.spec.seed
-        ids: dict[Stream, np.ndarray] = {"all": splits.train, "labelled": splits.labelled}
         # handed out so far, over all ranks: rows that feed the supervised loss, and steps with such a row
         self.labelled, self.labelled_steps = 0, 0
-        self._orders = {stream: Order(rows, seed, stream) for stream, rows in ids.items() if len(rows)}
+        self._orders = orders(plan, splits)
+        ends = positions(plan, plan.num_steps)
+        self._flow = runtime.supply.open(self._orders, ends, runtime.rank, runtime.world)
 
     def batches(self, segment: Segment) -> Iterator[tuple[Kind, Batch]]:
         """The steps of a segment, one by one."""
         consumed = positions(self.plan, segment.start)
         for kind, steps in segment.pattern:
-            stream = STREAM_OF[kind]
             for first in range(0, steps, CHUNK):
                 count = min(CHUNK, steps - first)
-                for batch in self.slice(kind, consumed[stream], count):
+                for batch in self._slice(kind, consumed, count):
                     yield kind, batch
-                consumed[stream] += count * self.plan.spec.optim.batch
+                for stream, rows in rows_per_step(self.plan, kind).items():
+                    consumed[stream] += count * rows
 
-    def slice(self, kind: Kind, start: int, steps: int) -> Iterator[Batch]:
-        """`steps` batches of this rank from position `start` of the kind's stream on."""
-        runtime, batch = self.runtime, self.plan.spec.optim.batch
-        ids, epochs = self._orders[STREAM_OF[kind]].rows(start, steps * batch)
-        labels = self.splits.labels[ids]
-        share = batch // runtime.world
-        mine = np.s_[:, runtime.rank * share : (runtime.rank + 1) * share]
-        # the count comes from the order function, so no collective is needed (DESIGN section 3, rule 8)
-        labelled = (labels >= 0).reshape(steps, batch).sum(1)
+    def sample(self, kind: Kind) -> Batch:
+        """This rank's share of the first batch of a kind, read on its own: for steps that are thrown away."""
+        _, ids_TB, epochs_TB = self._rows(kind, dict.fromkeys(self._orders, 0), 1)
+        images = torch.cat(list(self.runtime.supply.batches(self._mine(ids_TB)[0])))
+        return next(self._joined(ids_TB, epochs_TB, iter((images,))))
+
+    def close(self) -> None:
+        """Nothing more is asked for."""
+        self._flow.close()
+
+    def _slice(self, kind: Kind, start: Mapping[Stream, int], steps: int) -> Iterator[Batch]:
+        """`steps` batches of this rank from the positions `start` of the kind's streams on."""
+        parts, ids_TB, epochs_TB = self._rows(kind, start, steps)
         if kind != "ssl":
+            labelled = (self.splits.labels[ids_TB] >= 0).sum(1)
             self.labelled += int(labelled.sum())
             self.labelled_steps += int(np.count_nonzero(labelled))
+        yield from self._joined(ids_TB, epochs_TB, self._flow.steps(parts, self._mine(ids_TB)))
+
+    def _rows(self, kind: Kind, start: Mapping[Stream, int], steps: int) -> tuple[tuple[Source, ...], Ids, Ids]:
+        """Where the rows of some steps come from, their ids and their epochs, both (T, B)."""
+        parts = tuple(Source(stream, start[stream], rows) for stream, rows in rows_per_step(self.plan, kind).items())
+        found = [self._orders[part.stream].rows(part.start, steps * part.rows) for part in parts]
+        ids, epochs = (
+            np.concatenate([both[which].reshape(steps, part.rows) for both, part in zip(found, parts, strict=True)], 1)
+            for which in (0, 1)
+        )
+        return parts, ids, epochs
+
+    def _mine(self, values_TB: Ids) -> Ids:
+        """This rank's share of each batch, (T, b)."""
+        return np.ascontiguousarray(values_TB[:, self.runtime.rank :: self.runtime.world])
+
+    def _joined(self, ids_TB: Ids, epochs_TB: Ids, images: Iterator[Tensor]) -> Iterator[Batch]:
+        """The batches of some steps and their images."""
+        runtime, labels_TB = self.runtime, self.splits.labels[ids_TB]
+        # the count comes from the order function, so no collective is needed (DESIGN section 3, rule 8)
+        labelled = (labels_TB >= 0).sum(1)
         scales = np.where(labelled > 0, runtime.world / np.maximum(labelled, 1), 0.0)
 
-        def on_device(values: np.ndarray) -> torch.Tensor:
+        def on_device(values: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(runtime.device, non_blocking=True)
 
-        local_ids = ids.reshape(steps, batch)[mine]
-        slots_Tb = runtime.cache.slots(np.ascontiguousarray(local_ids))
-        rows, when = on_device(local_ids.reshape(-1)), on_device(epochs.reshape(steps, batch)[mine].reshape(-1))
-        keys_Tb = draw.Keys(draw.keys(self.plan.spec.seed, when, rows).view(steps, share))
-        labels_Tb = on_device(labels.reshape(steps, batch)[mine])
-        scales_T = on_device(scales.astype(np.float32))
-        for slots_b, y_b, key_b, scale in zip(slots_Tb, labels_Tb, keys_Tb, scales_T, strict=True):
-            yield Batch(runtime.cache.take(slots_b), y_b, key_b, scale)
+        rows_Tb, when_Tb = on_device(self._mine(ids_TB)), on_device(self._mine(epochs_TB))
+        keys_Tb = draw.Keys(draw.keys(self.plan.spec.seed, when_Tb.view(-1), rows_Tb.view(-1)).view_as(rows_Tb))
+        labels_Tb, scales_T = on_device(self._mine(labels_TB)), on_device(scales.astype(np.float32))
+        for x_bSSC, y_b, key_b, scale in zip(images, labels_Tb, keys_Tb, scales_T, strict=True):
+            yield Batch(x_bSSC, y_b, key_b, scale)

@@ -68,7 +68,7 @@ def prepare(
     started = time.perf_counter()
     saved, step = state.snapshot(), stepper(plan, kinds, state, runtime)
     state.model.train()
-    batches = {kind: next(iter(feed.slice(kind, 0, 1))) for kind in kinds}
+    batches = {kind: feed.sample(kind) for kind in kinds}
     lr, w = torch.zeros((), device=runtime.device), torch.full((), 0.5, device=runtime.device)
     for kind in kinds:
         for _ in range(WARM_UPS):

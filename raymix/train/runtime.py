@@ -9,7 +9,7 @@ from torch import nn
 
 from raymix.plan import Plan, Segment
 from raymix.report.history import History, SegmentReport
-from raymix.train.cache import Cache
+from raymix.train.supply import Supply
 
 
 class Runtime(Protocol):
@@ -18,7 +18,7 @@ class Runtime(Protocol):
     rank: int
     world: int
     device: torch.device
-    cache: Cache
+    supply: Supply
 
     def wrap(self, step: nn.Module) -> nn.Module:
         """A step whose gradients are averaged over all ranks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,19 @@ class Outcome:
 def execute(task: Task, runtime: Runtime) -> Outcome:
     """Trains a task to its end, from its newest checkpoint where there is one, and reads val once at the end."""
     started = time.perf_counter()
-    plan, state = task.plan, TrainState.fresh(task.plan, runtime.device)
-    feed = Feed(plan, task.splits, runtime)
-    if task.measure:
-        _, rates = prepare(plan, task.measure, state, feed, runtime, None)
-        return Outcome(task.run, History(rates=rates), False, seconds=time.perf_counter() - started)
+    state, feed = TrainState.fresh(task.plan, runtime.device), Feed(task.plan, task.splits, runtime)
+    try:
+        if task.measure:
+            _, rates = prepare(task.plan, task.measure, state, feed, runtime, None)
+            return Outcome(task.run, History(rates=rates), False, seconds=time.perf_counter() - started)
+        outcome = _trained(task, state, feed, runtime)
+    finally:
+        feed.close()
+    return replace(outcome, seconds=time.perf_counter() - started)
+
+
+def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Outcome:
+    plan = task.plan
     notes = _restore(task, state, runtime)
     resumed = bool(state.history.reports)
     known = state.history.rates if resumed else task.rates
@@ -83,7 +91,6 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
         evaluate_seconds=time.perf_counter() - before_val,
         checkpoint_seconds=checkpoints.seconds,
         first_step_at=first_step_at,
-        seconds=time.perf_counter() - started,
         seen=positions(plan, state.history.done_steps),
         notes=notes,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from pictures import data, drawn, encoded
 
 from raymix.data.formats import index_data
 from raymix.data.frame import Frame
-from raymix.data.reading import Images, Part, causes, check_bad, read_local, read_part, sample_frame
+from raymix.data.images import Assembly, Images, Part
+from raymix.data.reading import causes, check_bad, read_local, read_part, sample_frame
 from raymix.data.rows import Rows
 from raymix.spec import Data, JobError
 
@@ -48,7 +50,14 @@ def test_read_local(folder: Path) -> None:
         assert (images.pixels[images.slots[i]] == expected(rows, i)).all()
     assert told[-1] == (555, 555)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
-    check_bad(images, rows, spec)
+    check_bad(images.skipped, len(ids), rows, spec)
+
+
+def assembled(num_rows: int, ids: np.ndarray, frame: Frame, parts: Iterable[Part]) -> Images:
+    assembly = Assembly(num_rows, ids, frame)
+    for part in parts:
+        assembly.add(part)
+    return assembly.images()
 
 
 def test_parts_in_any_order_give_the_same(folder: Path) -> None:
@@ -57,10 +66,10 @@ def test_parts_in_any_order_give_the_same(folder: Path) -> None:
         Path(rows.uris[i]).write_bytes(b"")
     ids = np.arange(600)
     parts = [read_part(rows, block, Frame(8)) for block in np.split(ids, [10, 11, 300, 301, 550])]
-    one = Images.from_parts(600, ids, Frame(8), parts)
+    one = assembled(600, ids, Frame(8), parts)
     for seed in range(3):
         shuffled = [parts[i] for i in np.random.default_rng(seed).permutation(len(parts))]
-        other = Images.from_parts(600, ids, Frame(8), iter(shuffled))
+        other = assembled(600, ids, Frame(8), iter(shuffled))
         assert (other.pixels == one.pixels).all()
         assert (other.slots == one.slots).all()
         assert list(other.skipped.items()) == list(one.skipped.items())
@@ -73,13 +82,13 @@ def test_parts_in_any_order_give_the_same(folder: Path) -> None:
 
 def test_parts_must_cover_what_was_asked() -> None:
     part = Part(np.array([1, 2]), np.zeros((2, 4, 4, 3), dtype=np.uint8), {3: "empty"})
-    assert Images.from_parts(9, np.array([3, 2, 1]), Frame(4), [part]).slots.tolist() == [-1, 0, 1] + [-1] * 6
+    assert assembled(9, np.array([3, 2, 1]), Frame(4), [part]).slots.tolist() == [-1, 0, 1] + [-1] * 6
     for ids in ([1, 2], [1, 2, 3, 4], [0, 2, 3]):
         with pytest.raises(ValueError, match="asked for"):
-            Images.from_parts(9, np.array(ids), Frame(4), [part])
+            assembled(9, np.array(ids), Frame(4), [part])
     with pytest.raises(ValueError, match="asked for"):
-        Images.from_parts(9, np.array([1, 2, 3]), Frame(4), [part, part])
-    empty = Images.from_parts(9, np.array([], dtype=np.int64), Frame(4), [])
+        assembled(9, np.array([1, 2, 3]), Frame(4), [part, part])
+    empty = assembled(9, np.array([], dtype=np.int64), Frame(4), [])
     assert empty.pixels.shape == (0, 4, 4, 3)
 
 
@@ -90,12 +99,13 @@ def test_bad_images(folder: Path) -> None:
         Path(rows.uris[i]).write_bytes(whole[:100])
     Path(rows.uris[7]).write_bytes(b"<html>")
     Path(rows.uris[2]).unlink()
-    images = read_local(rows, np.arange(600), Frame(8))
+    ids = np.arange(600)
+    images = read_local(rows, ids, Frame(8))
     assert images.skipped == {2: "missing", 5: "truncated", 7: "not an image", 9: "truncated", 400: "truncated"}
-    assert next(iter(causes(images).items())) == ("truncated", 3)
-    check_bad(images, rows, spec)  # 5 of 600 is below the default of 1 %
+    assert next(iter(causes(images.skipped).items())) == ("truncated", 3)
+    check_bad(images.skipped, len(ids), rows, spec)  # 5 of 600 is below the default of 1 %
     with pytest.raises(JobError) as caught:
-        check_bad(images, rows, spec.model_copy(update={"max_bad_fraction": 0.005}))
+        check_bad(images.skipped, len(ids), rows, spec.model_copy(update={"max_bad_fraction": 0.005}))
     assert str(caught.value) == (
         "data.max_bad_fraction: 5 of 600 images are unreadable (truncated 3, missing 1, not an image 1), "
         f"first: {rows.uris[2]} (repair or remove them, or raise it)"
@@ -108,7 +118,7 @@ def test_nothing_readable_is_refused_whatever_is_allowed(folder: Path) -> None:
     for i in ids:
         Path(rows.uris[i]).write_bytes(b"")
     with pytest.raises(JobError, match="2 of 2 images"):
-        check_bad(read_local(rows, ids, Frame(8)), rows, spec)
+        check_bad(read_local(rows, ids, Frame(8)).skipped, len(ids), rows, spec)
 
 
 def test_an_error_of_a_reader_comes_through(folder: Path) -> None:

@@ -71,12 +71,12 @@ def test_a_task_is_named_until_it_has_an_outcome() -> None:
 def test_events_are_read_once_by_cursor_and_stay_for_who_asks_again() -> None:
     async def talk() -> None:
         box = Mailbox()
-        await box.join("cpu", "CPU")
+        await box.join("cpu", "CPU", "host")
         await box.put_task("run", b"1")
         await box.finish("run", "run: failed")
         both = await box.events(0)
         assert [event.what for event in both] == ["joined", "failed"]
-        assert both[0].value == ("cpu", "CPU")
+        assert both[0].value == ("cpu", "CPU", "host")
         assert await box.events(1) == both[1:]
         assert await box.events(2) == []
 

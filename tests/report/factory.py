@@ -90,7 +90,7 @@ def make_run(
         price_per_worker_hour=price,
         final=final if status == "done" else None,
         phases=phase_reports(plan, history),
-        rows=rows_report(plan.facts, {"not an image": 2, "truncated": 1}, {"all": 24_000, "labelled": 8_000}),
+        rows=rows_report(plan.facts, {"not an image": 2, "truncated": 1}, {"all": 24_000, "labelled": 8_000}, {}),
         totals=Totals(
             wall_seconds=trained + 21.0,
             worker_seconds=held,

@@ -54,15 +54,13 @@ def steps_of(digits: Digits, runtime: LocalRuntime) -> Steps:
         # some gradients are zero but for rounding (biases of attention keys); AdamW would blow their noise up to lr
         group["eps"] = 1e-3
     seen: list[int] = []
-    take = runtime.cache.take
+    steps = runtime.supply.steps
 
-    def counted(slots: Tensor) -> Tensor:
-        where = digits.images.slots
-        rows = [int((where == int(slot)).argmax()) for slot in slots]
-        seen.append(int((digits.splits.labels[rows] >= 0).sum()))
-        return take(slots)
+    def counted(parts: Any, ids_TB: Any) -> Any:
+        seen.extend((digits.splits.labels[ids_TB] >= 0).sum(1).tolist())
+        return steps(parts, ids_TB)
 
-    runtime.cache.take = counted  # type: ignore[method-assign]
+    runtime.supply.steps = counted  # type: ignore[method-assign]
     stats = torch.stack(trained(digits, state, runtime))
     parts = runtime.gather(stats.numpy())
     together = torch.stack([torch.from_numpy(part) for part in parts])

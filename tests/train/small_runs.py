@@ -11,7 +11,8 @@ import torch
 
 from raymix.data.formats import index_data
 from raymix.data.frame import Frame
-from raymix.data.reading import Images, read_local
+from raymix.data.images import Images
+from raymix.data.reading import read_local
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits, facts, split
 from raymix.jobfile import load_spec

@@ -17,7 +17,7 @@ DigitsOf = Callable[..., Digits]
 
 @pytest.mark.parametrize("batch", [1024, 7])
 def test_every_row_is_held_against_its_own_label(digits: DigitsOf, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    monkeypatch.setattr(module, "BATCH", batch)
+    monkeypatch.setattr(module, "EVAL_BATCH", batch)
     asked = digits()
     state, runtime = asked.state(), asked.runtime()
     trained(asked, state, runtime, steps=25)

@@ -92,7 +92,7 @@ def test_a_stop_before_the_first_segment_can_be_resumed(digits: DigitsOf, tmp_pa
     task = Task("digits", asked.plan, asked.splits, None, str(tmp_path))
     outcome = execute(task, runtime)
     assert not outcome.complete
-    assert outcome.seen == {"all": 0, "labelled": 0}
+    assert outcome.seen == {"all": 0, "labelled": 0, "unlabelled": 0}
     assert outcome.history.rates.step_seconds, "measured all the same"
     assert checkpoint.names(tmp_path) == ["step-000000000"]
     assert asked.run(tmp_path, rates=asked.rates(5))[0].complete

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from raymix.data.formats import digits, image_folder, tiny_imagenet
+from raymix.data.formats import digits, image_folder, images, table, tiny_imagenet
 from raymix.data.rows import Ids, RawImage, Rows, check_same_classes
 from raymix.spec import Data, JobError, Source
 
@@ -39,7 +39,9 @@ class Format(Protocol[S]):
 
 FORMATS: dict[str, Format[Any]] = {
     "image_folder": image_folder,
+    "images": images,
     "tiny_imagenet": tiny_imagenet,
+    "table": table,
     "digits": digits,
 }
 
@@ -116,6 +118,7 @@ def _part(rows: Rows, ids: Ids) -> Rows:
         class_names=rows.class_names,
         sources=rows.sources,
         source_of=rows.source_of[ids],
+        run=rows.run,
     )
 
 
@@ -130,6 +133,7 @@ def _joined(first: Rows, second: Rows, labels: Ids, is_val: bool) -> Rows:
         class_names=first.class_names,
         sources=sources,
         source_of=np.concatenate([first.source_of, place[second.source_of]]),
+        run=max(first.run, second.run),
     )
 
 
