@@ -22,6 +22,7 @@ __all__ = [
     "file_size",
     "file_system",
     "images_below",
+    "is_image",
     "is_remote",
     "listing",
     "open_file",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 SUFFIXES = ("jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff")
-_SUFFIXES = frozenset(SUFFIXES)
+_ENDINGS = tuple(f".{suffix}" for suffix in SUFFIXES)
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip", ".7z", ".tar.bz2", ".tar.xz", ".rar")
 
 
@@ -62,6 +63,11 @@ def checked_folder(path: str) -> str:
     return folder
 
 
+def is_image(name: str) -> bool:
+    """Whether a file's name ends as that of an image does."""
+    return name.lower().endswith(_ENDINGS)
+
+
 def listing(folder: str) -> Listing:
     """Folders and images directly in `folder`; links are followed, entries are told apart by name without a stat.
 
@@ -79,7 +85,7 @@ def listing(folder: str) -> Listing:
                     continue
                 if entry.is_dir():
                     folders.append(name)
-                elif name.rpartition(".")[2].lower() in _SUFFIXES:
+                elif is_image(name):
                     images.append(name)
                 else:
                     num_others += 1

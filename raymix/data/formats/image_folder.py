@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from raymix.data.files import PATH, SUFFIXES, checked_folder, images_below, listing, read_files
+from raymix.data.files import PATH, SUFFIXES, read_files
 from raymix.data.rows import Rows, check_same_classes
+from raymix.data.trees import Tree, open_tree
 from raymix.spec import ImageFolderSource, JobError
 
 _VAL_NAMES = ("val", "valid", "validation")
@@ -23,13 +24,13 @@ def index(source: ImageFolderSource) -> Rows:
     Raises:
         JobError: the path or its layout is wrong.
     """
-    root = checked_folder(source.path)
-    train_root, val_root = _roots(root)
-    class_names, uris, labels = _tree(train_root)
-    _check_names(train_root, class_names)
+    tree = open_tree(source.path)
+    train_root, val_root = _roots(tree)
+    class_names, uris, labels = _classes(tree, train_root)
+    _check_names(tree, train_root, class_names)
     num_train = len(uris)
     if val_root is not None:
-        val_names, val_uris, val_labels = _tree(val_root)
+        val_names, val_uris, val_labels = _classes(tree, val_root)
         check_same_classes(class_names, val_names, PATH, val_root)
         uris += val_uris
         labels += val_labels
@@ -41,10 +42,11 @@ def fetch(source: ImageFolderSource, uris: Sequence[str]) -> list[bytes]:
     return read_files(uris)
 
 
-def _roots(root: str) -> tuple[str, str | None]:
+def _roots(tree: Tree) -> tuple[str, str | None]:
     """The folder that holds the training classes, and the one that holds the validation classes, if there is one."""
-    held = listing(root)
-    if os.path.isfile(os.path.join(root, "val", "val_annotations.txt")):
+    root = tree.root
+    held = tree.listing(root)
+    if tree.is_file(os.path.join(root, "val", "val_annotations.txt")):
         raise JobError(PATH, f"{root} has the layout of tiny_imagenet", "set the source's format to tiny_imagenet")
     if not held.folders:
         if not held.images and not held.num_others:
@@ -52,7 +54,7 @@ def _roots(root: str) -> tuple[str, str | None]:
         problem = "holds images but no class folders" if held.images else "holds no class folders"
         raise JobError(PATH, f"{root} {problem}", _EXPECTED)
     # "train" may be a class beside "bus" and "car": a split is one only where it holds folders itself
-    splits = [name for name in held.folders if name in _SPLIT_NAMES and listing(os.path.join(root, name)).folders]
+    splits = [name for name in held.folders if name in _SPLIT_NAMES and tree.listing(os.path.join(root, name)).folders]
     val_names = [name for name in _VAL_NAMES if name in splits]
     if "train" in splits and val_names:
         return os.path.join(root, "train"), os.path.join(root, val_names[0])
@@ -62,10 +64,10 @@ def _roots(root: str) -> tuple[str, str | None]:
     return root, None
 
 
-def _tree(root: str) -> tuple[tuple[str, ...], list[str], list[int]]:
+def _classes(tree: Tree, root: str) -> tuple[tuple[str, ...], list[str], list[int]]:
     """Class names, image paths and their labels of the class folders in `root`."""
-    class_names = tuple(listing(root).folders)
-    images = [images_below(os.path.join(root, name)) for name in class_names]
+    class_names = tuple(tree.listing(root).folders)
+    images = [tree.images_below(os.path.join(root, name)) for name in class_names]
     if not any(images):
         raise JobError(PATH, f"no image below {root}", _EXPECTED)
     empty = [name for name, found in zip(class_names, images, strict=True) if not found]
@@ -78,11 +80,11 @@ def _tree(root: str) -> tuple[tuple[str, ...], list[str], list[int]]:
     return class_names, uris, labels
 
 
-def _check_names(root: str, class_names: tuple[str, ...]) -> None:
+def _check_names(tree: Tree, root: str, class_names: tuple[str, ...]) -> None:
     """One class is none; and a single folder is often the wrapping of an unpacked archive."""
     if len(class_names) == 1:
         only = os.path.join(root, class_names[0])
-        wraps = len(listing(only).folders) > 1
+        wraps = len(tree.listing(only).folders) > 1
         problem = f"only one class found: {class_names[0]!r}"
         raise JobError(
             "data.train", problem, f"did you mean path {only}?" if wraps else "a classifier needs two or more"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from raymix.data.files import PATH, checked_folder, images_below, listing, read_files
+from raymix.data.files import PATH, file_size, open_file, read_files
 from raymix.data.rows import Rows, check_same_classes
+from raymix.data.trees import Tree, open_tree
 from raymix.spec import JobError, TinyImageNetSource
 
 _EXPECTED = "expected train/<wnid>/images/*.JPEG, val/images/*.JPEG and val/val_annotations.txt"
@@ -21,15 +22,15 @@ def index(source: TinyImageNetSource) -> Rows:
     Raises:
         JobError: the path, its layout or the table of validation labels is wrong.
     """
-    root = checked_folder(source.path)
-    _check_layout(root)
-    class_names, uris, labels = _train(os.path.join(root, "train"))
+    tree = open_tree(source.path)
+    _check_layout(tree)
+    class_names, uris, labels = _train(tree)
     num_train = len(uris)
-    if os.path.isdir(os.path.join(root, "val")):
-        table = _annotations(root)
+    if tree.is_folder(os.path.join(tree.root, "val")):
+        table = _annotations(tree)
         check_same_classes(class_names, tuple(set(table.values())), PATH, "val/val_annotations.txt")
         number = {name: label for label, name in enumerate(class_names)}
-        folder = os.path.join(root, "val", "images")
+        folder = os.path.join(tree.root, "val", "images")
         uris += [os.path.join(folder, name) for name in sorted(table)]
         labels += [number[table[name]] for name in sorted(table)]
     return Rows.of(source, uris, labels, class_names, num_train)
@@ -40,34 +41,44 @@ def fetch(source: TinyImageNetSource, uris: Sequence[str]) -> list[bytes]:
     return read_files(uris)
 
 
-def _check_layout(root: str) -> None:
-    held = listing(root)
+def _check_layout(tree: Tree) -> None:
+    root = tree.root
+    held = tree.listing(root)
     train = os.path.join(root, "train")
-    classes = listing(train).folders if "train" in held.folders else []
-    if any(os.path.isdir(os.path.join(train, name, "images")) for name in classes):
+    classes = tree.listing(train).folders if "train" in held.folders else []
+    if any(tree.is_folder(os.path.join(train, name, "images")) for name in classes):
         return
     if not held.folders and not held.images and not held.num_others:
         raise JobError(PATH, f"{root} is empty", _EXPECTED)
     parent = os.path.dirname(root)
-    if os.path.isfile(os.path.join(parent, "val", "val_annotations.txt")):
+    if _has_file(os.path.join(parent, "val", "val_annotations.txt")):
         raise JobError(PATH, f"{root} is a part of TinyImageNet", f"did you mean {parent}?")
     for name in held.folders:
-        if os.path.isdir(os.path.join(root, name, "train")):
+        if tree.is_folder(os.path.join(root, name, "train")):
             raise JobError(PATH, f"{root} has no train folder", f"did you mean {os.path.join(root, name)}?")
     folders = [os.path.join(train, name) for name in classes] or [os.path.join(root, name) for name in held.folders]
-    if any(listing(folder).images for folder in folders):
+    if any(tree.listing(folder).images for folder in folders):
         raise JobError(PATH, f"{root} has the layout of image_folder", "set the source's format to image_folder")
     raise JobError(PATH, f"{root} has not the layout of TinyImageNet", _EXPECTED)
 
 
-def _train(folder: str) -> tuple[tuple[str, ...], list[str], list[int]]:
+def _has_file(path: str) -> bool:
+    """Whether a file is there, outside of the tree that was asked for."""
+    try:
+        return file_size(path) >= 0
+    except OSError:
+        return False
+
+
+def _train(tree: Tree) -> tuple[tuple[str, ...], list[str], list[int]]:
     """Class names, image paths and their labels of train/."""
-    class_names = tuple(listing(folder).folders)
+    folder = os.path.join(tree.root, "train")
+    class_names = tuple(tree.listing(folder).folders)
     uris: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(class_names):
         images = os.path.join(folder, name, "images")
-        found = images_below(images) if os.path.isdir(images) else []
+        found = tree.images_below(images) if tree.is_folder(images) else []
         if not found:
             raise JobError(PATH, f"{images} holds no image", "remove the class folder, or unpack the archive again")
         uris += found
@@ -75,12 +86,12 @@ def _train(folder: str) -> tuple[tuple[str, ...], list[str], list[int]]:
     return class_names, uris, labels
 
 
-def _annotations(root: str) -> dict[str, str]:
+def _annotations(tree: Tree) -> dict[str, str]:
     """File name -> wnid from val/val_annotations.txt: tab separated, whatever follows these two is ignored."""
-    path = os.path.join(root, "val", "val_annotations.txt")
+    path = os.path.join(tree.root, "val", "val_annotations.txt")
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+        with open_file(path) as file:
+            lines = file.read().decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise JobError(PATH, f"{path} cannot be read: {reason}", _EXPECTED) from None
@@ -97,14 +108,14 @@ def _annotations(root: str) -> dict[str, str]:
             raise JobError(PATH, f"{path} line {number} gives {name} a second class", "unpack the archive again")
     if not table:
         raise JobError(PATH, f"{path} is empty", "unpack the archive again")
-    _check_images(root, table)
+    _check_images(tree, table)
     return table
 
 
-def _check_images(root: str, table: dict[str, str]) -> None:
+def _check_images(tree: Tree, table: dict[str, str]) -> None:
     """Every image of the table is there. One listing, not one stat an image; it also refuses names with a folder."""
-    folder = os.path.join(root, "val", "images")
-    absent = sorted(table.keys() - set(listing(folder).images)) if os.path.isdir(folder) else sorted(table)
+    folder = os.path.join(tree.root, "val", "images")
+    absent = sorted(table.keys() - set(tree.listing(folder).images)) if tree.is_folder(folder) else sorted(table)
     if absent:
         more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
         problem = f"val/val_annotations.txt names {absent[0]}{more}, not in {folder}"
