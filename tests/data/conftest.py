@@ -32,10 +32,21 @@ def tiny_imagenet(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def source(image_folder: Path, tiny_imagenet: Path) -> Callable[[str], dict[str, Any]]:
+def table(image_folder: Path) -> Path:
+    """A CSV beside the two classes of three images, one of them without a label."""
+    path = image_folder / "labels.csv"
+    names = [f"{label}/{number}.png" for label in "ab" for number in (1, 2, 3)]
+    path.write_text("file,label\n" + "".join(f"{name},{name[0] if name != 'b/3.png' else ''}\n" for name in names))
+    return path
+
+
+@pytest.fixture
+def source(image_folder: Path, table: Path, tiny_imagenet: Path) -> Callable[[str], dict[str, Any]]:
     """A small source of each format."""
     sources = {
         "image_folder": {"format": "image_folder", "path": str(image_folder)},
+        "images": {"format": "images", "path": str(image_folder)},
+        "table": {"format": "table", "path": str(table)},
         "tiny_imagenet": {"format": "tiny_imagenet", "path": str(tiny_imagenet)},
         "digits": {"format": "digits"},
     }
