@@ -1,74 +1,42 @@
-"""From an image as its format holds it to pixels as a viewer shows it, resized and cropped to a square; or why not.
-
-The only module of raymix.data that imports PIL.
-"""
+"""From an image as its format holds it to pixels as a viewer shows it, resized and cropped to a square; or why not."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from statistics import median_low
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile
 
+from raymix.data.encoded import MAX_BYTES, bytes_to_decode, cause_of, opened
+from raymix.data.encoded import BadImage as BadImage
 from raymix.data.frame import Frame, Pixels
 from raymix.data.rows import RawImage
+from raymix.data.shown import shown
 from raymix.spec import Data
 
-MAX_PIXELS = 89_478_485  # where PIL begins to warn, 270 MB as RGB; a small file can claim far more
 _STORE_MARGIN = 1.15  # kept beyond image_size, so that random crops have detail to lose
-# what the suffixes of the formats stand for; PIL would also try EPS (which runs Ghostscript) and fifty others
-_KINDS = {
-    "JPEG": JpegImagePlugin,
-    "PNG": PngImagePlugin,
-    "WEBP": WebPImagePlugin,
-    "BMP": BmpImagePlugin,
-    "GIF": GifImagePlugin,
-    "TIFF": TiffImagePlugin,
-}
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
-
-
-class BadImage(ValueError):  # noqa: N818 (part of the interface)
-    """An image that cannot be used. `cause` is a word or two: empty, not an image, truncated, broken, too large, ..."""
-
-    def __init__(self, cause: str) -> None:
-        self.cause = cause
-        super().__init__(cause)
+_SMALL = 4_000_000  # bytes; what takes less is decoded without asking for room
 
 
 def decode(raw: RawImage, frame: Frame) -> Pixels:
-    """The centre square of an image at `frame.size` pixels a side: (S, S, C).
+    """The centre square of an image at `frame.size` pixels a side: (S, S, C) of `frame.dtype`.
 
     EXIF orientation is applied, transparency shown on white, of an animation the first frame taken. The shorter side
-    is resized to S (bicubic, antialiased); where it is S already, pixels stay untouched.
+    is resized to S (bicubic, antialiased); where it is S already, pixels stay untouched. 16-bit grey keeps its values
+    where channels are gray16, to which 8-bit values are multiplied by 257; PIL has other 16-bit images as 8 bits.
+    Arrays are uint8 (H, W), (H, W, 1), (H, W, 3), (H, W, 4), the last one alpha, or uint16 (H, W), (H, W, 1).
+
+    Decoding never takes much more than MAX_BYTES, in all threads together.
 
     Raises:
-        BadImage: the bytes are not a whole image of a known kind.
+        BadImage: the bytes are not a whole image of a known kind, or too large to be decoded.
     """
-    try:
-        image = _open(raw) if isinstance(raw, bytes) else _of_array(raw)
-        # large JPEGs are decoded at 1/2, 1/4 or 1/8, never below twice the size wanted: up to several times faster
-        image.draft(None, (2 * frame.size, 2 * frame.size))
-        image.load()
-    except BadImage:
-        raise
-    except Exception as error:  # PIL's decoders raise a dozen types on broken files
-        raise BadImage(_cause(raw, error) if isinstance(raw, bytes) else "unknown colours") from error
-    return np.array(_square(_rgb(_upright(image)), frame.size))
+    return np.array(_decoded(raw, frame))
 
 
 def decode_many(
@@ -87,8 +55,8 @@ def decode_many(
     for position, raw in enumerate(raws):
         try:
             if isinstance(raw, OSError):
-                raise BadImage(_unreadable(raw))
-            pixels[num_good] = decode(raw, frame)
+                raise BadImage(unreadable(raw))
+            pixels[num_good] = _decoded(raw, frame)
         except BadImage as error:
             bad.append((position, error.cause))
         else:
@@ -105,107 +73,89 @@ def store_size(data: Data, sample: Sequence[RawImage | OSError]) -> int:
     for raw in sample:
         try:
             if isinstance(raw, bytes):
-                sides.append(min(_open(raw).size))
+                sides.append(min(opened(raw).size))
             elif not isinstance(raw, OSError):
                 sides.append(min(raw.shape[:2]))
-        except Exception:  # a bad image is counted when it is read, here it only has no size
+        except BadImage:  # it is counted when it is read, here it only has no size
             continue
     wanted = round(_STORE_MARGIN * data.image_size)
     return wanted if sides and median_low(sides) >= wanted else data.image_size
 
 
-# ---- steps of decode --------------------------------------------------------------------------------------------
+def _decoded(raw: RawImage, frame: Frame) -> Pixels:
+    """As decode, perhaps not writeable."""
+    if not isinstance(raw, bytes):
+        return _of_array(raw, frame)
+    image = opened(raw)
+    with _room(_prepared(image, raw, frame)):
+        try:
+            image.load()
+        except Exception as error:  # PIL's decoders raise a dozen types on broken files
+            raise BadImage(cause_of(raw, error)) from error
+        return shown(image, frame)
 
 
-def _of_array(pixels: NDArray[Any]) -> Image.Image:
-    """Pixels (H, W) or (H, W, C) that have no encoding."""
-    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
-
-
-def _open(raw: bytes) -> Image.Image:
-    """The image with its header read, its size checked, and no pixel decoded."""
-    if not raw:
-        raise BadImage("empty")
+def _prepared(image: ImageFile.ImageFile, raw: bytes, frame: Frame) -> int:
+    """Bytes that decoding will take, once PIL is told to decode a large JPEG no larger than needed."""
+    size = image.size
     try:
-        image = Image.open(io.BytesIO(raw), formats=tuple(_KINDS))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise BadImage("too large") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise BadImage("too large")
-    return image
+        if min(size) >= 4 * frame.size:
+            # JPEGs are decoded at 1/2, 1/4 or 1/8, never below twice the size wanted: up to several times faster
+            image.draft(None, (2 * frame.size, 2 * frame.size))
+        return bytes_to_decode(image, raw, size)
+    except BadImage:
+        raise
+    except Exception as error:  # a header whose values make no sense
+        raise BadImage(cause_of(raw, error)) from error
 
 
-def _cause(raw: bytes, error: Exception) -> str:
-    """A word for what PIL raised: what it says differs by kind of image and by release."""
-    if isinstance(error, MemoryError):
-        return "too large"
-    if isinstance(error, UnidentifiedImageError):
-        return "truncated" if raw.startswith(_MAGIC) else "not an image"
-    ended = isinstance(error, EOFError) or "truncated" in str(error).lower() or _ends_early(raw)
-    return "truncated" if ended else "broken"
+def _of_array(pixels: NDArray[Any], frame: Frame) -> Pixels:
+    """Of pixels that have no encoding."""
+    if not pixels.size:
+        raise BadImage("empty")
+    deep = pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.ndim not in (2, 3) or channels not in ((1,) if deep else (1, 3, 4)) or not (deep or pixels.dtype == "u1"):
+        raise BadImage("unknown colours")
+    flat = pixels[..., 0] if channels == 1 and pixels.ndim == 3 else pixels
+    if flat.shape[:2] == (frame.size, frame.size) and deep == (frame.channels == "gray16"):
+        if channels == 1:
+            return np.broadcast_to(flat[..., None], frame.shape)
+        if channels == frame.num_channels:
+            return pixels
+    # as int32 for the deep ones: PIL has no arithmetic on 16 bits
+    return shown(Image.fromarray(flat.astype(np.int32) if deep else flat), frame)
 
 
-def _ends_early(raw: bytes) -> bool:
-    """The header of a WebP or TIFF points beyond the end; of these PIL does not say that they are truncated."""
-    if raw.startswith(b"RIFF"):
-        return int.from_bytes(raw[4:8], "little") + 8 > len(raw)
-    if raw.startswith((b"II*\0", b"MM\0*")):
-        return int.from_bytes(raw[4:8], "little" if raw.startswith(b"II") else "big") + 2 > len(raw)
-    return False
-
-
-def _unreadable(error: OSError) -> str:
+def unreadable(error: OSError) -> str:
+    """The cause of an image that could not be fetched."""
     if isinstance(error, FileNotFoundError):
         return "missing"
     return "no permission" if isinstance(error, PermissionError) else "unreadable"
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; a broken EXIF block turns nothing."""
+_used = 0  # bytes of the images that are being decoded, the small ones left out
+_freed = threading.Condition()
+
+
+@contextmanager
+def _waiting(num_bytes: int) -> Iterator[None]:
+    """Wait until an image that takes so much can be decoded: one thread may take MAX_BYTES, not each of them."""
+    global _used
+    with _freed:
+        _freed.wait_for(lambda: _used + num_bytes <= MAX_BYTES)
+        _used += num_bytes
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # whatever the EXIF parser stumbles over, viewers show the image all the same
-        return image
+        yield
+    finally:
+        with _freed:
+            _used -= num_bytes
+            _freed.notify_all()
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """RGB as a viewer shows it."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        image = _eight_bits(image)
-    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return _on_white(image)
-    try:
-        return image.convert("RGB")
-    except ValueError:
-        raise BadImage("unknown colours") from None
+_AT_ONCE = nullcontext()
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """A deep grey image as 8 bits: 16-bit integers by their full range, floats as 0 to 1 or 0 to 255."""
-    values: NDArray[Any] = np.asarray(image)
-    low, high = values.min(), values.max()
-    full = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
-    if not (low >= 0 and high <= full):  # NaN comes here too
-        raise BadImage("unknown grey range")
-    return Image.fromarray(np.rint(values * (255 / full)).astype(np.uint8))
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, image).convert("RGB")
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    """The centre square, resampled in one go: a 1 x 100,000 strip is never blown up to its full length."""
-    width, height = image.size
-    side = min(width, height)
-    if width == height == size:
-        return image
-    if side == size:
-        x, y = (width - side) // 2, (height - side) // 2
-        return image.crop((x, y, x + side, y + side))
-    left, top = (width - side) / 2, (height - side) / 2
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+def _room(num_bytes: int) -> AbstractContextManager[None]:
+    """Room for an image that takes so much; small ones need not ask."""
+    return _AT_ONCE if num_bytes <= _SMALL else _waiting(num_bytes)
