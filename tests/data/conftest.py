@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from containers import sources as container_sources
 from pictures import write
 
 
@@ -41,7 +43,7 @@ def table(image_folder: Path) -> Path:
 
 
 @pytest.fixture
-def source(image_folder: Path, table: Path, tiny_imagenet: Path) -> Callable[[str], dict[str, Any]]:
+def source(image_folder: Path, table: Path, tiny_imagenet: Path, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     """A small source of each format."""
     sources = {
         "image_folder": {"format": "image_folder", "path": str(image_folder)},
@@ -50,4 +52,5 @@ def source(image_folder: Path, table: Path, tiny_imagenet: Path) -> Callable[[st
         "tiny_imagenet": {"format": "tiny_imagenet", "path": str(tiny_imagenet)},
         "digits": {"format": "digits"},
     }
-    return sources.__getitem__
+    containers = container_sources(tmp_path)
+    return functools.cache(lambda name: containers[name]() if name in containers else sources[name])

@@ -10,7 +10,19 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from raymix.data.formats import digits, image_folder, images, table, tiny_imagenet
+from raymix.data.formats import (
+    cifar_binary,
+    digits,
+    hf_disk,
+    image_folder,
+    images,
+    npz,
+    parquet,
+    table,
+    tiny_imagenet,
+    torchvision_set,
+    webdataset,
+)
 from raymix.data.rows import Ids, RawImage, Rows, check_same_classes
 from raymix.spec import Data, JobError, Source
 
@@ -42,6 +54,12 @@ FORMATS: dict[str, Format[Any]] = {
     "images": images,
     "tiny_imagenet": tiny_imagenet,
     "table": table,
+    "parquet": parquet,
+    "webdataset": webdataset,
+    "cifar_binary": cifar_binary,
+    "hf_disk": hf_disk,
+    "torchvision": torchvision_set,
+    "npz": npz,
     "digits": digits,
 }
 
