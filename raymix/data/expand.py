@@ -15,6 +15,7 @@ from raymix.data.remote import PATH, file_system, in_threads, is_http, is_remote
 from raymix.spec import JobError
 
 _WILD = re.compile(r"[*?[]")
+_RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 _MOST = 1_000_000  # paths that braces may stand for
 
 
@@ -29,16 +30,28 @@ def expand(paths: str | tuple[str, ...], suffixes: tuple[str, ...]) -> list[str]
         JobError: one of them stands for nothing, or cannot be read.
     """
     endings = tuple("." + suffix.lstrip(".") for suffix in suffixes)
-    found: set[str] = set()
+    local: set[str] = set()
     remote: list[str] = []
     for path in (paths,) if isinstance(paths, str) else paths:
         if is_remote(path):
             _check_scheme(path)
             remote += _braces(path)
         else:
-            found.update(*(_local(one, endings) for one in _braces(path)))
-    found.update(*in_threads(lambda path: _web(path) if is_http(path) else _remote(path, endings), remote))
-    return sorted(found)
+            local.update(*(_local(one, endings) for one in _braces(path)))
+    found = in_threads(lambda path: _web(path) if is_http(path) else _remote(path, endings), remote)
+    return sorted(set(_distinct(sorted(local))).union(*found))
+
+
+def _distinct(paths: list[str]) -> list[str]:
+    """Without the files that a link to their folder leads to a second time."""
+    folders: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        first.setdefault((folders[folder], name), path)
+    return list(first.values())
 
 
 def _check_scheme(path: str) -> None:
@@ -57,10 +70,12 @@ def _braces(path: str) -> list[str]:
     from braceexpand import braceexpand
 
     try:
-        found = list(islice(braceexpand(path, escape=False), _MOST + 1))
+        # a range is laid out whole before its first member comes
+        small = all(abs(int(last) - int(first)) < _MOST for first, last in _RANGE.findall(path))
+        found = list(islice(braceexpand(path, escape=False), _MOST + 1)) if small else []
     except ValueError:
         raise JobError(PATH, f"{path}: its braces do not pair", "as in shard-{000..127}.tar") from None
-    if len(found) > _MOST:
+    if not small or len(found) > _MOST:
         raise JobError(PATH, f"{path} stands for more than {_MOST:,} files", "check the range")
     return found
 
@@ -230,5 +245,6 @@ def _near_pattern(full: str) -> str:
 def _examples(names: list[str]) -> str:
     """Up to three names, so that a typing error shows."""
     shown = sorted(posixpath.basename(name.rstrip("/")) for name in names)
+    shown = [name for name in shown if not name.startswith(".")]
     more = f" and {len(shown) - 3:,} more" if len(shown) > 3 else ""
     return ", ".join(shown[:3]) + more if shown else "nothing"
