@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple, cast
 
-from raymix.data.files import PATH, SUFFIXES, expand, file_size, open_file
+from raymix.data.files import PATH, SUFFIXES, expand, open_file
 from raymix.data.labels import Part, of_texts, rows_of
 from raymix.data.remote import in_threads, problem
 from raymix.data.rows import Rows
@@ -88,7 +88,7 @@ def _shard(path: str, label: str) -> tuple[list[str], list[str | None]]:
     texts: list[str | None] = []
     try:
         with open_file(path) as raw, io.BufferedReader(cast(io.RawIOBase, raw), _BUFFER_BYTES) as file:
-            for key, members in _samples(file, path):
+            for key, members in _samples(file):
                 image = next((members[suffix] for suffix in SUFFIXES if suffix in members), None)
                 if image is None:
                     problem_text = f"{path}: sample {key!r} has no image, only {', '.join(sorted(members))}"
@@ -102,11 +102,11 @@ def _shard(path: str, label: str) -> tuple[list[str], list[str | None]]:
     return uris, texts
 
 
-def _samples(file: BinaryIO, path: str) -> Iterator[tuple[str, dict[str, _Member]]]:
+def _samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, _Member]]]:
     """Key and members by extension, of neighbouring members that share their key."""
     key: str | None = None
     members: dict[str, _Member] = {}
-    for name, member in _members(file, path):
+    for name, member in _members(file):
         match = _SAMPLE.fullmatch(name)
         if match is None or name.startswith("__"):  # webdataset's own notes on a shard
             continue
@@ -119,7 +119,7 @@ def _samples(file: BinaryIO, path: str) -> Iterator[tuple[str, dict[str, _Member
         yield key, members
 
 
-def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, _Member]]:
+def _members(file: BinaryIO) -> Iterator[tuple[str, _Member]]:
     """Name and place of each file in a shard.
 
     Raises:
@@ -133,12 +133,12 @@ def _members(file: BinaryIO, path: str) -> Iterator[tuple[str, _Member]]:
             while not archive.pax_headers and (plain := _plain(file, archive.offset)) is not None:
                 yield plain
                 archive.offset = plain[1].offset + _padded(plain[1].size)
-        # a broken header also ends the loop; after the last member come zeros, or nothing
+        # a broken header ends the loop too, and so does the end of a file whose writer was stopped between two members
         file.seek(archive.offset)
-        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise tarfile.ReadError(f"no header at byte {archive.offset:,}")
-        if archive.offset > file_size(path):
-            raise tarfile.ReadError("unexpected end of data")
+        block = file.read(tarfile.BLOCKSIZE)
+        if block != bytes(tarfile.BLOCKSIZE):
+            what = "no header" if len(block) == tarfile.BLOCKSIZE else "the end of the file, not of the archive,"
+            raise tarfile.ReadError(f"{what} at byte {archive.offset:,}")
 
 
 def _plain(file: BinaryIO, offset: int) -> tuple[str, _Member] | None:
