@@ -177,9 +177,9 @@ def _check_streaming(spec: JobSpec, facts: Facts) -> None:
     share, workers = spec.data.labelled_share, spec.cluster.num_replicas
     if not facts.run:
         return
-    if SHARDS % workers:
+    if facts.run > 1 and SHARDS % workers:
         nearest = min((n for n in range(1, SHARDS + 1) if not SHARDS % n), key=lambda n: (abs(n - workers), n))
-        problem = f"images are streamed, and {workers} does not divide {SHARDS}"
+        problem = f"images are streamed in runs of {facts.run}, and {workers} does not divide {SHARDS}"
         raise JobError("cluster.workers", problem, f"the nearest that does: {nearest}")
     if share is not None and round(share * spec.optim.batch) % workers:
         labelled, batch = round(share * spec.optim.batch), spec.optim.batch

@@ -41,10 +41,16 @@ def digits_job() -> dict[str, Any]:
 def plan_of() -> Callable[..., Plan]:
     """`plan_of(num_train=1000, num_labelled=..., schedule={...})`: the plan of the digits job with other sections."""
 
-    def make(num_train: int = 1000, num_labelled: int | None = None, num_select: int = 50, **sections: Any) -> Plan:
-        labelled = num_train if num_labelled is None else num_labelled
+    def make(
+        num_train: int = 1000, num_labelled: int | None = None, num_select: int = 50, run: int = 0, **sections: Any
+    ) -> Plan:
         facts = Facts(
-            num_train=num_train, num_labelled=labelled, num_select=num_select, num_val=100, class_names=("a", "b", "c")
+            num_train=num_train,
+            num_labelled=num_train if num_labelled is None else num_labelled,
+            num_select=num_select,
+            num_val=100,
+            class_names=("a", "b", "c"),
+            run=run,
         )
         return resolve(load_spec({**JOB, **sections}), facts)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from raymix.plan import STREAM_OF, Plan, Stream, pattern, positions, rate, segment, weight
+from raymix.plan import STREAM_OF, Plan, Stream, pattern, positions, rate, rows_per_step, segment, weight
 from raymix.spec import JobError
 
 PlanOf = Callable[..., Plan]
@@ -213,6 +213,60 @@ def test_an_epoch_passes_over_its_rows_once(plan_of: PlanOf) -> None:
     seen = positions(plan, plan.num_steps)
     assert abs(seen["all"] - 50 * 1013) <= plan.spec.optim.batch / 2
     assert abs(seen["labelled"] - 70 * 377) <= plan.spec.optim.batch / 2
+
+
+SHARED = {"data": {"train": {"format": "digits"}, "image_size": 8, "labelled_share": 0.25}}
+
+
+def test_a_labelled_share_fixes_the_rows_of_a_mix_batch(plan_of: PlanOf) -> None:
+    """A mix epoch stays as long as the mixed set is; ssl and sl epochs pass over their rows as ever."""
+    schedule = {"ssl_epochs": 10, "sl_epochs": 10, "mix_ratio": 0.5}
+    plan = plan_of(960, 96, schedule=schedule, optim={"batch": 48}, **SHARED)
+    assert phases(plan) == [("ssl", 100), ("mix", 100), ("sl", 10)]
+    assert rows_per_step(plan, "mix") == {"labelled": 12, "unlabelled": 36}
+    assert rows_per_step(plan, "ssl") == {"all": 48}
+    assert positions(plan, 150) == {"all": 4800, "labelled": 600, "unlabelled": 1800}
+    assert positions(plan, 210) == {"all": 4800, "labelled": 1680, "unlabelled": 3600}
+
+
+@pytest.mark.parametrize(
+    ("labelled", "batch", "line"),
+    [
+        (1000, 96, "data.labelled_share: there are no unlabelled training rows (leave it out)"),
+        (10, 1, "data.labelled_share: 0.25 of a batch of 2 leaves no row of one side"),
+    ],
+)
+def test_a_labelled_share_needs_rows_of_both_sides(plan_of: PlanOf, labelled: int, batch: int, line: str) -> None:
+    with pytest.raises(JobError) as caught:
+        plan_of(1000, labelled, optim={"batch": max(2, batch)}, cluster={"workers": 1}, **SHARED)
+    assert str(caught.value).startswith(line)
+
+
+def test_a_labelled_share_is_of_a_joint_batch(plan_of: PlanOf) -> None:
+    with pytest.raises(JobError, match=r"^data\.labelled_share: interleave: alternate has no mix batch"):
+        plan_of(1000, 100, schedule={"interleave": "alternate"}, **SHARED)
+
+
+def test_workers_divide_the_shards_of_a_stream(plan_of: PlanOf) -> None:
+    for workers in (1, 2, 3, 4, 6, 8, 12, 16, 24, 48):
+        plan_of(run=64, cluster={"workers": workers}, optim={"batch": 96})
+    plan_of(run=0, cluster={"workers": 5}, optim={"batch": 95})
+    plan_of(run=1, cluster={"workers": 5}, optim={"batch": 95})
+    with pytest.raises(JobError) as caught:
+        plan_of(run=64, cluster={"workers": 5}, optim={"batch": 95})
+    assert str(caught.value) == (
+        "cluster.workers: images are streamed in runs of 64, and 5 does not divide 48 (the nearest that does: 4)"
+    )
+
+
+def test_a_streamed_batch_gives_each_worker_as_many_labelled_rows(plan_of: PlanOf) -> None:
+    plan_of(1000, 100, run=1, cluster={"workers": 3}, optim={"batch": 48}, **SHARED)
+    with pytest.raises(JobError) as caught:
+        plan_of(1000, 100, run=1, cluster={"workers": 5}, optim={"batch": 45}, **SHARED)
+    assert str(caught.value) == (
+        "data.labelled_share: 11 labelled rows a batch are not divisible by 5 workers, and images are streamed "
+        "(the nearest that is: 0.222222)"
+    )
 
 
 def test_phase_at(plan_of: PlanOf) -> None:

@@ -35,14 +35,15 @@ def test_any_start_and_any_cut_give_the_same_sequence() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4])
-def test_workers_concatenated_are_one_stream(workers: int) -> None:
+def test_workers_in_turn_are_one_stream(workers: int) -> None:
     batch, steps = 12, 20
-    orders = [Order(IDS, 3, "labelled") for _ in range(workers)]
-    local = batch // workers
-    parts = [
-        order.rows(step * batch + rank * local, local)[0] for step in range(steps) for rank, order in enumerate(orders)
-    ]
-    assert (np.concatenate(parts) == Order(IDS, 3, "labelled").rows(0, batch * steps)[0]).all()
+    whole = Order(IDS, 3, "labelled").rows(0, batch * steps)[0]
+    found = np.empty_like(whole)
+    for rank in range(workers):
+        order = Order(IDS, 3, "labelled")
+        parts = [order.rows(step * batch, batch)[0][rank::workers] for step in range(steps)]
+        found[rank::workers] = np.concatenate(parts)
+    assert (found == whole).all()
 
 
 def test_seed_stream_and_process() -> None:
@@ -70,3 +71,65 @@ def test_speed() -> None:
     start = time.perf_counter()
     order.rows(50_000, 100_000)
     assert time.perf_counter() - start < 0.02
+
+
+# ---- runs: images streamed out of larger files ------------------------------------------------------------------
+
+
+MANY = np.arange(1000, 1000 + 48 * 5 * 4 + 77, dtype=np.int64)  # four whole windows of runs of 5, and a rest
+
+
+def test_runs_make_an_epoch_a_permutation_of_its_own() -> None:
+    order = Order(MANY, 3, "all", run=5)
+    parts = order.rows(0, 3 * len(MANY))[0].reshape(3, -1)
+    assert (np.sort(parts, axis=1) == MANY).all()
+    assert len({tuple(part) for part in parts}) == 3
+    assert order.window == 240
+
+
+def test_a_window_consists_of_whole_runs_and_each_run_has_a_residue_of_its_own() -> None:
+    order, num = Order(MANY, 3, "all", run=5), len(MANY)
+    for epoch in range(3):
+        for window in range(4):
+            start = epoch * num + 240 * window
+            ids = order.rows(start, 240)[0]
+            assert len(set((ids - 1000) // 5)) == 48
+            for residue in range(48):
+                assert len(set((ids[residue::48] - 1000) // 5)) == 1
+    firsts = {tuple((order.rows(epoch * num, 48)[0] - 1000) // 5) for epoch in range(3)}
+    assert len(firsts) == 3, "other runs come first in another epoch"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 6, 8, 12, 16, 24, 48])
+def test_no_run_is_read_by_two_ranks(workers: int) -> None:
+    order = Order(MANY, 3, "all", run=5)
+    for start in (0, len(MANY)):  # the second epoch begins at a position that is no multiple of 48
+        ids = order.rows(start, 960)[0]
+        readers = [set((ids[rank::workers] - 1000) // 5) for rank in range(workers)]
+        for window in range(4):
+            inside = [set((ids[240 * window :][:240][rank::workers] - 1000) // 5) for rank in range(workers)]
+            assert sum(map(len, inside)) == 48
+        assert len(set.union(*readers)) == 192
+
+
+@pytest.mark.parametrize("run", [0, 1, 5, 1000])
+def test_any_cut_gives_the_same_sequence_in_runs(run: int) -> None:
+    whole = Order(MANY, 3, "all", run).rows(0, 4000)[0]
+    order = Order(MANY, 3, "all", run)
+    for start in (3999, 0, 1036, 1037, 1038, 239, 240, 241, 5):
+        for count in (0, 1, 239, 1037, 1038):
+            count = min(count, 4000 - start)
+            assert (order.rows(start, count)[0] == whole[start : start + count]).all()
+
+
+def test_runs_of_one_row_are_the_full_permutation_of_kept_images() -> None:
+    assert (Order(MANY, 3, "all", 1).rows(0, 3000)[0] == Order(MANY, 3, "all").rows(0, 3000)[0]).all()
+
+
+@pytest.mark.parametrize("run", [0, 5])
+def test_count_is_what_the_sequence_holds(run: int) -> None:
+    order, mask = Order(MANY, 3, "all", run), np.random.default_rng(0).random(3000) < 0.3
+    whole = order.rows(0, 3500)[0]
+    for end in (0, 1, 500, len(MANY), len(MANY) + 1, 3500):
+        assert order.count(end, mask) == np.count_nonzero(mask[whole[:end]])
+    assert Order(np.array([], dtype=np.int64), 0, "all").count(5, mask) == 0

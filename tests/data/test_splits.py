@@ -40,6 +40,7 @@ def test_parts_are_disjoint_and_complete(num_val: int, seed: int) -> None:
         assert (np.diff(ids) > 0).all()
     labelled = set(splits.labelled.tolist())
     assert labelled < train
+    assert set(splits.unlabelled.tolist()) == train - labelled
     for i in range(len(rows)):
         hidden = i in train - labelled
         assert splits.labels[i] == (-1 if hidden else rows.labels[i])
@@ -54,6 +55,7 @@ def test_numbers_are_exact() -> None:
         "num_select": 20,
         "num_val": 200,
         "class_names": rows.class_names,
+        "run": 0,
     }
     assert set(Counter(rows.labels[splits.val].tolist()).values()) == {20}
     assert set(Counter(splits.labels[splits.labelled].tolist()).values()) == {8}
