@@ -43,9 +43,9 @@ def index(source: CifarBinarySource) -> Rows:
     kind = _kind(root, names)
     place, table = _label_byte(source, kind)
     declared = _class_names(os.path.join(root, table))
-    train = [name for name in names if name.startswith(kind.train)]
+    train = _part(root, [name for name in names if name.startswith(kind.train)], kind, place, declared)
     val = _part(root, [kind.test], kind, place, declared) if kind.test in names else None
-    return rows_of(source, PATH, _part(root, train, kind, place, declared), val)
+    return rows_of(source, PATH, train, val)
 
 
 def fetch(source: CifarBinarySource, uris: Sequence[str]) -> list[NDArray[np.uint8]]:
