@@ -107,7 +107,7 @@ def _remote(path: str, endings: tuple[str, ...]) -> list[str]:
             files = [entry.uri for entry in listed(path, recursive=True) if not entry.is_folder]
             return _some([uri for uri in files if not _hidden(uri[len(path) :])], path, endings)
         if not _WILD.search(path):
-            raise JobError(PATH, f"no such file or folder: {path}", near_remote(path))
+            raise absent(path)
         return _fitting(_matching(path, endings), endings)
     except OSError as error:
         raise problem(path, error) from None
@@ -214,23 +214,22 @@ def near(path: str, full: str, wanted: Callable[[str], bool] = os.path.lexists) 
     return "" if os.path.isabs(os.path.expanduser(path)) else f"looked in {os.getcwd()}"
 
 
-def near_remote(path: str) -> str:
-    """A hint for a path of a store that does not exist: a similar name, or what else is there.
-
-    Raises:
-        OSError: its parent cannot be listed.
-    """
+def absent(path: str, what: str = "no such file or folder") -> JobError:
+    """The error for a path of a store that does not exist, with a similar name, or what else is there, as a hint."""
     parent, _, name = path.rstrip("/").rpartition("/")
     if parent.endswith("/"):
-        return ""  # the path is a bucket
+        return JobError(PATH, f"no such bucket: {path}")
     try:
-        names = [entry.uri.rpartition("/")[2] for entry in listed(parent, recursive=False)]
+        names = sorted(_name(entry.uri) for entry in listed(parent, recursive=False))
     except FileNotFoundError as error:
         if error.strerror == "no such bucket":
-            raise
-        return f"there is no {parent} either"
-    close = difflib.get_close_matches(name, sorted(names), n=1)
-    return f"did you mean {parent}/{close[0]}?" if close else f"{parent} holds {_examples(names)}"
+            return problem(path, error)
+        return JobError(PATH, f"{what}: {path}", f"there is no {parent} either")
+    except OSError as error:
+        return problem(path, error)
+    close = difflib.get_close_matches(name, (other for other in names if not other.startswith(".")), n=1)
+    hint = f"did you mean {parent}/{close[0]}?" if close else f"{parent} holds {_examples(names)}"
+    return JobError(PATH, f"{what}: {path}", hint)
 
 
 def _near_pattern(full: str) -> str:
@@ -242,9 +241,12 @@ def _near_pattern(full: str) -> str:
     return f"{base} holds {_examples(os.listdir(base))}"
 
 
+def _name(path: str) -> str:
+    return posixpath.basename(path.rstrip("/"))
+
+
 def _examples(names: list[str]) -> str:
     """Up to three names, so that a typing error shows."""
-    shown = sorted(posixpath.basename(name.rstrip("/")) for name in names)
-    shown = [name for name in shown if not name.startswith(".")]
+    shown = sorted(_name(name) for name in names if not _name(name).startswith("."))
     more = f" and {len(shown) - 3:,} more" if len(shown) > 3 else ""
     return ", ".join(shown[:3]) + more if shown else "nothing"

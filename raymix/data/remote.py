@@ -147,24 +147,25 @@ class _WebFile(io.RawIOBase):
 
 
 def open_remote(uri: str) -> BinaryIO:
-    """A remote file, which can seek; what is read is fetched by ranges.
+    """A remote file, which can seek; a read fetches what it asks for and no more, so many small ones want a buffer.
 
     Raises:
         OSError: it cannot be opened; FileNotFoundError or PermissionError where that is why.
     """
     if is_http(uri):
         info = _web_info(uri)
-        if not info.get("partial") or info.get("size") is None:
+        if info.get("size") is None or not info.get("partial", True):
             raise OSError(errno.ESPIPE, "the server does not serve parts of a file", uri)
         with _named_errors(uri):
-            return cast(BinaryIO, _WebFile(uri, file_system(uri)[0].handler.fs.open(uri, size=info["size"])))
+            file = file_system(uri)[0].handler.fs.open(uri, size=info["size"], cache_type="none")
+            return cast(BinaryIO, _WebFile(uri, file))
     system, inside = file_system(uri)
     with _named_errors(uri):
         return cast(BinaryIO, system.open_input_file(inside))
 
 
 def _web_info(uri: str) -> dict[str, Any]:
-    """What a server says of a file: "size", and "partial" where it serves ranges."""
+    """What a server says of a file: "size", and "partial", which is false where it refuses ranges."""
     web = file_system(uri)[0].handler.fs
     with _named_errors(uri):
         try:

@@ -6,7 +6,7 @@ import os
 from typing import Protocol
 
 from raymix.data import files
-from raymix.data.expand import near_remote
+from raymix.data.expand import absent
 from raymix.data.files import PATH, Listing, checked_folder
 from raymix.data.remote import Entry, file_system, is_http, is_remote, listed, problem, remote_kind
 from raymix.spec import JobError
@@ -53,7 +53,7 @@ def open_tree(path: str) -> Tree:
             return StoreTree(root, listed(root, recursive=True))
         if kind == "file":
             raise JobError(PATH, f"{path} is not a folder", "name a folder")
-        raise JobError(PATH, f"no such folder: {path}", near_remote(root))
+        raise absent(root, "no such folder")
     except OSError as error:
         raise problem(path, error) from None
 

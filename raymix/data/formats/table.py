@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from raymix.data.expand import near, near_remote
+from raymix.data.expand import absent, near
 from raymix.data.files import PATH, checked_folder, is_remote, listing, read_files
 from raymix.data.labels import Labels, Part, of_texts, rows_of
 from raymix.data.records import Columns, Record, csv_records, decoded, jsonl_records
@@ -79,10 +79,11 @@ def _records(source: TableSource, path: str) -> Iterator[Record]:
     try:
         raw = read_files([path])[0]
     except FileNotFoundError as error:
-        if error.strerror == "no such bucket" or is_http(path):
+        if is_http(path):
             raise problem(path, error) from None
-        hint = near_remote(path) if is_remote(path) else near(source.path, path)
-        raise JobError(PATH, f"no such file: {source.path}", hint) from None
+        if is_remote(path):
+            raise absent(path, "no such file") from None
+        raise JobError(PATH, f"no such file: {source.path}", near(source.path, path)) from None
     except OSError as error:
         raise problem(path, error) from None
     return _READERS[suffix](path, decoded(path, raw), partial(_columns, source, path))
@@ -165,25 +166,26 @@ def _base(source: TableSource, path: str) -> str:
 def _placer(base: str, path: str) -> Callable[[Any, int], str]:
     """A function of what a line calls its image, and of the line's number: where the image is."""
     scheme, _, inside = base.rpartition("://")
+    store, _, folder = inside.partition("/")
     is_web = is_http(base)
-    stores: set[str] = set()
+    checked: set[str] = set()
 
     def place(image: Any, line: int) -> str:
         name = image.strip() if isinstance(image, str) else ""
         if not name or "\0" in name or (not name.isascii() and name.encode(errors="replace").decode() != name):
             raise JobError(PATH, f"{path} line {line} names no image", f"{image!r} is no path")
         if "://" in name and is_remote(name):
-            store = name[: name.find("/", name.index("://") + 3)]
-            if store not in stores:
+            root = name[: name.find("/", name.index("://") + 3)]
+            if root not in checked:
                 _check_store(name, path, line)
-                stores.add(store)
+                checked.add(root)
             return name
         if not scheme or name[0] == "/":
             return os.path.normpath(f"{base}/{name}" if name[0] != "/" else name)
-        full = posixpath.normpath(f"{inside}/{quote(name) if is_web else name}")
+        full = posixpath.normpath(posixpath.join(folder, quote(name) if is_web else name))
         if full.startswith(".."):
             raise JobError(PATH, f"{path} line {line}: {name} leads out of {base}", "check the path, or set images")
-        return f"{scheme}://{full}"
+        return f"{scheme}://{store}/{full}"
 
     return place
 
