@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from raymix.data.keep import is_kept, room_of_machine, streamed_run
+from raymix.data.keep import decision, is_kept, room_of_machine, streamed_run
 from raymix.data.reading import check_bad, check_local, read_local, stream_local
 from raymix.plan import Plan, Segment
 from raymix.policy import next_segment
@@ -73,6 +73,8 @@ class LocalSession:
 
         data, rows, frame = needs.spec.data, needs.rows, needs.frame
         keep = is_kept(data, len(needs.ids), frame, room_of_machine())
+        if data.cache == "auto":
+            sink.note(decision(len(needs.ids), frame, room_of_machine()))
         self.run = needs.before.run if needs.before else 0 if keep else streamed_run(rows.run, frame)
         if keep:
             images = read_local(rows, needs.ids, frame, progress)

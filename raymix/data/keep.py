@@ -33,6 +33,15 @@ def is_kept(data: Data, num_images: int, frame: Frame, room: int) -> bool:
     return data.cache != "stream"
 
 
+def decision(num_images: int, frame: Frame, room: int) -> str:
+    """What `auto` has decided and why, in a sentence."""
+    wanted = num_images * frame.nbytes
+    what = f"{num_images:,} images of {frame.size} pixels take {words.size(wanted)} decoded"
+    if wanted <= room:
+        return f"{what}: they are kept (a node has {words.size(room)} for them)"
+    return f"{what}, more than the {words.size(room)} that a node has for them: they are streamed"
+
+
 def streamed_run(run: int, frame: Frame) -> int:
     """Neighbouring rows that a stream reads together, at least 1: as they lie in their files, within WINDOW_BYTES."""
     return max(1, min(run, WINDOW_BYTES // (SHARDS * frame.nbytes)))

@@ -14,7 +14,7 @@ import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 
-from raymix.data.keep import is_kept, streamed_run
+from raymix.data.keep import decision, is_kept, streamed_run
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
 from raymix.on_ray.cluster import connect, hush_data, room, smallest_store
@@ -53,11 +53,12 @@ class RaySession:
         self._spec, self.frame, self._stopping = needs.spec, needs.frame, False
         self._cursor, self.groups, self._idle = 0, 0, False
         self._error: BaseException | None = None
+        self._images: Kept | Streaming | None = None
         sink.stage("starting Ray")
         self._owned = connect(needs.spec.cluster, needs.verbose)
         if not needs.verbose:
             hush_data()
-        keep = self._decide(needs)
+        keep = self._decide(needs, sink)
         self._folder = tempfile.mkdtemp(prefix="raymix-")
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
         self._started = time.monotonic()
@@ -114,17 +115,22 @@ class RaySession:
             ray.shutdown()
         elif not self._thread.is_alive():
             ray.kill(self._mailbox)  # workers that still start will ask it, hear "close" and end
+        if not self._owned and isinstance(self._images, Kept):
+            ray.kill(self._images.holder)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _decide(self, needs: Needs) -> bool:
+    def _decide(self, needs: Needs, sink: Sink) -> bool:
         """Whether the images are kept; what they need is compared with what there is."""
+        num, there = len(needs.ids), room(needs.spec.cluster, self._owned)
         try:
-            keep = is_kept(needs.spec.data, len(needs.ids), needs.frame, room(needs.spec.cluster, self._owned))
-            self.run = needs.before.run if needs.before else 0 if keep else streamed_run(needs.rows.run, needs.frame)
+            keep = is_kept(needs.spec.data, num, needs.frame, there)
         except JobError:
             if self._owned:
                 ray.shutdown()
             raise
+        if needs.spec.data.cache == "auto":
+            sink.note(decision(num, needs.frame, there))
+        self.run = needs.before.run if needs.before else 0 if keep else streamed_run(needs.rows.run, needs.frame)
         return keep
 
     def _read(self, needs: Needs, keep: bool, sink: Sink) -> Kept | Streaming:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.conftest import JOB
 
 NUM_CPUS = 6  # logical ones: a group of three, one of two and a reader, side by side
 
@@ -30,3 +35,26 @@ def attached() -> Iterator[None]:
         )
         yield
         ray.shutdown()
+
+
+@pytest.fixture
+def damaged(image_tree: Callable[..., Path], tmp_path: Path) -> Path:
+    """Three classes of 40 images; one is empty, one cut short, one no image."""
+    root = image_tree(tmp_path / "tree", per_class=40)
+    (root / "class0" / "003.jpg").write_bytes(b"")
+    whole = (root / "class1" / "005.jpg").read_bytes()
+    (root / "class1" / "005.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "class2" / "007.jpg").write_text("not an image\n")
+    return root
+
+
+def tree_job(root: Path, workers: int, **data: Any) -> dict[str, Any]:
+    return {
+        **copy.deepcopy(JOB),
+        "name": "tree",
+        "storage": str(root.parent / "runs"),
+        "data": {"train": {"format": "image_folder", "path": str(root)}, "image_size": 16, "holdout": 0.2, **data},
+        "backbone": {"size": "nano", "patch": 4},
+        "optim": {"batch": 24},
+        "cluster": {"workers": workers},
+    }

@@ -6,7 +6,7 @@ import copy
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,7 @@ import pytest
 import torch
 
 import raymix
-from raymix.data.formats import index_data
 from raymix.data.frame import Frame
-from raymix.data.reading import read_local
 from raymix.jobfile import load_spec
 from raymix.local import LocalSession
 from raymix.report.history import Rates
@@ -29,7 +27,7 @@ from raymix.session import Needs, RunFailed, Session
 from raymix.spec import JobError, JobSpec
 from raymix.train.task import Outcome, Task
 from tests.conftest import JOB
-from tests.on_ray.conftest import NUM_CPUS
+from tests.on_ray.conftest import NUM_CPUS, tree_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("attached")]
 
@@ -177,49 +175,7 @@ def test_no_other_ray_of_the_machine_has_a_say(on_ray: Session) -> None:
     assert not alive("PlacementGroupCleaner")
 
 
-# ---- reading --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def damaged(image_tree: Callable[..., Path], tmp_path: Path) -> Path:
-    """Three classes of 40 images; one is empty, one cut short, one no image."""
-    root = image_tree(tmp_path / "tree", per_class=40)
-    (root / "class0" / "003.jpg").write_bytes(b"")
-    whole = (root / "class1" / "005.jpg").read_bytes()
-    (root / "class1" / "005.jpg").write_bytes(whole[: len(whole) // 2])
-    (root / "class2" / "007.jpg").write_text("not an image\n")
-    return root
-
-
-def tree_job(root: Path, workers: int, **data: Any) -> dict[str, Any]:
-    return {
-        **copy.deepcopy(JOB),
-        "name": "tree",
-        "storage": str(root.parent / "runs"),
-        "data": {"train": {"format": "image_folder", "path": str(root)}, "image_size": 16, "holdout": 0.2, **data},
-        "backbone": {"size": "nano", "patch": 4},
-        "optim": {"batch": 24},
-        "cluster": {"workers": workers},
-    }
-
-
-def test_ray_data_reads_what_the_local_reader_does(damaged: Path) -> None:
-    import ray
-
-    from raymix.on_ray import reading
-
-    spec = load_spec(tree_job(damaged, 2))
-    rows = index_data(spec.data)
-    ids = np.arange(1, len(rows))  # not the first one: ids and positions differ
-    seen: list[tuple[int, int]] = []
-    found = ray.get(reading.read(rows, ids, 16, lambda done, total: seen.append((done, total))))
-    expected = read_local(rows, ids, Frame(16))
-    assert (found.pixels == expected.pixels).all()
-    assert (found.slots == expected.slots).all()
-    assert found.skipped == expected.skipped
-    assert sorted(found.skipped.values()) == ["empty", "not an image", "truncated"]
-    assert seen[-1] == (len(ids), len(ids))
-    assert seen == sorted(seen)
+# ---- whole runs -----------------------------------------------------------------------------------------------------
 
 
 def test_a_run_on_an_image_tree_leaves_its_folder_and_the_ray_that_was_there(damaged: Path) -> None:
