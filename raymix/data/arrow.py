@@ -79,7 +79,10 @@ def labels_of(column: Any, declared: Sequence[str], where: str) -> labels.Labels
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         coded = column.combine_chunks().dictionary_encode()
         coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
-        names, codes = labels.of_texts(coded.dictionary.to_pylist())
+        try:
+            names, codes = labels.of_texts(coded.dictionary.to_pylist())
+        except UnicodeDecodeError:
+            raise JobError(_LABEL_FIELD, f"{where} has a label that is not UTF-8 text", "write it as UTF-8") from None
         places = np.asarray(pc.fill_null(coded.indices, len(codes)))
         return labels.Labels(names, np.append(codes, -1)[places])
     if pa.types.is_boolean(column.type):

@@ -130,6 +130,20 @@ def test_a_file_that_changed(tmp_path: Path) -> None:
     assert isinstance(fetch(rows, np.array([0]))[0], FileNotFoundError)
 
 
+def test_places_that_lead_out_of_the_file_do_not_end_the_process(tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    hf_dataset().save_to_disk(saved)
+    rows = index(saved)
+    path = Path(rows.uris[0].rpartition("#")[0])
+    whole = path.read_bytes()
+    images = load_from_disk(saved).data.column("image").chunk(0).field("bytes")
+    offsets = bytes(images.buffers()[1])[:28]  # of six values
+    assert whole.count(offsets) == 1
+    path.unlink()  # else the map of the old file changes with it
+    path.write_bytes(whole.replace(offsets, b"\xff\xff\xff\x7f" * 7))
+    assert all(isinstance(raw, OSError) for raw in fetch(rows, np.arange(6)))
+
+
 # ---- mistakes ---------------------------------------------------------------------------------------------------
 
 

@@ -234,6 +234,9 @@ def test_wrong_columns(tmp_path: Path) -> None:
     assert error().endswith("has no column 'image' (it has 'picture', 'label')")
     write(path, [0.5, 1.0])
     assert "holds 0.5, which is no class" in error()
+    latin = pa.array([b"caf\xe9", b"b"]).view(pa.string())
+    write(path, latin)
+    assert error() == f"data.train.label_column: {path} has a label that is not UTF-8 text (write it as UTF-8)"
     hf_parquet(path, names=["a", "b"])
     table = pq.read_table(path)
     pq.write_table(table.set_column(1, "label", pa.array([0, 1, 2, 1, 0, 1])), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from containers import LABELS, error_of, mnist
 from pictures import data, write
 from scipy.io import savemat
+from test_remote import web  # noqa: F401
 from torchvision.datasets import MNIST, SVHN, ImageFolder
 
 from raymix.data.formats import fetch, index_data
@@ -86,7 +88,22 @@ def test_mistakes(tmp_path: Path) -> None:
     )
     assert "data.train.name: torchvision's EMNIST needs split too" in error("EMNIST")
     assert "needs annFile too" in error("CocoDetection")
+    assert "torchvision cannot read VisionDataset in" in error("VisionDataset")
     assert error("ImageNet").startswith(f"data.train.path: ImageNet is not in {tmp_path} (")
+
+
+def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, web: str) -> None:  # noqa: F811
+    there = mnist(tmp_path / "there") / "MNIST" / "raw"
+    job = {"format": "torchvision", "path": str(tmp_path / "here"), "name": "MNIST", "download": True}
+    monkeypatch.setattr(MNIST, "mirrors", [f"{web}/nowhere/"])
+    text = error_of(job)
+    assert text.startswith("data.train.download: torchvision could not fetch MNIST: ")
+    assert text.endswith("(fetch it by hand)")
+    monkeypatch.setattr(MNIST, "mirrors", [f"{web}/there/MNIST/raw/"])
+    sums = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in there.glob("*.gz")]
+    monkeypatch.setattr(MNIST, "resources", sums)
+    rows = index(tmp_path / "here", "MNIST", download=True)
+    assert (len(rows), len(fetch(rows, np.arange(3)))) == (10, 3)
 
 
 def test_sets_without_one_class_an_image(tmp_path: Path) -> None:

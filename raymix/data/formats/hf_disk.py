@@ -89,7 +89,7 @@ def _part(folder: str, source: HfDiskSource) -> Part:
         name = arrow.label_column(schema, source.label_column, path)
         declared = arrow.class_names(schema, name, features)
         uris += [f"{path}#{number}:{row}" for number, batch in enumerate(batches) for row in range(batch.num_rows)]
-        columns += [batch.column(name) for batch in batches if name is not None]
+        columns += _columns(path, batches, name) if name else []
     if not uris:
         raise JobError(PATH, f"{folder} holds no row", _EXPECTED)
     labels = arrow.labels_of(pa.chunked_array(columns), declared, folder) if columns else unlabelled(len(uris))
@@ -101,8 +101,9 @@ def _part(folder: str, source: HfDiskSource) -> Part:
 
 def _kept(folder: str, files: list[dict[str, str]], num_rows: int) -> list[int]:
     """Rows that a select or shuffle left, as releases of `datasets` before 2.8 noted beside the whole data; sorted."""
-    batches = [batch for entry in files for batch in _opened(os.path.join(folder, entry["filename"]))]
-    rows = np.concatenate([batch.column("indices").to_numpy() for batch in batches])
+    paths = [os.path.join(folder, entry["filename"]) for entry in files]
+    columns = [column for path in paths for column in _columns(path, _opened(path), "indices")]
+    rows = np.concatenate([column.to_numpy() for column in columns])
     kept = np.unique(rows)
     if len(kept) < len(rows) or (len(kept) and kept[-1] >= num_rows):
         raise JobError(PATH, f"{folder} names a row twice, or one that is not there", "flatten_indices, then save it")
@@ -126,20 +127,47 @@ def _opened(path: str) -> Sequence[Any]:
     try:
         return _batches(path, *_version(path))
     except OSError as error:
-        raise JobError(PATH, f"{path} cannot be read: {error.strerror or error}", "save the dataset again") from None
+        raise _broken(path, error) from None
+
+
+def _columns(path: str, batches: Sequence[Any], name: str) -> list[Any]:
+    try:
+        return [_column(batch, name, path) for batch in batches]
+    except OSError as error:
+        raise _broken(path, error) from None
+
+
+def _broken(path: str, error: OSError) -> JobError:
+    reason = error.strerror or str(error).splitlines()[0]
+    return JobError(PATH, f"{path} cannot be read: {reason}", "save the dataset again")
 
 
 def _images(path: str, batch: int, rows: list[int], column: str | None) -> Iterator[bytes]:
     batches = _batches(path, *_version(path))
     if batch >= len(batches) or max(rows) >= batches[batch].num_rows:
         raise OSError(f"{path} has changed since it was indexed")
-    held = batches[batch]
     try:
-        images = held.column(arrow.image_column(held.schema, column, path)).take(rows)
+        images = _column(batches[batch], arrow.image_column(batches[batch].schema, column, path), path).take(rows)
     except JobError as error:
         raise OSError(f"{path} has changed since it was indexed: {error}") from None
     for payload, name in arrow.payloads(images):
         yield _file(name) if payload is None and name else payload or b""
+
+
+def _column(batch: Any, name: str, path: str) -> Any:
+    """A column of a batch, checked: Arrow takes the places of values from the file, and broken ones end the process.
+
+    Raises:
+        OSError: it is broken.
+    """
+    import pyarrow as pa
+
+    column = batch.column(name)
+    try:
+        column.validate(full=True)
+    except pa.ArrowException as error:
+        raise OSError(str(error)) from error
+    return column
 
 
 def _file(path: str) -> bytes:
@@ -163,6 +191,7 @@ def _batches(path: str, size: int, changed: int) -> Sequence[Any]:
 
     try:
         with pa.ipc.open_stream(pa.memory_map(path)) as reader:
+            _ = reader.schema.names  # broken ones are told here and not later
             return list(reader)
-    except pa.ArrowException as error:
-        raise OSError(f"{path}: {error}") from error
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise OSError(str(error)) from error

@@ -11,7 +11,6 @@ import functools
 import os
 import threading
 import zipfile
-import zlib
 from collections.abc import Sequence
 from itertools import groupby
 from typing import IO, Any
@@ -78,11 +77,11 @@ def _members(path: str) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    except zipfile.BadZipFile:
-        hint = "one array alone has no labels: numpy.savez writes several" if path.endswith(".npy") else ""
-        raise JobError(PATH, f"{path} is not a .npz file, or is cut off", hint) from None
     except OSError as error:
         raise JobError(PATH, f"{path} cannot be read: {error.strerror or error}", _near(path)) from None
+    except Exception:  # of a broken directory zipfile says so in half a dozen ways
+        hint = "one array alone has no labels: numpy.savez writes several" if path.endswith(".npy") else ""
+        raise JobError(PATH, f"{path} is not a .npz file, or is cut off", hint) from None
 
 
 def _near(path: str) -> str:
@@ -186,7 +185,9 @@ def _array(path: str, name: str) -> NDArray[Any]:
                 return _mapped(file, member, found.st_size)
         with _LOADING:  # else threads that come together would each load it
             return _unpacked(path, name, found.st_size, found.st_mtime_ns)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except OSError:
+        raise
+    except Exception as error:  # of a broken array zipfile, zlib and NumPy say so in a dozen ways
         text = "holds Python objects" if "allow_pickle" in str(error) else f"cannot be read: {error}"
         raise OSError(f"{name!r} of {path} {text}") from error
 

@@ -96,7 +96,7 @@ def _head(path: str, source: ParquetSource) -> _Head:
                 labels,
                 arrow.class_names(schema, label),
             )
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise JobError(PATH, f"{path} is not a whole Parquet file: {reason}", "write or copy it again") from None
     except OSError as error:
@@ -215,7 +215,7 @@ def _borrowed(path: str, column: str | None, place: tuple[int, int]) -> _Reader:
             return best
     try:
         return _Reader(path, column)
-    except (pa.ArrowException, JobError) as error:  # it was whole when it was indexed
+    except (pa.ArrowException, UnicodeDecodeError, JobError) as error:  # it was whole when it was indexed
         raise OSError(f"{path}: {error}") from error
 
 

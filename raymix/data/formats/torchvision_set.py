@@ -126,7 +126,7 @@ def _dataset(name: str, root: str, split: str, download: bool) -> Any:
 
 
 def _unread(source: TorchvisionSource, root: str, parameters: Any, error: Exception) -> JobError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = _reason(error)
     if source.download:
         return JobError(_DOWNLOAD, f"torchvision could not fetch {source.name}: {reason}", "fetch it by hand")
     if isinstance(error, ImportError):
@@ -135,9 +135,19 @@ def _unread(source: TorchvisionSource, root: str, parameters: Any, error: Except
     return JobError(PATH, f"{source.name} is not in {root}", "set its download: true" if known else reason)
 
 
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _part(name: str, root: str, split: str, dataset: Any) -> Part:
-    uris = [f"{root}/{name}#{split}:{row}" for row in range(len(dataset))]
-    return Part(uris, _labels(name, dataset), f"torchvision's split {split!r}")
+    try:
+        labels = _labels(name, dataset)
+        uris = [f"{root}/{name}#{split}:{row}" for row in range(len(dataset))]
+    except JobError:
+        raise
+    except Exception as error:  # where a label is told with its image, whatever that raises
+        raise JobError(PATH, f"torchvision cannot read {name} in {root}: {_reason(error)}") from error
+    return Part(uris, labels, f"torchvision's split {split!r}")
 
 
 def _labels(name: str, dataset: Any) -> Labels:
