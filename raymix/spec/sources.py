@@ -52,18 +52,27 @@ class TableSource(Section):
 
 
 class ParquetSource(Section):
-    """Parquet files with the encoded images in a column: plain binary, or Hugging Face's struct {bytes, path}."""
+    """Parquet files with the encoded images in a column: plain binary, or Hugging Face's struct {bytes, path}.
+
+    Files named train-* and val-* (validation-*), or in folders so named, are both sets; test files are left out.
+    """
 
     format: Literal["parquet"]
     path: Paths = Field(description="a file, a folder, a pattern, or a list of them")
-    image_column: Column | None = Field(None, description="null: image, img, jpg, png or bytes, whichever there is")
+    image_column: Column | None = Field(
+        None,
+        description="null: the one of Hugging Face's type Image, or image, img, jpg, png or bytes, whichever there is",
+    )
     label_column: Column | None = Field(
-        None, description="null: label, labels, class, fine_label or target, whichever there is"
+        None, description="null: label, labels, class, fine_label, target or the one of type ClassLabel; -1 is no label"
     )
 
 
 class WebDatasetSource(Section):
-    """WebDataset tar shards: members that share a name up to the first dot are one sample."""
+    """WebDataset tar shards: members that share a name up to the first dot are one sample.
+
+    Shards named train-* and val-* (validation-*), or in folders so named, are both sets; test shards are left out.
+    """
 
     format: Literal["webdataset"]
     path: Paths = Field(description="a .tar, a folder of them, a pattern (also {000..127}), or a list")
@@ -87,12 +96,19 @@ class HfDiskSource(Section):
     val_split: Column | None = Field(
         None, description="null: validation, valid, val or test, the first there is; none: a hold-out"
     )
-    image_column: Column | None = Field(None, description="null: the one of type Image, or image, img, whichever")
-    label_column: Column | None = Field(None, description="null: label, labels, fine_label, class, whichever there is")
+    image_column: Column | None = Field(
+        None, description="null: the one of type Image, or image, img, jpg, png or bytes, whichever there is"
+    )
+    label_column: Column | None = Field(
+        None, description="null: label, labels, class, fine_label, target or the one of type ClassLabel; -1 is no label"
+    )
 
 
 class TorchvisionSource(Section):
-    """A data set of torchvision by name, as `torchvision.datasets.<name>(root, ...)` reads it."""
+    """A data set of torchvision by name, as `torchvision.datasets.<name>(root, ...)` reads it.
+
+    Its split val, valid or test, the first that there is, is the validation set.
+    """
 
     format: Literal["torchvision"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = Field(description="class name, as in MNIST")
@@ -101,12 +117,14 @@ class TorchvisionSource(Section):
 
 
 class NpzSource(Section):
-    """Arrays in a NumPy .npz file: images (N, H, W) or (N, H, W, C), labels (N,) or (N, 1)."""
+    """Arrays in a NumPy .npz file: images (N, H, W), (N, H, W, C) or (N, C, H, W), labels (N,) or (N, 1)."""
 
     format: Literal["npz"]
     path: Folder = Field(description="the .npz file")
     images: Column | None = Field(
-        None, description="null: train_images, x_train, images or x, whichever there is; val is found alike"
+        None,
+        description="null: train_images, x_train, images or x, whichever there is; where it says train, "
+        "val is the one that says val, valid, validation or test instead",
     )
     labels: Column | None = Field(None, description="null: train_labels, y_train, labels or y, whichever there is")
 
