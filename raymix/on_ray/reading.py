@@ -24,7 +24,8 @@ BLOCK_ROWS = 5_000  # smaller blocks cost more than they bring (measured: 10,000
 BLOCK_BYTES = 64 * 2**20  # decoded; several blocks are in the object store at once
 _ADDING = 2  # blocks on their way into a holder
 _STORE_SHARE = 0.5  # of the object store that streams may fill
-_CHUNKS_AT_ONCE = 12  # of a worker's share: being decoded, waiting, being taken, of more than one stream
+_EXECUTIONS = 4  # that a worker has at once: one a stream, and the next one of a stream that nears its end
+_CHUNKS_AT_ONCE = 3 * _EXECUTIONS  # of a worker's share: being decoded, waiting, being taken
 
 
 def keep(rows: Rows, ids: Ids, frame: Frame, progress: Progress) -> tuple[Kept, dict[int, str]]:
@@ -111,7 +112,7 @@ def streaming(rows: Rows, frame: Frame, workers: int, cpus_per_worker: float, st
         sources=rows.sources,
         frame=frame,
         cpus=max(1, int(free / workers)),
-        store=share,
+        store=share // _EXECUTIONS,
         chunk_bytes=min(CHUNK_BYTES, share // _CHUNKS_AT_ONCE),
     )
 

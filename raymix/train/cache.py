@@ -45,6 +45,9 @@ class Cache:
         """Itself: rows are found by id."""
         return self
 
+    def begin(self, positions: Mapping[Stream, int]) -> None:
+        """There is nothing to read."""
+
     def close(self) -> None:
         """Nothing is opened for a task."""
 

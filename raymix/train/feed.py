@@ -41,6 +41,10 @@ class Feed:
         ends = positions(plan, plan.num_steps)
         self._flow = runtime.supply.open(self._orders, ends, runtime.rank, runtime.world)
 
+    def begin(self, step: int) -> None:
+        """Training goes on at a global step: reading may begin."""
+        self._flow.begin(positions(self.plan, step))
+
     def batches(self, segment: Segment) -> Iterator[tuple[Kind, Batch]]:
         """The steps of a segment, one by one."""
         consumed = positions(self.plan, segment.start)

@@ -62,6 +62,11 @@ class _Flow:
     def __init__(self, taps: Mapping[Stream, _Tap], device: torch.device) -> None:
         self._taps, self._device = taps, device
 
+    def begin(self, positions: Mapping[Stream, int]) -> None:
+        """Begins to read every stream, so that a change of phase finds the next one ready."""
+        for stream, tap in self._taps.items():
+            tap.start(positions[stream])
+
     def steps(self, parts: Sequence[Source], ids_TB: Ids) -> Iterator[Tensor]:
         """A step's images, step by step."""
         for step in range(len(ids_TB)):
@@ -94,7 +99,7 @@ class _Tap:
     def take(self, position: int, count: int) -> Pixels:
         """This rank's share of the `count` positions from `position` on, (count / W, S, S, C)."""
         if position != self._position:
-            self._start(position)
+            self.start(position)
         self._position = position + count
         wanted = count // self._world
         if len(self._chunk) - self._used >= wanted:
@@ -115,9 +120,10 @@ class _Tap:
             self._legs.popleft().close()
         self._chunk, self._used, self._position = self._frame.empty(0), 0, -1
 
-    def _start(self, position: int) -> None:
+    def start(self, position: int) -> None:
+        """Begins to read at a position."""
         self.close()
-        self._plan = self._chunks(position)
+        self._position, self._plan = position, self._chunks(position)
         self._add_leg()
 
     def _add_leg(self) -> None:

@@ -31,6 +31,9 @@ class Source(NamedTuple):
 class Flow(Protocol):
     """The images of one task's steps."""
 
+    def begin(self, positions: Mapping[Stream, int]) -> None:
+        """Where each stream will go on: reading may begin."""
+
     def steps(self, parts: Sequence[Source], ids_TB: Ids) -> Iterator[Tensor]:
         """A step's images (B, S, S, C) on the device, step by step; `ids_TB` are this rank's rows of `parts`."""
 
