@@ -219,6 +219,8 @@ def absent(path: str, what: str = "no such file or folder") -> JobError:
     parent, _, name = path.rstrip("/").rpartition("/")
     if parent.endswith("/"):
         return JobError(PATH, f"no such bucket: {path}")
+    if path.startswith("gs://"):
+        return JobError(PATH, f"{what}: {path}")  # a hint would take a listing of all that is below its parent
     try:
         names = sorted(_name(entry.uri) for entry in listed(parent, recursive=False))
     except FileNotFoundError as error:

@@ -27,7 +27,8 @@ _KNOWN = "s3://, gs://, https:// and http://"
 _CONNECT_SECONDS = 2  # three tries of it: a wrong endpoint is told within ten seconds
 _READ_SECONDS = 10  # without a byte
 _RETRY_SECONDS = 3  # of gs; its last try may start at the end of them
-_THREADS = 16  # images are small objects: most of the time is spent waiting for the first byte
+# images are small objects, so the time goes into waiting: at 30 ms a request, 16 threads read 250 images/s, 64 read 860
+_THREADS = 64
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -72,8 +73,11 @@ def file_system(path: str) -> tuple[Any, str]:
 
 @lru_cache
 def _s3(bucket: str, endpoint: str) -> Any:
+    import pyarrow
     from pyarrow import fs
 
+    if pyarrow.io_thread_count() < _THREADS:
+        pyarrow.set_io_thread_count(_THREADS)  # as many connections it opens, but 25 at least
     settings: dict[str, Any] = {}
     if endpoint:  # pyarrow does not read AWS_ENDPOINT_URL itself
         parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
@@ -255,11 +259,28 @@ def listed(uri: str, recursive: bool) -> list[Entry]:
     """
     from pyarrow import fs
 
-    system, inside = file_system(uri)
-    scheme = uri[: len(uri) - len(inside)]
+    root = uri.rstrip("/")
+    system, inside = file_system(root)
+    scheme = root[: len(root) - len(inside)]
+    is_gs = scheme == "gs://"  # where pyarrow lists no folders, only what is below them
     with _named_errors(uri):
-        found = system.get_file_info(fs.FileSelector(inside.rstrip("/"), recursive=recursive))
-    return [Entry(scheme + info.path, info.type == fs.FileType.Directory) for info in found]
+        found = system.get_file_info(fs.FileSelector(inside, recursive=recursive or is_gs))
+    entries = [Entry(scheme + info.path, info.type == fs.FileType.Directory) for info in found]
+    if not is_gs:
+        return entries
+    entries = _with_folders(root, entries)
+    return [entry for entry in entries if recursive or "/" not in entry.uri[len(root) + 1 :]]
+
+
+def _with_folders(root: str, entries: list[Entry]) -> list[Entry]:
+    folders = {entry.uri for entry in entries if entry.is_folder} | {root}
+    files = [entry for entry in entries if not entry.is_folder]
+    for entry in files:
+        folder = entry.uri.rpartition("/")[0]
+        while folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return [*files, *(Entry(folder, True) for folder in sorted(folders - {root}))]
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import http.server
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -449,6 +451,54 @@ def test_a_server_that_breaks_off_is_an_oserror(tmp_path: Path) -> None:
 
 
 # ---- gs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that is the bucket gs://pictures."""
+    (tmp_path / "gs" / "pictures").mkdir(parents=True)
+    script = Path(__file__).with_name("gs_server.py")
+    command = [sys.executable, str(script), str(tmp_path / "gs")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{int(server.stdout.readline())}")
+        yield tmp_path / "gs" / "pictures"
+        server.terminate()
+
+
+def test_trees_and_files_on_gs(gs: Path, image_folder: Path, tiny_imagenet: Path) -> None:
+    write(image_folder / "a" / "odd names" / "a b+c.png")
+    image_folder.rename(gs / "im")
+    tiny_imagenet.rename(gs / "tiny")
+    for name, folder in (("image_folder", "im"), ("tiny_imagenet", "tiny")):
+        local = index({"format": name, "path": f"{gs}/{folder}"})
+        remote = index({"format": name, "path": f"gs://pictures/{folder}"})
+        same_rows(local, remote, gs / folder, f"gs://pictures/{folder}")
+    assert expand("gs://pictures/im/*/[12].png", ("png",)) == [
+        f"gs://pictures/im/{label}/{number}.png" for label in "ab" for number in (1, 2)
+    ]
+    assert len(expand("gs://pictures/im/?", ("png",))) == len(expand("gs://pictures/im", ("png",))) == 7
+    raw = (gs / "im" / "a" / "1.png").read_bytes()
+    with open_file("gs://pictures/im/a/1.png") as file:
+        file.seek(5)
+        assert file.read(9) == raw[5:14]
+    assert file_size("gs://pictures/im/a/1.png") == len(raw)
+
+
+def test_what_is_not_on_gs(gs: Path, image_folder: Path) -> None:
+    image_folder.rename(gs / "im")
+    for call in (open_file, file_size, lambda uri: read_files([uri])):
+        with pytest.raises(FileNotFoundError):
+            call("gs://pictures/im/gone.png")
+
+    def said(path: str) -> str:
+        return problem(index, {"format": "image_folder", "path": path}).removeprefix("data.train.path: ")
+
+    assert said("gs://pictures/imm") == "no such folder: gs://pictures/imm"
+    assert said("gs://nowhere/im").startswith("no such ")
+    assert said("gs://nowhere") == "no such bucket: gs://nowhere"
+    text = problem(expand, "gs://pictures/im/*.tar", ("tar",))
+    assert text == "data.train.path: no file matches gs://pictures/im/*.tar (gs://pictures/im holds a, b)"
 
 
 def test_gs_says_why_it_cannot_be_read(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
