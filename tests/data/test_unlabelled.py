@@ -87,4 +87,9 @@ def test_a_mistake_in_it_is_named(folders: Path) -> None:
 def test_training_images_without_any_label_are_refused(folders: Path) -> None:
     with pytest.raises(JobError) as caught:
         index_data(data(source(folders / "more", "images")))
-    assert str(caught.value) == "data.train: its images have no labels (a classifier needs two or more)"
+    assert str(caught.value) == (
+        "data.train: its images have no labels (give a source that has some; without, it can be data.unlabelled)"
+    )
+    (folders / "more.csv").write_text("image,kind\nmore/u/0.png,a\n")
+    with pytest.raises(JobError, match=r"no labels \(set data\.train\.label_column to the column that holds them\)$"):
+        index_data(data(source(folders / "more.csv", "table")))

@@ -76,8 +76,12 @@ def index_data(data: Data) -> Rows:
     rows = index_source(data.train, "data.train")
     if len(rows.class_names) < 2:
         only = ", ".join(rows.class_names)
-        problem = f"only one class found: {only}" if only else "its images have no labels"
-        raise JobError("data.train", problem, "a classifier needs two or more")
+        problem, hint = f"only one class found: {only}", "a classifier needs two or more"
+        if not only:
+            problem, hint = "its images have no labels", "give a source that has some; without, it can be data.unlabelled"
+            if hasattr(data.train, "label_column"):
+                hint = "set data.train.label_column to the column that holds them"
+        raise JobError("data.train", problem, hint)
     if data.val is not None:
         val = index_source(data.val, "data.val")
         check_same_classes(rows.class_names, val.class_names, "data.val", _name(data.val))
