@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from statistics import median_low
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from raymix.data.encoded import MAX_BYTES, bytes_to_decode, cause_of, opened
+from raymix.data.encoded import MAX_BYTES, bytes_to_decode, bytes_to_open, cause_of, opened
 from raymix.data.encoded import BadImage as BadImage
 from raymix.data.frame import Frame, Pixels
 from raymix.data.rows import RawImage
@@ -21,6 +23,7 @@ from raymix.spec import Data
 
 _STORE_MARGIN = 1.15  # kept beyond image_size, so that random crops have detail to lose
 _SMALL = 4_000_000  # bytes; what takes less is decoded without asking for room
+_TRIMMED = 32_000_000  # bytes from which on memory is given back at once
 
 
 def decode(raw: RawImage, frame: Frame) -> Pixels:
@@ -86,13 +89,34 @@ def _decoded(raw: RawImage, frame: Frame) -> Pixels:
     """As decode, perhaps not writeable."""
     if not isinstance(raw, bytes):
         return _of_array(raw, frame)
-    image = opened(raw)
-    with _room(_prepared(image, raw, frame)):
+    num_bytes = bytes_to_open(raw)
+    if num_bytes <= _SMALL:
+        image = opened(raw)
+        num_bytes = _prepared(image, raw, frame)
+        if num_bytes <= _SMALL:
+            return _pixels(image, raw, frame)
+        del image
+    with _room(num_bytes):
         try:
-            image.load()
-        except Exception as error:  # PIL's decoders raise a dozen types on broken files
-            raise BadImage(cause_of(raw, error)) from error
-        return shown(image, frame)
+            return _of_large(raw, frame)
+        except BadImage as error:
+            cause = error.cause
+    raise BadImage(cause)  # out here, as the frames of the first one's traceback hold the image
+
+
+def _of_large(raw: bytes, frame: Frame) -> Pixels:
+    """Opened anew, so that no reference to the image outlives its room."""
+    image = opened(raw)
+    _prepared(image, raw, frame)
+    return _pixels(image, raw, frame)
+
+
+def _pixels(image: ImageFile.ImageFile, raw: bytes, frame: Frame) -> Pixels:
+    try:
+        image.load()
+    except Exception as error:  # PIL's decoders raise a dozen types on broken files
+        raise BadImage(cause_of(raw, error)) from error
+    return shown(image, frame)
 
 
 def _prepared(image: ImageFile.ImageFile, raw: bytes, frame: Frame) -> int:
@@ -139,8 +163,8 @@ _freed = threading.Condition()
 
 
 @contextmanager
-def _waiting(num_bytes: int) -> Iterator[None]:
-    """Wait until an image that takes so much can be decoded: one thread may take MAX_BYTES, not each of them."""
+def _room(num_bytes: int) -> Iterator[None]:
+    """Wait until an image that takes so much can be decoded: all threads together may take MAX_BYTES, not each."""
     global _used
     with _freed:
         _freed.wait_for(lambda: _used + num_bytes <= MAX_BYTES)
@@ -148,14 +172,15 @@ def _waiting(num_bytes: int) -> Iterator[None]:
     try:
         yield
     finally:
+        if num_bytes > _TRIMMED:
+            _trim()
         with _freed:
             _used -= num_bytes
             _freed.notify_all()
 
 
-_AT_ONCE = nullcontext()
-
-
-def _room(num_bytes: int) -> AbstractContextManager[None]:
-    """Room for an image that takes so much; small ones need not ask."""
-    return _AT_ONCE if num_bytes <= _SMALL else _waiting(num_bytes)
+def _trim() -> None:
+    """Give freed memory back: glibc keeps what a thread has freed for this thread, up to an image for each of them."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

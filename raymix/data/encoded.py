@@ -20,12 +20,13 @@ from PIL import (
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
-    UnidentifiedImageError,
     WebPImagePlugin,
 )
 
 MAX_PIXELS = 89_478_485  # where PIL begins to warn; bounds the time, as MAX_BYTES bounds the memory
-MAX_BYTES = 240_000_000  # that decoding one image may take, before it is made small
+MAX_BYTES = 220_000_000  # that decoding one image may take, before it is made small
+_MAX_ANIMATED = 5_000_000  # pixels of an animated PNG, which fills two canvases when it is opened
+_MAX_TEXTS = 16  # packed notes in a PNG, each of which unfolds to up to a mebibyte
 _MAX_SCAN_PIXELS = 600_000_000  # pixels times scans: a scan of nothing is a few bytes and a pass over the image
 _MAX_RLE_PIXELS = 2_000_000  # PIL reads run-length BMPs in Python
 _MAX_STRIPS = 100_000  # of a TIFF; PIL keeps some 300 bytes for each
@@ -65,6 +66,7 @@ def opened(raw: bytes) -> ImageFile.ImageFile:
     """
     if not raw:
         raise BadImage("empty")
+    bytes_to_open(raw)
     try:
         if raw.startswith(_PNG):
             _check_png(raw)
@@ -80,13 +82,36 @@ def opened(raw: bytes) -> ImageFile.ImageFile:
     return image
 
 
+def bytes_to_open(raw: bytes) -> int:
+    """An upper bound of what a WebP takes, for which PIL allocates when it merely opens it; 0 for the other kinds.
+
+    Raises:
+        BadImage: it is more than MAX_BYTES.
+    """
+    if not raw.startswith(_RIFF) or raw[8:12] != b"WEBP" or len(raw) < 30:
+        return 0
+    kind = raw[12:16]
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(raw[at : at + 3], "little") for at in (24, 27))
+    elif kind == b"VP8L":
+        bits = int.from_bytes(raw[21:25], "little")
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    else:
+        width, height = (size & 0x3FFF for size in struct.unpack_from("<2H", raw, 26))
+    # two canvases, a copy as bytes and the image, 4 bytes a pixel each; the lossless decoder holds one more
+    num_bytes = (16 if kind == b"VP8 " else 20) * width * height
+    if num_bytes > MAX_BYTES:
+        raise BadImage("too large")
+    return num_bytes
+
+
 def cause_of(raw: bytes, error: Exception) -> str:
     """A word for what PIL raised: what it says differs by kind of image and by release."""
     text = str(error).lower()
     bomb = isinstance(error, (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning))
     if bomb or "too large" in text or "too much" in text:
         return "too large"
-    if isinstance(error, UnidentifiedImageError) and not _is_known(raw):
+    if not _is_known(raw):
         return "not an image"
     return "truncated" if isinstance(error, EOFError) or "truncated" in text or _ends_early(raw) else "broken"
 
@@ -108,8 +133,7 @@ def bytes_to_decode(image: ImageFile.ImageFile, raw: bytes, size: tuple[int, int
         # 16-bit colours are held as 8 bits, but take the time of what they unfold to
         held = max(held * (3 if image.is_animated else 1), num_pixels * channels * raw[24] // 8)
     elif image.format == "WEBP":
-        # two canvases, a copy as bytes and the image, 4 bytes a pixel each; the lossless decoder holds one more
-        held = (16 if raw[12:16] == b"VP8 " else 20) * num_pixels
+        held = bytes_to_open(raw)
     elif image.format == "GIF":
         held *= 2  # what the frame is disposed to
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -140,17 +164,17 @@ def _coefficients(image: JpegImagePlugin.JpegImageFile, raw: bytes, num_pixels: 
 
 
 def _check_png(raw: bytes) -> None:
-    """Refuse a PNG with a wrong checksum, which PIL looks at in the header only, and animations that PIL would unfold.
+    """Refuse a PNG with a wrong checksum, which PIL looks at in the header only, or with what PIL unfolds at once.
 
     Raises:
         BadImage: broken; or too large.
     """
     if len(raw) >= 24:
         width, height = struct.unpack_from(">II", raw, 16)
-        # opening an animation already fills two canvases
-        if width * height > MAX_PIXELS or (12 * width * height > MAX_BYTES and b"acTL" in raw):
+        if width * height > (_MAX_ANIMATED if b"acTL" in raw[: raw.find(b"IDAT")] else MAX_PIXELS):
             raise BadImage("too large")
     view = memoryview(raw)
+    num_texts = 0
     at = 8
     while at + 12 <= len(raw):
         length, kind = struct.unpack_from(">I4s", raw, at)
@@ -160,6 +184,9 @@ def _check_png(raw: bytes) -> None:
         # ancillary chunks, which have a small first letter, may be damaged: viewers pass over them
         if kind[0] < 97 and zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", raw, end)[0]:
             raise BadImage("broken")
+        num_texts += kind in (b"zTXt", b"iTXt")
+        if num_texts > _MAX_TEXTS:
+            raise BadImage("too large")
         if kind == b"IEND":
             return
         at = end + 4

@@ -125,14 +125,15 @@ def _full(image: Image.Image) -> float:
 def _grey(image: Image.Image, deep: bool, full: float) -> Image.Image:
     """A deep grey image as 8 bits, or as F from 0 to 65,535; integers by their full 16-bit range."""
     values: NDArray[Any] = np.asarray(image)
-    if not (values.min() >= 0 and values.max() <= full):  # NaN comes here too
+    if values.dtype.kind != "u" and not (values.min() >= 0 and values.max() <= full):  # NaN comes here too
         raise BadImage("unknown grey range")
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         values = np.where(values == clear, np.asarray(full, values.dtype), values)
-    if deep:
-        return Image.fromarray(values.astype(np.float32) * np.float32(65535 / full))
-    return Image.fromarray(np.rint(values * (255 / full)).astype(np.uint8))
+    # float32 holds 16 bits, and 255 / 65535 never gives a tie that it could round otherwise
+    scaled = values.astype(np.float32)
+    scaled *= np.float32((65535 if deep else 255) / full)
+    return Image.fromarray(scaled if deep else np.rint(scaled, out=scaled).astype(np.uint8))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

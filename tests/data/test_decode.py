@@ -12,8 +12,12 @@ import pytest
 from pictures import data, drawn, encoded
 from PIL import Image
 
+from raymix.bench import bombs
+from raymix.bench.drawer import KINDS, ODD, Kind, header, noise, png
+from raymix.data import shown
 from raymix.data.decode import BadImage, decode, decode_many, store_size
 from raymix.data.frame import Frame
+from raymix.data.rows import RawImage
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
@@ -22,7 +26,7 @@ def flat(colour: Any, mode: str = "RGB", size: tuple[int, int] = (8, 8)) -> Imag
     return Image.new(mode, size, colour)
 
 
-def cause_of(raw: bytes, size: int = 8) -> str:
+def cause_of(raw: RawImage, size: int = 8) -> str:
     with pytest.raises(BadImage) as caught:
         decode(raw, Frame(size))
     assert str(caught.value) == caught.value.cause
@@ -148,12 +152,6 @@ def test_sixteen_bit_colour() -> None:
     assert (decode(png(chunks), Frame(8)) == (255, 128, 0)).all()
 
 
-def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
-    """A PNG of the given chunks."""
-    body = b"".join(struct.pack(">I", len(b)) + t + b + struct.pack(">I", zlib.crc32(t + b)) for t, b in chunks)
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
 def test_floating_grey() -> None:
     for values in (GREY / np.float32(255), GREY.astype(np.float32)):
         assert (decode(encoded(Image.fromarray(values.astype(np.float32)), "TIFF"), Frame(8)) == GREY[..., None]).all()
@@ -255,6 +253,205 @@ def test_store_size() -> None:
     assert store_size(given, sample(500)) == 70
 
 
+# ---- grey and deep frames, pixels without an encoding -----------------------------------------------------------
+
+DEEP = np.random.default_rng(0).integers(0, 65536, (20, 24), dtype=np.uint16)
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    return encoded(Image.fromarray(values))
+
+
+@pytest.mark.parametrize("image", [drawn(), noise(1, mode="LA"), noise(2, mode="RGBA"), drawn(3).quantize(9), drawn(4)])
+def test_gray_is_the_luma_of_what_a_viewer_shows(image: Image.Image) -> None:
+    raw = encoded(image)
+    seen = Image.fromarray(decode(raw, Frame(min(image.size))))
+    grey = decode(raw, Frame(min(image.size), "gray"))
+    assert (grey.dtype, grey.shape) == (np.uint8, (*seen.size, 1))
+    assert (grey[..., 0] == np.asarray(seen.convert("L"))).all()
+    deep = decode(raw, Frame(min(image.size), "gray16"))
+    assert deep.dtype == np.uint16
+    assert (deep == grey.astype(np.uint16) * 257).all()
+
+
+def test_gray_of_sixteen_bits_is_scaled() -> None:
+    known = np.rint(DEEP[:, 2:22] / 257)
+    for raw in (deep_png(DEEP), encoded(Image.fromarray(DEEP), "TIFF")):
+        assert (decode(raw, Frame(20, "gray"))[..., 0] == known).all()
+        assert (decode(raw, Frame(20)) == known[..., None]).all()
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_gray16_keeps_sixteen_bits(order: str) -> None:
+    for raw in (
+        deep_png(DEEP),
+        encoded(Image.fromarray(DEEP), "TIFF"),
+        DEEP.astype(order),
+        DEEP.astype(order)[..., None],
+    ):
+        assert (decode(raw, Frame(20, "gray16"))[..., 0] == DEEP[:, 2:22]).all()
+
+
+def test_gray16_is_resampled_in_sixteen_bits() -> None:
+    ramp = np.linspace(1000, 1400, 64 * 64).reshape(64, 64).astype(np.uint16)  # less than two steps of 8 bits
+    small = decode(deep_png(ramp), Frame(16, "gray16"))[..., 0]
+    assert np.abs(small.astype(int) - ramp.reshape(16, 4, 16, 4).mean((1, 3))).max() <= 3
+    white = np.full((30, 30), 65535, np.uint16)
+    white[:15] = 0
+    assert set(np.unique(decode(deep_png(white), Frame(10, "gray16")))) >= {0, 65535}  # no overflow at edges
+    floats = encoded(Image.fromarray((ramp / 65535).astype(np.float32)), "TIFF")
+    assert np.abs(decode(floats, Frame(64, "gray16"))[..., 0].astype(int) - ramp).max() <= 1
+
+
+def test_transparent_grey_of_sixteen_bits() -> None:
+    values = np.full((8, 8), 7, np.uint16)
+    values[0] = 60_000
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    chunks = [header(8, 8, 16, 0), (b"tRNS", struct.pack(">H", 7)), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    assert decode(png(chunks), Frame(8, "gray16"))[:2, 0, 0].tolist() == [60_000, 65_535]
+
+
 def test_pixels_without_an_encoding() -> None:
-    assert (decode(GREY, Frame(8)) == GREY[..., None]).all()
-    assert (decode(GREY[..., None], Frame(8)) == GREY[..., None]).all()
+    for grey in (GREY, GREY[..., None], np.asfortranarray(GREY)):
+        assert (decode(grey, Frame(8)) == GREY[..., None]).all()
+        assert (decode(grey, Frame(8, "gray")) == GREY[..., None]).all()
+        assert (decode(grey, Frame(8, "gray16")) == GREY[..., None].astype(np.uint16) * 257).all()
+        assert decode(grey, Frame(4)).shape == (4, 4, 3)
+    colours = np.asarray(drawn(width=8, height=8))
+    assert (decode(colours, Frame(8)) == colours).all()
+    assert (decode(colours[::-1], Frame(8)) == colours[::-1]).all()
+    assert (decode(colours, Frame(8, "gray"))[..., 0] == np.asarray(Image.fromarray(colours).convert("L"))).all()
+    assert (decode(np.dstack([colours, np.zeros((8, 8), np.uint8)]), Frame(8)) == 255).all()
+    assert (decode(GREY.astype(np.uint16) * 257, Frame(8)) == GREY[..., None]).all()
+    assert decode(colours, Frame(8)).flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("pixels", "cause"),
+    [
+        (GREY / 255, "unknown colours"),
+        (GREY.astype(np.int64), "unknown colours"),
+        (GREY > 3, "unknown colours"),
+        (np.zeros((8, 8, 2), np.uint8), "unknown colours"),
+        (np.zeros((8, 8, 3), np.uint16), "unknown colours"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "unknown colours"),
+        (np.zeros(8, np.uint8), "unknown colours"),
+        (np.zeros((0, 8), np.uint8), "empty"),
+    ],
+)
+def test_pixels_of_unknown_meaning(pixels: np.ndarray, cause: str) -> None:
+    assert cause_of(pixels) == cause
+
+
+# ---- large images go piece by piece -----------------------------------------------------------------------------
+
+
+def large(mode: str, width: int = 700, height: int = 450) -> Image.Image:
+    """Smooth, so that there is one right way to make it small."""
+    x, y = np.linspace(0, 1, width), np.linspace(0, 1, height)[:, None]
+    waves = np.stack([np.sin(5 * x + 3 * y), np.cos(4 * x * y), np.sin(9 * y) + 0 * x], axis=-1)
+    image = Image.fromarray((127 + 120 * waves).astype(np.uint8))
+    if mode == "I;16":
+        return Image.fromarray((32_000 + 30_000 * waves[..., 0]).astype(np.uint16))
+    if mode == "RGBA":
+        image.putalpha(Image.fromarray((200 * x * np.ones_like(y)).astype(np.uint8)))
+    return image.quantize(256) if mode == "P" else image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "CMYK", "I;16", "1"])
+@pytest.mark.parametrize("channels", ["rgb", "gray", "gray16"])
+def test_piece_by_piece_is_the_same(mode: str, channels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raws = [encoded(large(mode, *size), "TIFF") for size in ((700, 450), (450, 801))]
+    whole = [decode(raw, Frame(32, channels)).astype(float) for raw in raws]
+    exact = [decode(raw, Frame(450, channels)) for raw in raws]
+    monkeypatch.setattr(shown, "_LARGE", 1000)
+    monkeypatch.setattr(shown, "_PIECE", 30_000)
+    most, mean = (40, 6) if mode in ("1", "P") else (4, 0.8)  # dithered ones have no one right way
+    for raw, small, same in zip(raws, whole, exact, strict=True):
+        error = np.abs(decode(raw, Frame(32, channels)) - small) / (257 if channels == "gray16" else 1)
+        assert (error.max() <= most, error.mean() <= mean) == (True, True)
+        assert (decode(raw, Frame(450, channels)) == same).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(101, 64), (64, 101), (100, 64), (102, 65)])
+def test_piece_by_piece_when_turned(size: tuple[int, int], orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    raw = encoded(noise(0, *size), exif=exif)
+    known = decode(raw, Frame(min(size)))
+    monkeypatch.setattr(shown, "_LARGE", 1000)
+    monkeypatch.setattr(shown, "_PIECE", 700)
+    assert (decode(raw, Frame(min(size))) == known).all()
+
+
+def test_a_large_camera_jpeg_is_read() -> None:
+    image = Image.new("RGB", (8256, 5504), (200, 100, 50))  # 45 megapixels
+    pixels = decode(encoded(image, "JPEG"), Frame(64))
+    assert np.abs(pixels.astype(int) - (200, 100, 50)).max() < 4
+
+
+# ---- the drawer of hostile images -------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("channels", ["rgb", "gray", "gray16"])
+@pytest.mark.parametrize("name", [*KINDS, *ODD])
+def test_hostile_images(name: str, channels: Any) -> None:
+    kind: Kind = {**KINDS, **ODD}[name]
+    for seed in range(12) if kind.draw else ():
+        raw = kind.draw(seed)  # type: ignore[misc]
+        try:
+            got = None
+            assert decode(raw, Frame(12, channels)).shape == Frame(12, channels).shape
+        except BadImage as error:
+            got = error.cause
+        assert got == kind.cause, seed
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in bombs.BOMBS if name not in bombs.READABLE])
+def test_bombs_are_refused(name: str) -> None:
+    assert cause_of(bombs.BOMBS[name]()) == "too large"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "TIFF lzw"])
+def test_whatever_is_damaged_no_other_error_comes(kind: str) -> None:
+    name, _, lzw = kind.partition(" ")
+    whole = encoded(noise(0, 40, 30), name, **({"compression": "tiff_lzw"} if lzw else {}))
+    random = np.random.default_rng(0)
+    causes = set()
+    for _ in range(300):
+        raw = bytearray(whole)
+        for place in random.integers(
+            0, len(raw) if random.random() < 0.3 else min(200, len(raw)), 1 + random.integers(4)
+        ):
+            raw[place] = random.integers(256)
+        try:
+            decode(bytes(raw), Frame(16))
+        except BadImage as error:
+            causes.add(error.cause)
+    assert causes <= {"truncated", "broken", "too large", "not an image", "unknown colours", "unknown grey range"}
+
+
+def test_room_for_one_large_image_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from raymix.data import decode as module
+
+    raw = encoded(Image.new("RGB", (1100, 1000), (1, 2, 3)))  # 4.4 MB
+    monkeypatch.setattr(module, "MAX_BYTES", 5_000_000)
+    most: list[int] = []
+    real = module.shown
+    monkeypatch.setattr(module, "shown", lambda image, frame: (most.append(module._used), real(image, frame))[1])
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: decode(raw, Frame(8))[0, 0].tolist(), range(12)))
+    assert done == [[1, 2, 3]] * 12
+    assert set(most) == {4_400_000}
+    assert module._used == 0
+
+
+@pytest.mark.parametrize("kind", ["ICO", "JPEG2000", "PDF", "ICNS", "PPM"])
+def test_other_kinds_of_images(kind: str) -> None:
+    assert cause_of(encoded(drawn(width=64, height=64), kind)) == "not an image"
