@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raymix.cli_bench import bench_app
+from raymix.cli_data import data_app
 from raymix.jobfile import load_spec
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
@@ -34,9 +36,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 runs_app = typer.Typer(invoke_without_command=True)
-bench_app = typer.Typer(invoke_without_command=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(bench_app, name="bench")
+app.add_typer(data_app, name="data")
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's YAML file, or - for standard input.")]
 Overrides = Annotated[
@@ -67,12 +69,6 @@ def _raymix(
 @runs_app.callback()
 def _runs(context: typer.Context) -> None:
     """The runs of a storage folder: list them, show one, name the best."""
-    _help_alone(context)
-
-
-@bench_app.callback()
-def _bench(context: typer.Context) -> None:
-    """How fast raymix itself is, against plain PyTorch."""
     _help_alone(context)
 
 
@@ -211,21 +207,6 @@ def runs_best(storage: Storage = Path("runs"), as_json: AsJson = False) -> None:
         typer.echo(json.dumps(_summary(*best), indent=2))
     else:
         _print(runs_table([best]))
-
-
-# ---- how fast raymix is -----------------------------------------------------------------------------------------
-
-
-@bench_app.command(epilog="Example:  raymix bench loop --windows 5 --json")
-def loop(
-    windows: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved windows that are timed.")] = 5,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Images a second of raymix's training loop over those of a plain PyTorch loop, same model, data in memory."""
-    from raymix.bench.loop import main as bench_loop
-
-    bench_loop(windows=windows, json_out=as_json, device=device)
 
 
 def _load(job: str, overrides: list[str] | None) -> JobSpec:

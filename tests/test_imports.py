@@ -16,11 +16,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "raymix"
 LAYERS = [
     ["__main__"],
     ["cli"],
+    ["cli_bench", "cli_data"],
     ["__init__"],
     ["api"],
     ["bench"],
     ["pilot"],
-    ["runner"],
+    ["runner", "datacmd"],
     ["conduct"],
     ["on_ray", "local"],
     ["signals"],

@@ -1,0 +1,152 @@
+"""`raymix data`: look at a source without training, and write it anew for fast streaming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from raymix.spec import JobError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from raymix.data.prepare import Manifest
+
+data_app = typer.Typer(invoke_without_command=True)
+
+Source = Annotated[
+    str,
+    typer.Argument(metavar="SOURCE", help="A folder, a file, a pattern, a URL, [bold]digits[/bold], or a job file."),
+]
+Val = Annotated[str | None, typer.Option("--val", metavar="SOURCE", help="Where the validation images are.")]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="NAME", help="The format of SOURCE, where it cannot be found out.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the job, as in --set data.image_size=224."),
+]
+Local = Annotated[bool, typer.Option("--local", help="Work in this process, without Ray.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Let Ray's own log lines through.")]
+
+
+@data_app.callback()
+def _data(context: typer.Context) -> None:
+    """Check images without training, and prepare them for streaming."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@data_app.command(epilog="Example:  raymix data check photos/ --set data.image_size=224")
+def check(
+    source: Source,
+    val: Val = None,
+    format_name: Format = None,
+    overrides: Overrides = None,
+    skipped: Annotated[
+        Path | None, typer.Option("--skipped", metavar="FILE", help="Write all unreadable images to a .tsv file.")
+    ] = None,
+    local: Local = False,
+    verbose: Verbose = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")] = False,
+) -> None:
+    """Read every image once: rows, classes, sizes, unreadable images, duplicates. Trains nothing."""
+    from raymix.datacmd import How, named
+    from raymix.datacmd import check as check_data
+    from raymix.report.check import check_table, skipped_table
+
+    what = named(source, val, format_name, overrides or [])
+    report = check_data(what, How(local=local, verbose=verbose, quiet=as_json))
+    if skipped is not None:
+        _write(skipped, skipped_table(report.unreadable.images))
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+        return
+    _print(check_table(report))
+    if skipped is not None:
+        typer.echo(f"\nunreadable images: {skipped}")
+
+
+@data_app.command(epilog="Example:  raymix data prepare photos/ shards/ --size 256 --codec webp")
+def prepare(
+    source: Source,
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A new or empty local folder, or one that was begun.")],
+    val: Val = None,
+    format_name: Format = None,
+    overrides: Overrides = None,
+    size: Annotated[
+        int | None, typer.Option(min=4, help="Reduce the shorter side to so many pixels; none is enlarged.")
+    ] = None,
+    codec: Annotated[
+        Literal["keep", "jpeg", "png", "webp"],
+        typer.Option(help="How images are written; keep: as they are, pixels without an encoding as PNG."),
+    ] = "keep",
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Of JPEG and WebP; without it 90, where there is need.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows of a shard; without it about 100 MB.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of the training rows.")] = 0,
+    max_bad: Annotated[
+        float | None,
+        typer.Option("--max-bad", min=0, max=1, help="Share of unreadable images that is too much; without it 0.01."),
+    ] = None,
+    local: Local = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the images of a source as Parquet shards, shuffled and checked, ready for streaming.
+
+    Unreadable images are left out and listed. Ended early, the same command goes on where it was.
+    """
+    from raymix.data.prepare import Options
+    from raymix.datacmd import How, named
+    from raymix.datacmd import prepare as prepare_data
+
+    if max_bad is not None:
+        overrides = [*(overrides or []), f"data.max_bad_fraction={max_bad}"]
+    what = named(source, val, format_name, overrides or [])
+    options = Options(size=size, codec=codec, quality=quality, rows=rows, seed=seed)
+    manifest = prepare_data(what, folder, options, How(local=local, verbose=verbose))
+    _print(_prepared(manifest, folder))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise JobError("--skipped", f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _print(table: RenderableType) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a pipe has no edge to wrap at
+    console.print(table)
+
+
+def _prepared(manifest: Manifest, folder: str) -> RenderableType:
+    """What was written, and how a job names it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from raymix.report import words
+    from raymix.report.check import in_bytes, printable
+
+    totals = manifest.totals
+    labelled = "" if totals.labelled == totals.train else f" ({words.count(totals.labelled)} labelled)"
+    rows = [f"{words.count(totals.train)} train{labelled}", *([f"{words.count(totals.val)} val"] if totals.val else [])]
+    causes = ", ".join(f"{cause} {number:,}" for cause, number in manifest.skipped.items())
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("rows", ", ".join(rows))
+    grid.add_row(
+        "shards", f"{words.count(len(manifest.shards))} of {in_bytes(totals.bytes)} in all, read back and sound"
+    )
+    if causes:
+        grid.add_row("left out", Text(f"{causes}; see {printable(folder)}/skipped.tsv", style="yellow"))
+    grid.add_row("job", Text(f"data: {{train: {{format: parquet, path: {printable(folder)}}}}}"))
+    return grid

@@ -1,0 +1,33 @@
+"""`raymix data check`: every image read and decoded once, without training."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import numpy as np
+
+from raymix.data.blocks import Block
+from raymix.data.check import check_block, gathered, summary
+from raymix.datacmd.named import Named, index
+from raymix.datacmd.work import How, told, working
+from raymix.report.check import CheckReport
+
+_BLOCK_ROWS = (256, 2_000)  # smallest and largest block
+_NUM_BLOCKS = 64  # as far as these allow: each moves the progress bar
+
+
+def check(what: Named, how: How) -> CheckReport:
+    """Reads and decodes every image once.
+
+    Raises:
+        JobError: the data is wrong in a way that leaves nothing to be checked.
+    """
+    rows, data = index(what), what.spec.data
+    size = int(np.clip(len(rows) // _NUM_BLOCKS, *_BLOCK_ROWS))
+    blocks = (Block.of(rows, np.arange(start, min(start + size, len(rows)))) for start in range(0, len(rows), size))
+    with working(what.spec.cluster, len(rows), how) as (map_blocks, sink):
+        started = time.monotonic()
+        parts = map_blocks(partial(check_block, channels=data.channels), blocks)
+        facts = gathered(len(rows), told(parts, sink, "reading images", len(rows), lambda part: len(part.ids)))
+        return summary(rows, facts, data, time.monotonic() - started)

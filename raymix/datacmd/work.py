@@ -1,0 +1,56 @@
+"""Who works on blocks of rows, and what is told of it meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from raymix.data.blocks import MapBlocks, map_threads
+from raymix.spec import Cluster
+from raymix.watch.console import ConsoleSink
+
+R = TypeVar("R")
+
+RAY_ROWS = 5_000  # from here on a Ray is worth the seconds that it takes to start
+
+
+@dataclass(frozen=True)
+class How:
+    """How a command works: `local` without Ray, `verbose` with Ray's own log lines, `quiet` without progress."""
+
+    local: bool = False
+    verbose: bool = False
+    quiet: bool = False
+
+
+@contextmanager
+def working(cluster: Cluster, num_rows: int, how: How) -> Iterator[tuple[MapBlocks, ConsoleSink]]:
+    """Who goes through blocks of so many rows, threads or Ray, and the console.
+
+    Raises:
+        JobError: the job's cluster does not answer.
+    """
+    sink = ConsoleSink(quiet=how.quiet)
+    try:
+        if how.local or cluster.workers == 0 or num_rows < RAY_ROWS:
+            yield map_threads, sink
+            return
+        from raymix.on_ray.blocks import map_ray, ray_for_blocks
+
+        sink.stage("starting Ray")
+        with ray_for_blocks(cluster, how.verbose):
+            yield map_ray, sink
+    finally:
+        sink.close()
+
+
+def told(results: Iterable[R], sink: ConsoleSink, text: str, total: int, count: Callable[[R], int]) -> Iterator[R]:
+    """The results as they come; the console hears how many of `total` things they are about."""
+    done = 0
+    sink.stage(text, done, total)
+    for result in results:
+        yield result
+        done += count(result)
+        sink.stage(text, done, total)
