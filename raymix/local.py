@@ -14,7 +14,7 @@ from raymix.data.reading import check_bad, check_local, read_local, stream_local
 from raymix.plan import Plan, Segment
 from raymix.policy import next_segment
 from raymix.report.history import History, SegmentReport
-from raymix.session import Needs, RunFailed
+from raymix.session import Needs, RunFailed, known_unreadable
 from raymix.train.cache import Cache
 from raymix.train.stream import Streamed
 from raymix.train.supply import Supply
@@ -68,24 +68,12 @@ class LocalSession:
         self.device = device.type
         self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
-        def progress(done: int, total: int) -> None:
-            sink.stage("reading images" if keep else "checking images", done, total)
-
-        data, rows, frame = needs.spec.data, needs.rows, needs.frame
-        keep = is_kept(data, len(needs.ids), frame, room_of_machine())
-        if data.cache == "auto":
-            sink.note(decision(len(needs.ids), frame, room_of_machine()))
-        self.run = needs.before.run if needs.before else 0 if keep else streamed_run(rows.run, frame)
-        if keep:
-            images = read_local(rows, needs.ids, frame, progress)
-            self.skipped = images.skipped
-        else:
-            self.skipped = needs.before.skipped if needs.before else check_local(rows, needs.ids, frame, progress)
-        check_bad(self.skipped, len(needs.ids), rows, data)
-        if keep:
-            supply: Supply = Cache(images, device, data.cache)
-        else:
-            supply = Streamed(frame, device, functools.partial(stream_local, rows, frame))
+        num, room = len(needs.ids), room_of_machine()
+        keep = is_kept(needs.spec.data, num, needs.frame, room)
+        if needs.spec.data.cache == "auto":
+            sink.note(decision(num, needs.frame, room))
+        self.run = needs.before.run if needs.before else 0 if keep else streamed_run(needs.rows.run, needs.frame)
+        supply, self.skipped = _kept(needs, device, sink) if keep else _streamed(needs, device, sink)
         self.kept = supply.where
         self._runtime = LocalRuntime(supply, device, sink)
 
@@ -112,3 +100,20 @@ class LocalSession:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _kept(needs: Needs, device: torch.device, sink: Sink) -> tuple[Supply, dict[int, str]]:
+    """All images, read; and the rows that cannot be."""
+    images = read_local(needs.rows, needs.ids, needs.frame, functools.partial(sink.stage, "reading images"))
+    check_bad(images.skipped, len(needs.ids), needs.rows, needs.spec.data)
+    return Cache(images, device, needs.spec.data.cache), images.skipped
+
+
+def _streamed(needs: Needs, device: torch.device, sink: Sink) -> tuple[Supply, dict[int, str]]:
+    """Images to be read when they are wanted; and the rows that cannot be."""
+    rows, frame = needs.rows, needs.frame
+    skipped = known_unreadable(needs)
+    if skipped is None:
+        skipped = check_local(rows, needs.ids, frame, functools.partial(sink.stage, "checking images"))
+    check_bad(skipped, len(needs.ids), rows, needs.spec.data)
+    return Streamed(frame, device, functools.partial(stream_local, rows, frame)), skipped

@@ -56,6 +56,15 @@ class Session(Protocol):
         """Gives everything back."""
 
 
+def known_unreadable(needs: Needs) -> dict[int, str] | None:
+    """Row id -> cause where that is known without reading: a run is resumed, or all rows were verified when written."""
+    from raymix.data.prepare import verified
+
+    if needs.before is not None:
+        return needs.before.skipped
+    return {} if all(verified(source) for source in needs.rows.sources) else None
+
+
 def open_session(needs: Needs, sink: Sink) -> Session:
     """Workers for a job: this process alone where it asks for none, else Ray's.
 

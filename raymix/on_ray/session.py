@@ -22,7 +22,7 @@ from raymix.on_ray.hold import Kept
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.reading import Streaming
 from raymix.on_ray.worker import work
-from raymix.session import Needs, RunFailed
+from raymix.session import Needs, RunFailed, known_unreadable
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
@@ -144,7 +144,8 @@ class RaySession:
             images, self.skipped = reading.keep(rows, ids, frame, progress)
             check_bad(self.skipped, len(ids), rows, needs.spec.data)
             return images
-        self.skipped = needs.before.skipped if needs.before else reading.check(rows, ids, frame, progress)
+        known = known_unreadable(needs)
+        self.skipped = reading.check(rows, ids, frame, progress) if known is None else known
         check_bad(self.skipped, len(ids), rows, needs.spec.data)
         return reading.streaming(rows, frame, cluster.workers, cluster.cpus_per_worker, smallest_store())
 
