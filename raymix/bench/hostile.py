@@ -94,7 +94,7 @@ def read_bombs(paths: list[str]) -> dict[str, Any]:
     def timed(i: int) -> tuple[float, str]:
         started = time.thread_time()
         part = read_part(rows, np.array([i]), frame)
-        return time.thread_time() - started, part.skipped.get(0, part.skipped.get(i, "read"))
+        return time.thread_time() - started, part.skipped.get(i, "read")
 
     before = peak_bytes()
     with ThreadPoolExecutor(max_workers=2) as pool:
