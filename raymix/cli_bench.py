@@ -1,0 +1,52 @@
+"""`raymix bench`: how fast raymix itself is, against what one would write without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+bench_app = typer.Typer(invoke_without_command=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+
+
+@bench_app.callback()
+def _bench(context: typer.Context) -> None:
+    """How fast raymix itself is, against plain PyTorch."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@bench_app.command(epilog="Example:  raymix bench loop --windows 5 --json")
+def loop(
+    windows: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved windows that are timed.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Images a second of raymix's training loop over those of a plain PyTorch loop, same model, data in memory."""
+    from raymix.bench.loop import main as bench_loop
+
+    bench_loop(windows=windows, json_out=as_json, device=device)
+
+
+@bench_app.command(epilog="Example:  raymix bench data --part stream --part read")
+def data(
+    path: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Class folders of images, or TinyImageNet; without it, images are drawn."),
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="memory, stream, read, cached, hostile or augment. Repeatable; default: all."
+        ),
+    ] = None,
+    images: Annotated[int, typer.Option(min=20, help="How many are drawn where there is no --path.")] = 10_000,
+    as_json: AsJson = False,
+) -> None:
+    """How fast and how lean images are read: streamed, decoded once, kept, hostile; against a rival in the same run."""
+    from raymix.bench.data import main as bench_data
+
+    bench_data(path, part or [], images, as_json)
