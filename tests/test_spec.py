@@ -154,6 +154,13 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ("schedule.interleave=alternate; schedule.weight={start: 1, end: 1}", "schedule.weight: interleave: alternate"),
         ("schedule.ssl_epochs=0; schedule.sl_epochs=0", "schedule.sl_epochs: ssl_epochs and sl_epochs are both 0"),
         ("data.augment.crop=[0.5, 0.1]", "data.augment.crop: [0.5, 0.1] is no range of areas"),
+        ("objective={type: simclr, first_view: {crop: [0, 1]}}", "objective.first_view.crop: [0.0, 1.0] is no range"),
+        ("data.channels=gray; data.augment.hue=0.1", "data.augment.hue: data.channels gray has no colours to change"),
+        ("data.channels=gray16; data.augment.grayscale=0.2", "data.augment.grayscale: data.channels gray16 has no"),
+        (
+            "data.channels=gray; objective={type: simclr, second_view: {hue: 0.1}}",
+            "objective.second_view.hue: data.channels gray has no colours to change",
+        ),
         ("data.store_size=4", "data.store_size: 4 is below image_size 8"),
         ("pilot.arms=[sl, sl]", "pilot.arms: an arm is named twice"),
         ("cluster.gpus_per_worker=1", "cluster.gpus_per_worker: cluster.workers: 0 trains in this process"),

@@ -22,10 +22,11 @@ def spec_of(objective: str = "mae", shared_pass: str = "auto", **sections: Any) 
     """A job of 8x8 images in patches of 2 on the smallest backbone."""
     augment = sections.pop("augment", {"crop": [0.6, 1.0]})
     options = sections.pop("objective_options", {})
+    channels = sections.pop("channels", "rgb")
     return load_spec(
         {
             "name": "small",
-            "data": {"train": {"format": "digits"}, "image_size": 8, "augment": augment},
+            "data": {"train": {"format": "digits"}, "image_size": 8, "augment": augment, "channels": channels},
             "backbone": {"size": "nano", "patch": 2},
             "objective": {**OBJECTIVES[objective], **options},
             "schedule": {"shared_pass": shared_pass},
@@ -45,10 +46,14 @@ def model_of(spec: JobSpec) -> Model:
     return model
 
 
-def batch_of(labels: list[int], seed: int = 0, size: int = 8, workers: int = 1) -> Batch:
+def batch_of(labels: list[int], seed: int = 0, size: int = 8, workers: int = 1, channels: str = "rgb") -> Batch:
     """Images of noise with these labels (-1: none), rows 0 to B - 1 of epoch 0."""
     generator = torch.Generator().manual_seed(seed)
-    x_BSSC = torch.randint(0, 256, (len(labels), size, size, 3), dtype=torch.uint8, generator=generator)
+    shape = (len(labels), size, size, 3 if channels == "rgb" else 1)
+    if channels == "gray16":
+        x_BSSC = torch.randint(-(2**15), 2**15, shape, dtype=torch.int16, generator=generator)
+    else:
+        x_BSSC = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     y_B = torch.tensor(labels)
     rows_B = torch.arange(len(labels))
     num = int((y_B >= 0).sum())

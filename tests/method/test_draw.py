@@ -15,7 +15,11 @@ N = 20_000
 # of rows 0, 1 (epoch 0) and 123456 (epoch 9) under seed 3
 KEYS = [1013252517, 3595164173, 1183020443]
 NUMBERS = [[1071982, 1863907], [9711452, 8914643], [15940544, 1941061]]
-PURPOSES = [p + view for p in (draw.CROP, draw.MASK, draw.COLOR) for view in (0, draw.SECOND_VIEW)]
+PURPOSES = [
+    p + view
+    for p in (draw.CROP, draw.MASK, draw.COLOR, draw.FILTER, draw.ERASE, draw.MIX)
+    for view in (0, draw.SECOND_VIEW)
+]
 
 
 def numbers(seed: int = 0, epoch: int = 0, purpose: int = draw.CROP, first: int = 0, num: int = 1) -> Tensor:
@@ -43,11 +47,11 @@ def test_numbers_of_different_things_are_independent() -> None:
     """Seeds, epochs, purposes, the numbers of one row, and rows beside each other."""
     streams = {
         (seed, epoch, purpose, i): u
-        for seed, epoch, purpose in itertools.product((0, 1), (0, 1, 2), PURPOSES[:4])
+        for seed, epoch, purpose in itertools.product((0, 1), (0, 1, 2), PURPOSES)
         for i, u in enumerate(numbers(seed, epoch, purpose, num=2).unbind(1))
     }
-    assert len(streams) == 48
-    # 1,128 pairs: five standard errors
+    assert len(streams) == 144
+    # 10,296 pairs: five standard errors
     worst = max(abs(correlation(a, b)) for a, b in itertools.combinations(streams.values(), 2))
     assert worst < 5 / N**0.5
     u = streams[0, 0, draw.CROP, 0]
@@ -71,7 +75,7 @@ def test_numbers_of_one_row_are_all_different() -> None:
     """The largest use: a number for each of 4,096 patches, beside those of crop and colour."""
     key = draw.keys(0, torch.zeros(1, dtype=torch.int64), torch.tensor([7]))
     found = torch.cat([draw.uniform(key, p, 4096 if p % 16 == draw.MASK else 5)[0] for p in PURPOSES])
-    assert len(found) - len(found.unique()) < 20, "2 equal of 8,212 numbers of 24 bits are expected"
+    assert len(found) - len(found.unique()) < 20, "2 equal of 8,242 numbers of 24 bits are expected"
 
 
 def test_numbers_are_the_same_on_every_machine() -> None:
