@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from raymix.jobfile import load_spec
-from raymix.spec import JobError, JobSpec, num_visible
+from raymix.spec import Augment, JobError, JobSpec, ViewAugment, num_visible
 
 Job = dict[str, Any]
 
@@ -230,3 +230,12 @@ def test_image_tree_is_what_it_says(image_tree: Callable[..., Path], tmp_path: P
     root = image_tree(tmp_path / "images", classes=5, per_class=3, size=12)
     assert sorted(path.name for path in root.iterdir()) == [f"class{i}" for i in range(5)]
     assert len(list(root.rglob("*.jpg"))) == 15
+
+
+def test_a_view_can_change_what_augmentation_can() -> None:
+    """All but what mixes two images; each field means what it means there."""
+    options, changes = Augment.model_fields, ViewAugment.model_fields
+    assert list(changes) == [name for name in options if name not in ("mixup", "cutmix")]
+    assert all(field.default is None for field in changes.values())
+    other = ViewAugment(crop=(0.5, 1), flip=False, blur=0.0).over(Augment(color=0.3, blur=0.5))
+    assert other == Augment(crop=(0.5, 1), flip=False, color=0.3, blur=0.0)

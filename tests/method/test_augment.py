@@ -122,6 +122,32 @@ def test_all_at_once_compiles_to_kernels() -> None:
     torch.testing.assert_close(compiled(noise(8), keys(8)), augment(noise(8), keys(8)), rtol=0, atol=1e-3)
 
 
+@pytest.mark.gpu
+def test_all_at_once_replays_in_a_cuda_graph() -> None:
+    """A captured step sees the keys of each replay, and a replay gives what the step alone would."""
+    device = torch.device("cuda")
+    augment = augment_of(crop=(0.3, 1), flip=True, **EVERYTHING).to(device)
+    mixing = Mixing(AugmentSpec(mixup=0.2, cutmix=1.0)).to(device)
+    x_BSSC, key_B, labels = noise(64).to(device), keys(64).to(device), torch.arange(64, device=device) - 9
+
+    def both() -> tuple[Tensor, Tensor]:
+        x_BCHW, pair = mixing(augment(x_BSSC, key_B), labels, key_B)
+        return x_BCHW, pair.own_B
+
+    with torch.cuda.stream(torch.cuda.Stream()), torch.autocast("cuda", torch.bfloat16):
+        for _ in range(3):
+            both()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            found = both()
+        for epoch in (1, 2):
+            key_B.copy_(keys(64, epoch))
+            graph.replay()
+            for replayed, expected in zip(found, both(), strict=True):
+                assert torch.equal(replayed, expected)
+
+
 @pytest.mark.parametrize("size", [4, 24, 48])
 def test_nothing_is_rounded_under_autocast(size: int) -> None:
     """bf16 holds pixels to 1/256 only."""

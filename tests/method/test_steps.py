@@ -9,11 +9,13 @@ import torch
 from models import batch_of, model_of, spec_of
 from torch import Tensor
 
-from raymix.method import optim, steps
+from raymix.method import draw, optim, steps
 from raymix.method.objectives import OBJECTIVES, View
 from raymix.method.steps import Batch, Model
+from raymix.method.views import Augment
 from raymix.plan import Kind
 from raymix.spec import SHARED_PASSES, JobSpec, Mae, SimClr
+from raymix.spec import Augment as AugmentSpec
 
 LABELS = [0, -1, 3, 1, -1, 4]
 # every step that a job can ask for: objective, shared_pass, kind; sl_drop needs patches to drop
@@ -33,7 +35,7 @@ def patch_of(x_CHW: Tensor, place: int, patch: int) -> Tensor:
     """Pixels of a patch, row by row, the colours of a pixel side by side."""
     row, column = divmod(place, x_CHW.shape[2] // patch)
     cut = x_CHW[:, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch]
-    return torch.stack([cut[c, i, j] for i in range(patch) for j in range(patch) for c in range(3)])
+    return torch.stack([cut[c, i, j] for i in range(patch) for j in range(patch) for c in range(len(x_CHW))])
 
 
 def mae(model: Model, spec: JobSpec, z: Tensor, view: View) -> Tensor:
@@ -237,6 +239,56 @@ def test_a_fresh_classifier_knows_nothing() -> None:
     torch.manual_seed(0)
     _, (_, sl, _) = steps.build(spec, Model(spec, 5), "sl")(batch_of(LABELS), torch.tensor(0.0))
     assert sl == pytest.approx(math.log(5))
+
+
+# ---- images of one channel --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", ["gray", "gray16"])
+@pytest.mark.parametrize(("objective", "shared_pass", "kind"), TABLE)
+def test_every_step_takes_grey_images(objective: str, shared_pass: str, kind: Kind, channels: str) -> None:
+    """By the same formulas, and a gradient for every parameter."""
+    spec = spec_of(objective, shared_pass, channels=channels, augment={"crop": [0.6, 1], "color": 0.4})
+    model, batch = model_of(spec), batch_of(LABELS, size=10, channels=channels)
+    assert model.f.embed.in_features == 2 * 2
+    step = steps.build(spec, model, kind)
+    L, _ = step(batch, torch.tensor(0.3))
+    torch.testing.assert_close(L, naive(model, spec, kind, batch, 0.3), rtol=1e-3, atol=1e-4)
+    L.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in step.parameters())
+    assert model.classify(batch.x_BSSC).shape == (6, 5)
+
+
+# ---- views that differ ------------------------------------------------------------------------------------------
+
+APART = {"first_view": {"blur": 1.0}, "second_view": {"solarize": 1.0, "crop": [0.9, 1.0], "flip": False}}
+
+
+def test_each_view_has_its_own_setting() -> None:
+    augment = {"crop": [0.6, 1.0], "color": 0.4}
+    spec = spec_of("simclr", augment=augment, objective_options=APART, pilot={"arms": ["sl", "mix"]})
+    model, batch = model_of(spec), batch_of(LABELS, size=10)
+    first, second = model.g.view(batch.x_BSSC, batch.key_B).x_BCHW.chunk(2)
+    settings = [{**augment, **APART[view]} for view in ("first_view", "second_view")]
+    for found, setting, view in zip((first, second), settings, (0, draw.SECOND_VIEW), strict=True):
+        expected = Augment(AugmentSpec.model_validate(setting), 8)(batch.x_BSSC, batch.key_B, view)
+        assert torch.equal(found, expected)
+    kept = JobSpec.model_validate_json(spec.model_dump_json())
+    assert torch.equal(model_of(kept).g.view(batch.x_BSSC, batch.key_B).x_BCHW[6:], second), "out of a file too"
+
+
+@pytest.mark.parametrize("shared_pass", ["full", "separate"])
+def test_mix_steps_classify_the_first_of_views_that_differ(shared_pass: str) -> None:
+    spec = spec_of("simclr", shared_pass, objective_options=APART)
+    model, batch = model_of(spec), batch_of(LABELS)
+    first = model.g.view(batch.x_BSSC, batch.key_B).x_BCHW[:6]
+    L, (ssl, sl, hits) = steps.build(spec, model, "mix")(batch, torch.tensor(0.3))
+    logits = model.h(model.f(first))
+    torch.testing.assert_close(sl, ce(logits, batch.y_B, spec.optim.label_smoothing))
+    torch.testing.assert_close(L, 0.3 * ssl + 0.7 * sl)
+    assert hits == (logits.argmax(1) == batch.y_B).sum()
+    L.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
 # ---- gradients and what the optimizer moves ---------------------------------------------------------------------
