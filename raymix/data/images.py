@@ -57,13 +57,25 @@ class Assembly:
         Raises:
             ValueError: it holds rows that were not asked for.
         """
-        places = np.searchsorted(self._ids, part.ids)
-        if (places >= len(self._ids)).any() or (self._ids[places] != part.ids).any():
-            raise ValueError("a part holds rows that were not asked for")
+        places = self._places(part.ids)
         self._pixels[places] = part.pixels
-        self._good[places] = True
-        self._skipped.update(part.skipped)
-        self._num_read += len(part.ids)
+        self.placed(part.ids, part.skipped)
+
+    def placed(self, ids: Ids, skipped: dict[int, str]) -> None:
+        """Rows whose pixels somebody else has put into their places, and rows that could not be read.
+
+        Raises:
+            ValueError: some were not asked for.
+        """
+        self._good[self._places(ids)] = True
+        self._skipped.update(skipped)
+        self._num_read += len(ids)
+
+    def _places(self, ids: Ids) -> Ids:
+        places = np.searchsorted(self._ids, ids)
+        if (places >= len(self._ids)).any() or (self._ids[places] != ids).any():
+            raise ValueError("a part holds rows that were not asked for")
+        return places
 
     def images(self) -> Images:
         """All of them.

@@ -10,6 +10,7 @@ from raymix.report import words
 from raymix.spec import Data, JobError
 
 HOST_SHARE = 0.6  # of a machine's memory that images may take
+CHUNK_BYTES = 32 * 2**20  # decoded, that a stream reads at once: smaller costs more, larger fills the object store
 WINDOW_BYTES = 64 * 2**20  # of decoded images that are shuffled together, where neighbours are read together
 
 

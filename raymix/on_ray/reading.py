@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,44 +13,48 @@ from ray.data import DataContext, ExecutionResources
 from ray.data.block import BlockAccessor
 
 from raymix.data.frame import Frame, Pixels
+from raymix.data.images import Assembly, Part
+from raymix.data.keep import CHUNK_BYTES
 from raymix.data.reading import Progress, read_all, read_part
 from raymix.data.rows import Ids, Rows
-from raymix.on_ray.hold import Kept, make
+from raymix.on_ray.hold import Held, Kept, Memory
 from raymix.spec import Source
-from raymix.train.stream import CHUNK_BYTES
 
 BLOCK_ROWS = 5_000  # smaller blocks cost more than they bring (measured: 10,000 to 17,000 images/s on two cores)
-BLOCK_BYTES = 64 * 2**20  # decoded; several blocks are in the object store at once
-_ADDING = 2  # blocks on their way into a holder
+BLOCK_BYTES = 64 * 2**20  # decoded; of another node, several blocks are in the object store at once
+_PART_ROWS = 256  # decoded before they are copied into place
 _STORE_SHARE = 0.5  # of the object store that streams may fill
 _EXECUTIONS = 4  # that a worker has at once: one a stream, and the next one of a stream that nears its end
 _CHUNKS_AT_ONCE = 3 * _EXECUTIONS  # of a worker's share: being decoded, waiting, being taken
 
 
-def keep(rows: Rows, ids: Ids, frame: Frame, progress: Progress) -> tuple[Kept, dict[int, str]]:
-    """Decodes `ids` once and keeps them on this node; also id -> cause of those that cannot be read."""
-    holder = make(len(ids), frame)
-    ray.get(holder.begin.remote(len(rows), ids))
-    adding: list[Any] = []
+def keep(rows: Rows, ids: Ids, frame: Frame, progress: Progress) -> tuple[Memory, Kept, dict[int, str]]:
+    """Decodes `ids` once into memory of this process; also id -> cause of those that cannot be read."""
+    ids = np.sort(ids)
+    memory = Memory(len(ids), frame)
+    assembly = Assembly(len(rows), ids, frame, memory.held.room(0, len(ids)))
     done = 0
-    for block in _blocks(rows, ids, frame, _decode):
-        adding.append(holder.add.remote(block))
-        del block  # it is freed when it has been added
-        if len(adding) > _ADDING:
-            done += ray.get(adding.pop(0))
-            progress(done, len(ids))
-    for added in adding:
-        done += ray.get(added)
+    for block in _blocks(rows, ids, frame, _decode, {"room": memory.held}):
+        accessor = BlockAccessor.for_block(ray.get(block))
+        columns = accessor.to_numpy(["id", "cause"])
+        good = columns["cause"] == ""
+        bad = zip(columns["id"][~good].tolist(), map(str, columns["cause"][~good]), strict=True)
+        if "pixels" in accessor.column_names():
+            pixels = accessor.to_numpy(["pixels"])["pixels"]
+            assembly.add(Part(columns["id"][good], pixels if good.all() else pixels[good], dict(bad)))
+        else:
+            assembly.placed(columns["id"][good], dict(bad))
+        done += len(good)
         progress(done, len(ids))
-    held, slots, skipped = ray.get(holder.images.remote())
-    return Kept(holder, held, slots, f"raymix-{uuid.uuid4().hex[:12]}"), skipped
+    images = assembly.images()
+    return memory, Kept.of(memory, images), images.skipped
 
 
 def check(rows: Rows, ids: Ids, frame: Frame, progress: Progress) -> dict[int, str]:
     """Decodes `ids` and keeps nothing but id -> cause of those that cannot be read."""
     skipped: dict[int, str] = {}
     done = 0
-    for block in _blocks(rows, ids, frame, _check):
+    for block in _blocks(rows, ids, frame, _check, {}):
         columns = BlockAccessor.for_block(ray.get(block)).to_numpy(["id", "cause", "num"])
         bad = columns["id"] >= 0  # each block begins with a row that carries its number of rows alone
         skipped.update(zip(columns["id"][bad].tolist(), map(str, columns["cause"][bad]), strict=True))
@@ -117,25 +120,26 @@ def streaming(rows: Rows, frame: Frame, workers: int, cpus_per_worker: float, st
     )
 
 
-def _blocks(rows: Rows, ids: Ids, frame: Frame, function: Any) -> Iterator[Any]:
+def _blocks(rows: Rows, ids: Ids, frame: Frame, function: Any, options: dict[str, Any]) -> Iterator[Any]:
     """References to what `function` makes of `ids`, block by block, as they come."""
     size = min(BLOCK_ROWS, max(1, BLOCK_BYTES // frame.nbytes))
     cpus = int(ray.cluster_resources().get("CPU", 1))
     num_blocks = max(1, min(max(cpus, math.ceil(len(ids) / size)), math.ceil(len(ids) / 100)))
-    tables = [_table(rows, block) for block in np.array_split(ids, num_blocks)]
+    tables = [_table(rows, ids, places) for places in np.array_split(np.arange(len(ids)), num_blocks)]
     dataset = ray.data.from_arrow(tables).map_batches(
         function,
         batch_size=None,
         batch_format="numpy",
-        fn_kwargs={"frame": frame, "sources": rows.sources},
+        fn_kwargs={"frame": frame, "sources": rows.sources, **options},
     )
     for bundle in dataset.iter_internal_ref_bundles():
         yield from bundle.block_refs
 
 
-def _table(rows: Rows, ids: Ids) -> pa.Table:
-    uris = [rows.uris[row] for row in ids]
-    return pa.table({"id": ids, "uri": pa.array(uris, pa.large_string()), "source": rows.source_of[ids]})
+def _table(rows: Rows, ids: Ids, places: Ids) -> pa.Table:
+    """The rows at some places of `ids`, as a task is given them."""
+    uris = pa.array([rows.uris[row] for row in ids[places]], pa.large_string())
+    return pa.table({"id": ids[places], "place": places, "uri": uris, "source": rows.source_of[ids[places]]})
 
 
 def _rows(batch: dict[str, np.ndarray], sources: tuple[Source, ...]) -> tuple[Rows, Ids]:
@@ -152,16 +156,25 @@ def _rows(batch: dict[str, np.ndarray], sources: tuple[Source, ...]) -> tuple[Ro
     return rows, np.arange(num)
 
 
-def _decode(batch: dict[str, np.ndarray], frame: Frame, sources: tuple[Source, ...]) -> dict[str, np.ndarray]:
-    """One block, decoded; a row that cannot be read keeps its place, black, with the cause beside it."""
-    part = read_part(*_rows(batch, sources), frame)
-    num = len(batch["id"])
-    causes = np.array([part.skipped.get(place, "") for place in range(num)], dtype=object)
-    pixels = part.pixels
-    if part.skipped:
-        pixels = np.zeros((num, *frame.shape), frame.dtype)
+def _decode(
+    batch: dict[str, np.ndarray], frame: Frame, sources: tuple[Source, ...], room: Held
+) -> dict[str, np.ndarray]:
+    """One block, decoded; a row that cannot be read keeps its place, with the cause beside it.
+
+    On the node that holds the images the pixels go straight into their memory; from another one they travel along.
+    """
+    rows, places = _rows(batch, sources)
+    here = room.is_here()
+    pixels = room.room(int(batch["place"][0]), int(batch["place"][-1]) + 1) if here else frame.empty(len(places))
+    causes = np.full(len(places), "", dtype=object)
+    for first in range(0, len(places), _PART_ROWS):
+        part = read_part(rows, places[first : first + _PART_ROWS], frame)
         pixels[part.ids] = part.pixels
-    return {"id": batch["id"], "cause": causes, "pixels": pixels}
+        for place, cause in part.skipped.items():
+            causes[place] = cause
+            pixels[place] = 0
+    found = {"id": batch["id"], "cause": causes}
+    return found if here else {**found, "pixels": pixels}
 
 
 def _check(batch: dict[str, np.ndarray], frame: Frame, sources: tuple[Source, ...]) -> dict[str, np.ndarray]:

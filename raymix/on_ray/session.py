@@ -18,7 +18,7 @@ from raymix.data.keep import decision, is_kept, streamed_run
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
 from raymix.on_ray.cluster import connect, hush_data, room, smallest_store
-from raymix.on_ray.hold import Kept
+from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.reading import Streaming
 from raymix.on_ray.worker import work
@@ -53,7 +53,7 @@ class RaySession:
         self._spec, self.frame, self._stopping = needs.spec, needs.frame, False
         self._cursor, self.groups, self._idle = 0, 0, False
         self._error: BaseException | None = None
-        self._images: Kept | Streaming | None = None
+        self._memory: Memory | None = None
         sink.stage("starting Ray")
         self._owned = connect(needs.spec.cluster, needs.verbose)
         if not needs.verbose:
@@ -66,8 +66,7 @@ class RaySession:
         self._thread = threading.Thread(target=self._fit, args=(needs.verbose,), name="raymix-fit", daemon=True)
         self._thread.start()
         try:
-            self._images = self._read(needs, keep, sink)
-            ray.get(self._mailbox.put_images.remote(self._images))
+            ray.get(self._mailbox.put_images.remote(self._read(needs, keep, sink)))
         except BaseException:
             self.close()
             raise
@@ -115,8 +114,8 @@ class RaySession:
             ray.shutdown()
         elif not self._thread.is_alive():
             ray.kill(self._mailbox)  # workers that still start will ask it, hear "close" and end
-        if not self._owned and isinstance(self._images, Kept):
-            ray.kill(self._images.holder)
+        if self._memory is not None:
+            self._memory.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _decide(self, needs: Needs, sink: Sink) -> bool:
@@ -141,7 +140,7 @@ class RaySession:
             sink.stage("reading images" if keep else "checking images", done, total)
 
         if keep:
-            images, self.skipped = reading.keep(rows, ids, frame, progress)
+            self._memory, images, self.skipped = reading.keep(rows, ids, frame, progress)
             check_bad(self.skipped, len(ids), rows, needs.spec.data)
             return images
         known = known_unreadable(needs)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from raymix.data.frame import Frame, Pixels
+from raymix.data.keep import CHUNK_BYTES
 from raymix.data.order import Order
 from raymix.data.rows import Ids
 from raymix.plan import Stream
@@ -25,7 +26,6 @@ from raymix.train.supply import EVAL_BATCH, Source, as_tensor, to_device
 # chunks of row ids -> the pixels of each chunk, in that order; closing the iterator ends the reading
 Read = Callable[[Sequence[Ids]], Generator[Pixels, None, None]]
 
-CHUNK_BYTES = 32 * 2**20  # decoded; smaller chunks cost more than they bring, larger ones fill the object store
 LEG_CHUNKS = 256  # that one execution of the reader serves
 LEAD_CHUNKS = 12  # left when the next execution begins, so that nobody waits for its start
 AHEAD_CHUNKS = 2  # read and not yet asked for, beside what the reader itself holds

@@ -21,7 +21,7 @@ from raymix.data.rows import Rows
 from raymix.jobfile import load_spec
 from raymix.on_ray import reading
 from raymix.on_ray.cluster import ENVIRONMENT
-from raymix.on_ray.hold import Holder
+from raymix.on_ray.hold import Memory
 from raymix.train.stream import Streamed
 from raymix.train.supply import Source
 from tests.on_ray.conftest import tree_job
@@ -43,7 +43,7 @@ def test_images_are_kept_as_the_local_reader_has_them(damaged: Path) -> None:
     rows = rows_of(damaged)
     ids = np.arange(1, len(rows))  # not the first one: ids and positions differ
     seen: list[tuple[int, int]] = []
-    kept, skipped = reading.keep(rows, ids, FRAME, lambda done, total: seen.append((done, total)))
+    memory, kept, skipped = reading.keep(rows, ids, FRAME, lambda done, total: seen.append((done, total)))
     found, expected = kept.on_this_node(), read_local(rows, ids, FRAME)
     assert (found.pixels == expected.pixels).all()
     assert (found.slots == expected.slots).all()
@@ -52,6 +52,7 @@ def test_images_are_kept_as_the_local_reader_has_them(damaged: Path) -> None:
     assert seen[-1] == (len(ids), len(ids))
     assert seen == sorted(seen)
     assert not found.pixels.flags.writeable
+    memory.close()
 
 
 @pytest.mark.usefixtures("attached")
@@ -152,17 +153,23 @@ def _elsewhere(kept: Any) -> tuple[str, int, np.ndarray]:
 @pytest.mark.usefixtures("two_nodes")
 def test_every_node_holds_its_images_once(damaged: Path) -> None:
     rows = rows_of(damaged)
-    kept, _ = reading.keep(rows, np.arange(len(rows)), FRAME, silent)
+    memory, kept, _ = reading.keep(rows, np.arange(len(rows)), FRAME, silent)
     here = kept.on_this_node()
     found = ray.get([_elsewhere.remote(kept) for _ in range(2)])
     assert all(node != kept.held.node for node, _, _ in found)
     assert all((pixels == here.pixels).all() for _, _, pixels in found)
+    memory.close()
 
 
-def test_a_holder_leaves_nothing_that_outlives_it() -> None:
+@pytest.mark.usefixtures("attached")
+def test_memory_leaves_nothing_that_outlives_it() -> None:
     """Anonymous memory, not a file in /dev/shm that a kill would leave there."""
     before = set(os.listdir("/dev/shm"))
-    holder = Holder(10, FRAME)
-    assert holder._path.startswith(f"/proc/{os.getpid()}/fd/")
-    assert os.stat(holder._path).st_size == 10 * FRAME.nbytes
+    memory = Memory(10, FRAME)
+    assert memory.held.path.startswith(f"/proc/{os.getpid()}/fd/")
+    memory.held.room(3, 5)[:] = 7
+    assert memory.held.images()[2:6, 0, 0, 0].tolist() == [0, 7, 7, 0]
     assert set(os.listdir("/dev/shm")) == before
+    path = memory.held.path
+    memory.close()
+    assert not os.path.exists(path)

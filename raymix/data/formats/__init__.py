@@ -78,7 +78,10 @@ def index_data(data: Data) -> Rows:
         only = ", ".join(rows.class_names)
         problem, hint = f"only one class found: {only}", "a classifier needs two or more"
         if not only:
-            problem, hint = "its images have no labels", "give a source that has some; without, it can be data.unlabelled"
+            problem, hint = (
+                "its images have no labels",
+                "give a source that has some; without, it can be data.unlabelled",
+            )
             if hasattr(data.train, "label_column"):
                 hint = "set data.train.label_column to the column that holds them"
         raise JobError("data.train", problem, hint)
