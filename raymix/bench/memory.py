@@ -1,6 +1,7 @@
 """Part `memory`: what images cost that are kept on the host, by number of workers, and what streaming costs.
 
-Memory is the sum of proportional set sizes (PSS): a page that n processes share counts 1/n in each of them.
+Memory is what no other process has part in (the proportional set size without shared memory), summed over this process
+and all below it, and each file in memory that one of them holds open, once: images that nobody maps just now count too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,23 +67,23 @@ def _stream_figure(stream: dict[str, Any]) -> Figure:
 
 
 def _cache(pictures: Pictures) -> dict[str, Any]:
-    from raymix.on_ray.bench import Mappers, free, started
+    from raymix.on_ray.bench import Mappers, started
     from raymix.on_ray.reading import keep
 
     with started():
         mappers = Mappers(max(WORKERS))
         few = pictures.times(_WARM_ROWS)
-        free(keep(few.rows, few.ids, few.frame, _silent)[0])
-        before, before_store = settled(), in_mappings("plasma")
+        keep(few.rows, few.ids, few.frame, _silent)[0].close()
+        before, before_store = settled(), shared("plasma")
         with Watch() as watch:
-            kept, _ = keep(pictures.rows, pictures.ids, pictures.frame, _silent)
+            memory, kept, _ = keep(pictures.rows, pictures.ids, pictures.frame, _silent)
         steady, in_store = {}, {}
         for num in WORKERS:
             mappers.map(kept, num)
             steady[num] = settled() - before
-            in_store[num] = in_mappings("plasma") - before_store
+            in_store[num] = shared("plasma") - before_store
         mappers.close()
-        free(kept)
+        memory.close()
     return {
         "image_bytes": pictures.nbytes,
         "before_bytes": before,
@@ -148,19 +149,20 @@ class Watch:
 
 
 def used() -> int:
-    """PSS of this process and of all below it, in bytes."""
-    return sum(_pss(pid, "smaps_rollup", "") for pid in family())
+    """Bytes that this process and all below it take."""
+    pids = family()
+    return sum(_private(pid) for pid in pids) + _shared(pids, "")
+
+
+def shared(name: str) -> int:
+    """Of `used`, the files in memory with `name` in their path."""
+    return _shared(family(), name)
 
 
 def settled() -> int:
     """`used`, once nothing happens any more."""
     time.sleep(_SETTLE_SECONDS)
     return round(statistics.median(used() for _ in range(3)))
-
-
-def in_mappings(name: str) -> int:
-    """Of `used`, what is of mapped files with `name` in their path."""
-    return sum(_pss(pid, "smaps", name) for pid in family())
 
 
 def family() -> list[int]:
@@ -180,20 +182,29 @@ def family() -> list[int]:
     return found
 
 
-def _pss(pid: int, file: str, name: str) -> int:
-    """Sum of the mappings whose first line holds `name`, in bytes; 0 of a process that has ended."""
+def _private(pid: int) -> int:
+    """PSS without shared memory; 0 of a process that has ended."""
     try:
-        lines = (_PROC / str(pid) / file).read_text().splitlines()
+        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    total, wanted = 0, False
-    for line in lines:
-        key = line.split(maxsplit=1)[0]
-        if not key.endswith(":"):  # 7f00-7f10 rw-s 00000000 00:01 42 /dev/shm/plasma
-            wanted = name in line
-        elif wanted and key == "Pss:":
-            total += int(line.split()[1]) * 1024
-    return total
+    sizes = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines[1:])}
+    return 1024 * (sizes["Pss"] - sizes["Pss_Shmem"])
+
+
+def _shared(pids: Iterable[int], name: str) -> int:
+    """Bytes in memory of the files there that the processes hold open, each once."""
+    sizes: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        try:
+            for entry in os.scandir(_PROC / str(pid) / "fd"):
+                path = os.readlink(entry.path)
+                if path.startswith(("/memfd:", "/dev/shm/")) and name in path:
+                    found = os.stat(entry.path)
+                    sizes[found.st_dev, found.st_ino] = 512 * found.st_blocks
+        except OSError:
+            continue  # it has ended, or closed the file
+    return sum(sizes.values())
 
 
 def _silent(done: int, total: int) -> None:
