@@ -24,7 +24,7 @@ def bench_read(pictures: Pictures, num: int, rounds: int) -> dict[str, Any]:
     Returns:
         `rates` by side, `cores`, and `figures`; the ratio is of the rate per core.
     """
-    from raymix.on_ray.bench import free, started
+    from raymix.on_ray.bench import started
     from raymix.on_ray.reading import keep
 
     uris = pictures.rows.uris[:_BARE_IMAGES]
@@ -34,10 +34,10 @@ def bench_read(pictures: Pictures, num: int, rounds: int) -> dict[str, Any]:
     with started():
         for _ in range(rounds):
             begun = time.perf_counter()
-            kept, skipped = keep(many.rows, many.ids, many.frame, lambda done, total: None)
+            memory, _, skipped = keep(many.rows, many.ids, many.frame, lambda done, total: None)
             rates["raymix"].append(len(many.rows) / (time.perf_counter() - begun))
             assert not skipped, skipped
-            free(kept)
+            memory.close()
             rates["bare"].append(_bare(uris))
     cores = num_cores()
     ratio = statistics.median(mine / other for mine, other in zip(*rates.values(), strict=True)) / cores

@@ -47,11 +47,6 @@ class ImageReader:
             yield len(images["image"])
 
 
-def free(kept: Kept) -> None:
-    """Gives the memory of a node's images back."""
-    ray.kill(kept.holder)
-
-
 class Mappers:
     """Processes that stand for the workers of a group: they map the images of their node and touch all of them."""
 
