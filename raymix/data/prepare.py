@@ -7,7 +7,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
-from glob import glob
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +15,11 @@ from pydantic import Field, ValidationError
 
 from raymix.data.blocks import Block
 from raymix.data.encoded import BadImage
+from raymix.data.expand import expand
 from raymix.data.formats import fetch
+from raymix.data.formats.parquet import SUFFIXES
 from raymix.data.picture import rewritten
+from raymix.data.remote import is_remote
 from raymix.data.rows import Ids, RawImage, Rows
 from raymix.data.shardfile import GROUP_ROWS, Shard, Writing, Written
 from raymix.spec import Channels, JobError, ParquetSource, Section, Source
@@ -74,7 +76,7 @@ class Totals(Section):
 class Manifest(Section):
     """`raymix.json` of a folder of shards. Written last: where it is, every image was read and every shard checked.
 
-    `skipped`: cause -> number of images left out, which `skipped.tsv` names.
+    `skipped`: cause -> number of images left out, which the shards' entries and `skipped.tsv` name.
     """
 
     made: Made
@@ -172,7 +174,7 @@ def manifest_of(made: Made, class_names: tuple[str, ...], shards: Sequence[Writt
     return Manifest(
         made=made,
         class_names=class_names,
-        shards=tuple(shard.model_copy(update={"skipped": ()}) for shard in shards),
+        shards=tuple(shards),
         totals=Totals(
             train=sum(shard.rows for shard in train),
             labelled=sum(shard.labelled for shard in train),
@@ -198,22 +200,21 @@ def verified(source: Source) -> bool:
     """
     if not isinstance(source, ParquetSource):
         return False
-    folders: dict[str, set[str]] = {}
-    for path in (source.path,) if isinstance(source.path, str) else source.path:
-        full = os.path.abspath(os.path.expanduser(path))
-        found = (
-            [full] if os.path.isfile(full) else sorted(glob(os.path.join(full, "*") if os.path.isdir(full) else full))
-        )
-        for file in found:
-            folders.setdefault(os.path.dirname(file), set()).add(os.path.basename(file))
-    return bool(folders) and all(_is_known(folder, files) for folder, files in folders.items())
-
-
-def _is_known(folder: str, files: set[str]) -> bool:
-    """All Parquet files among `files` are shards of the folder's manifest, whose size is right."""
-    manifest = read_manifest(folder)
-    if manifest is None:
+    paths = (source.path,) if isinstance(source.path, str) else source.path
+    if any(is_remote(path) for path in paths):
         return False
-    sizes = {shard.file: shard.bytes for shard in manifest.shards}
-    asked = [file for file in files if file.endswith(".parquet")]
-    return bool(asked) and all(sizes.get(file) == os.stat(os.path.join(folder, file)).st_size for file in asked)
+    try:
+        files = expand(source.path, SUFFIXES)
+    except JobError:
+        return False
+    folders = {os.path.dirname(file) for file in files}
+    sizes = {os.path.join(folder, name): size for folder in folders for name, size in _sizes(folder).items()}
+    whole = {os.path.abspath(os.path.expanduser(path)) for path in paths}  # of these every shard must be there
+    wanted = {file for file in sizes if os.path.dirname(file) in whole}
+    return wanted <= set(files) and all(sizes.get(file) == os.stat(file).st_size for file in files)
+
+
+def _sizes(folder: str) -> dict[str, int]:
+    """File name -> bytes, as the folder's manifest has them; empty where it has none."""
+    manifest = read_manifest(folder)
+    return {shard.file: shard.bytes for shard in manifest.shards} if manifest else {}

@@ -25,7 +25,7 @@ from raymix.data.prepare import (
 from raymix.data.rows import Rows
 from raymix.data.shardfile import WORK, Shard, Writing, Written, entry_name, is_sound, write_shard, write_whole
 from raymix.datacmd.named import Named, index
-from raymix.datacmd.work import How, told, working
+from raymix.datacmd.work import How, console, told, workers
 from raymix.report.check import skipped_table
 from raymix.spec import Data, JobError
 from raymix.watch.console import ConsoleSink
@@ -44,21 +44,25 @@ def prepare(what: Named, folder: str, options: Options, how: How) -> Manifest:
     folder = _local(folder)
     writing = options.writing(data.channels)
     made = _made(rows, options, writing, _begun(folder), folder)
-    if (manifest := read_manifest(folder)) is not None:
-        ConsoleSink().note(f"{folder} was prepared before: nothing to do")
-        return manifest
-    _open(folder, made)
     shards = shards_of(rows, made.rows, options.seed)
-    with working(what.spec.cluster, len(rows), how) as (map_blocks, sink):
-        written = _sound(_entries(folder, shards), folder, sink, "checking what is there")
+    with console(how) as sink:
+        manifest = read_manifest(folder)
+        written = _sound(
+            manifest.shards if manifest else _entries(folder, shards), folder, sink, "checking what is there"
+        )
+        if manifest is not None and len(written) == len(shards):
+            sink.note(f"{folder} was prepared before: nothing to do")
+            return manifest
+        _open(folder, made)
         kept = {shard.file for shard in written}
         left = [shard for shard in shards if shard.file not in kept]
-        results = map_blocks(partial(write_shard, folder=folder, writing=writing), left)
         num_left = sum(len(shard.block) for shard in left)
-        new = []
-        for shard in told(results, sink, "writing images", num_left, lambda one: one.rows + len(one.skipped)):
-            new.append(shard)
-            _check_bad([*written, *new], data, len(rows), folder)
+        new = list[Written]()
+        with workers(what.spec.cluster, num_left, how, sink) as map_blocks:
+            results = map_blocks(partial(write_shard, folder=folder, writing=writing), left)
+            for shard in told(results, sink, "writing images", num_left, lambda one: one.rows + len(one.skipped)):
+                new.append(shard)
+                _check_bad([*written, *new], data, len(rows), folder)
         _check_back(new, folder, sink)
     return _finish(folder, made, rows, [*written, *new])
 
@@ -117,7 +121,8 @@ def _difference(begun: Made, made: Made) -> str:
     for name in Options.model_fields:
         before, now = getattr(begun.options, name), getattr(made.options, name)
         if before != now:
-            return f"with --{name} {before or 'left out'}, not {now or 'left out'}"
+            before, now = ("left out" if value is None else value for value in (before, now))
+            return f"with --{name} {before}, not {now}"
     if begun.channels != made.channels:
         return f"with data.channels {begun.channels}, not {made.channels}"
     same = begun.sources == made.sources
@@ -125,11 +130,13 @@ def _difference(begun: Made, made: Made) -> str:
 
 
 def _open(folder: str, made: Made) -> None:
+    """Makes the folder ready for shards; it has no manifest until all of them are there."""
     try:
         os.makedirs(os.path.join(folder, WORK), exist_ok=True)
+        write_whole(folder, _MADE, made.model_dump_json().encode())
+        Path(folder, MANIFEST).unlink(missing_ok=True)
     except OSError as error:
         raise JobError("DIR", f"{folder} cannot be made: {error.strerror or error}") from None
-    write_whole(folder, _MADE, made.model_dump_json().encode())
 
 
 # ---- the shards -------------------------------------------------------------------------------------------------

@@ -26,24 +26,30 @@ class How:
 
 
 @contextmanager
-def working(cluster: Cluster, num_rows: int, how: How) -> Iterator[tuple[MapBlocks, ConsoleSink]]:
-    """Who goes through blocks of so many rows, threads or Ray, and the console.
+def console(how: How) -> Iterator[ConsoleSink]:
+    """Where progress is told."""
+    sink = ConsoleSink(quiet=how.quiet)
+    try:
+        yield sink
+    finally:
+        sink.close()
+
+
+@contextmanager
+def workers(cluster: Cluster, num_rows: int, how: How, sink: ConsoleSink) -> Iterator[MapBlocks]:
+    """Who goes through blocks of so many rows: threads, or Ray where they are many.
 
     Raises:
         JobError: the job's cluster does not answer.
     """
-    sink = ConsoleSink(quiet=how.quiet)
-    try:
-        if how.local or cluster.workers == 0 or num_rows < RAY_ROWS:
-            yield map_threads, sink
-            return
-        from raymix.on_ray.blocks import map_ray, ray_for_blocks
+    if how.local or cluster.workers == 0 or num_rows < RAY_ROWS:
+        yield map_threads
+        return
+    from raymix.on_ray.blocks import map_ray, ray_for_blocks
 
-        sink.stage("starting Ray")
-        with ray_for_blocks(cluster, how.verbose):
-            yield map_ray, sink
-    finally:
-        sink.close()
+    sink.stage("starting Ray")
+    with ray_for_blocks(cluster, how.verbose):
+        yield map_ray
 
 
 def told(results: Iterable[R], sink: ConsoleSink, text: str, total: int, count: Callable[[R], int]) -> Iterator[R]:

@@ -21,7 +21,7 @@ from raymix.data.rows import Rows
 from raymix.data.shards import train_and_val
 from raymix.spec import JobError, ParquetSource
 
-_SUFFIXES = ("parquet", "pq")
+SUFFIXES = ("parquet", "pq")
 _MAX_RUN = 1000  # rows: a window of 48 runs is in memory at once where images are streamed
 _BATCH_BYTES = 8 << 20  # of images that a reader holds decompressed
 _BUFFER_BYTES = 4 << 20  # read from the file at once
@@ -34,7 +34,7 @@ def index(source: ParquetSource) -> Rows:
     Raises:
         JobError: the path, a column or one of the files is wrong.
     """
-    train, val = train_and_val(source.path, expand(source.path, _SUFFIXES))
+    train, val = train_and_val(source.path, expand(source.path, SUFFIXES))
     files = [*train, *val]
     first = _head(files[0], source)
     heads = dict(zip(files, in_threads(lambda path: _checked_head(path, first), files), strict=True))
