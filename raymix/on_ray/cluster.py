@@ -92,8 +92,8 @@ def hush_data() -> None:
 def _start(cluster: Cluster, options: dict[str, object]) -> None:
     """A Ray of this machine alone. CPUs are logical: reading goes on beside workers that hold them all."""
     cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker) + _DATA_CPUS + 1)
-    # blocks on their way, and room for messages; images that are kept lie elsewhere
-    store = cluster.object_store or min(2**30 + cluster.workers * 2**28, room_of_machine() // 2)
+    # blocks on their way; half of what images may take, which is only used by streams
+    store = cluster.object_store or room_of_machine() // 2
     ray.init(
         address="local",
         num_cpus=cpus,

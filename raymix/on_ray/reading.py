@@ -24,7 +24,8 @@ BLOCK_ROWS = 5_000  # smaller blocks cost more than they bring (measured: 10,000
 BLOCK_BYTES = 64 * 2**20  # decoded; of another node, several blocks are in the object store at once
 _PART_ROWS = 256  # decoded before they are copied into place
 _STORE_SHARE = 0.5  # of the object store that streams may fill
-_EXECUTIONS = 4  # that a worker has at once: one a stream, and the next one of a stream that nears its end
+_STORE_MOST = 2**31  # bytes that one execution may fill: what it reads ahead beyond that brings nothing
+_EXECUTIONS = 2  # that a worker has at once, most of the time: a stream, and what comes after it
 _CHUNKS_AT_ONCE = 3 * _EXECUTIONS  # of a worker's share: being decoded, waiting, being taken
 
 
@@ -115,7 +116,7 @@ def streaming(rows: Rows, frame: Frame, workers: int, cpus_per_worker: float, st
         sources=rows.sources,
         frame=frame,
         cpus=max(1, int(free / workers)),
-        store=share // _EXECUTIONS,
+        store=min(share // _EXECUTIONS, _STORE_MOST),
         chunk_bytes=min(CHUNK_BYTES, share // _CHUNKS_AT_ONCE),
     )
 

@@ -183,7 +183,7 @@ def _balance(counts: Sequence[int]) -> Text:
     if empty:
         text.append(f", {empty:,} without any", style="yellow")
     else:
-        text.append(f", the largest has {high / low:.3g} times the smallest")
+        text.append(f", largest {high / low:.3g} times the smallest")
     return text
 
 

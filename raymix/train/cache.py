@@ -48,6 +48,9 @@ class Cache:
     def begin(self, positions: Mapping[Stream, int]) -> None:
         """There is nothing to read."""
 
+    def wait(self) -> None:
+        """There is nothing to wait for."""
+
     def close(self) -> None:
         """Nothing is opened for a task."""
 

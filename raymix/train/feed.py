@@ -21,6 +21,7 @@ from raymix.plan import Kind, Plan, Segment, Stream, positions, rows_per_step
 from raymix.train.runtime import Runtime
 from raymix.train.supply import Source
 
+LOOK_AHEAD = 6  # segments before a change of phase, in which its streams are begun: about ten seconds
 CHUNK = 256  # steps whose row ids are made at a time; bounds memory when a step takes microseconds
 
 
@@ -42,12 +43,14 @@ class Feed:
         self._flow = runtime.supply.open(self._orders, ends, runtime.rank, runtime.world)
 
     def begin(self, step: int) -> None:
-        """Training goes on at a global step: reading may begin."""
-        self._flow.begin(positions(self.plan, step))
+        """Training goes on at a global step: reading begins, and has begun when this returns."""
+        self._begin(step, 1)
+        self._flow.wait()
 
     def batches(self, segment: Segment) -> Iterator[tuple[Kind, Batch]]:
         """The steps of a segment, one by one."""
         consumed = positions(self.plan, segment.start)
+        self._begin(segment.start, LOOK_AHEAD * segment.steps)
         for kind, steps in segment.pattern:
             for first in range(0, steps, CHUNK):
                 count = min(CHUNK, steps - first)
@@ -65,6 +68,13 @@ class Feed:
     def close(self) -> None:
         """Nothing more is asked for."""
         self._flow.close()
+
+    def _begin(self, step: int, horizon: int) -> None:
+        """Begins to read the streams of the phases that the next steps are of; a stream goes on where it stopped."""
+        coming = [phase for phase in self.plan.phases if phase.start < step + horizon]
+        kinds = {kind for phase in coming if phase.start + phase.steps > step for kind, _ in phase.turns}
+        soon = {stream for kind in kinds for stream in rows_per_step(self.plan, kind)}
+        self._flow.begin({stream: at for stream, at in positions(self.plan, step).items() if stream in soon})
 
     def _slice(self, kind: Kind, start: Mapping[Stream, int], steps: int) -> Iterator[Batch]:
         """`steps` batches of this rank from the positions `start` of the kind's streams on."""

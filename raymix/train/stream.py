@@ -63,9 +63,19 @@ class _Flow:
         self._taps, self._device = taps, device
 
     def begin(self, positions: Mapping[Stream, int]) -> None:
-        """Begins to read every stream, so that a change of phase finds the next one ready."""
-        for stream, tap in self._taps.items():
-            tap.start(positions[stream])
+        """Begins to read streams that will be asked for soon; those that are being read go on."""
+        for stream, position in positions.items():
+            if not self._taps[stream].is_open:
+                self._taps[stream].start(position)
+
+    def wait(self) -> None:
+        """Returns when the first images of every stream that is being read are there.
+
+        Raises:
+            what the reader raised.
+        """
+        for tap in self._taps.values():
+            tap.wait()
 
     def steps(self, parts: Sequence[Source], ids_TB: Ids) -> Iterator[Tensor]:
         """A step's images, step by step."""
@@ -96,6 +106,11 @@ class _Tap:
         self._legs: deque[_Leg] = deque()
         self._chunk, self._used = frame.empty(0), 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is being read."""
+        return self._position >= 0
+
     def take(self, position: int, count: int) -> Pixels:
         """This rank's share of the `count` positions from `position` on, (count / W, S, S, C)."""
         if position != self._position:
@@ -113,6 +128,11 @@ class _Tap:
             taken[filled : filled + share] = self._chunk[self._used : self._used + share]
             filled, self._used = filled + share, self._used + share
         return taken
+
+    def wait(self) -> None:
+        """Returns when the first images are there."""
+        if self._legs and not len(self._chunk):
+            self._chunk = self._next()
 
     def close(self) -> None:
         """Ends the reading."""

@@ -32,7 +32,10 @@ class Flow(Protocol):
     """The images of one task's steps."""
 
     def begin(self, positions: Mapping[Stream, int]) -> None:
-        """Where each stream will go on: reading may begin."""
+        """Where streams that will be asked for soon go on: reading begins."""
+
+    def wait(self) -> None:
+        """Returns when what has begun is ready."""
 
     def steps(self, parts: Sequence[Source], ids_TB: Ids) -> Iterator[Tensor]:
         """A step's images (B, S, S, C) on the device, step by step; `ids_TB` are this rank's rows of `parts`."""

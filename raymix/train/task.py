@@ -70,8 +70,8 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     notes = _restore(task, state, runtime)
     resumed = bool(state.history.reports)
     known = state.history.rates if resumed else task.rates
-    feed.begin(state.history.done_steps)
     step, rates = prepare(plan, plan.kinds, state, feed, runtime, known)
+    feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:
         state.history = History(rates=rates)
     checkpoints = Checkpoints.of(plan, task.checkpoints, runtime.rank)
