@@ -83,6 +83,6 @@ Key = Tensor | StepKeys  # int64 (B,), or what stands for it
 
 @functools.lru_cache(maxsize=64)
 def _counters(purpose: int, num: int, device: torch.device) -> Tensor:
-    # a tensor and no bare number: the compiler takes arithmetic of arange for indices, which it keeps to 32 bits
-    offset = torch.full((), purpose * 0x9E3779B1 & _MASK, dtype=torch.int64, device=device)
-    return _mix32((torch.arange(1, num + 1, device=device) * 0x27D4EB2F + offset) & _MASK)
+    # masked before the offset: the compiler takes sums and products of arange for indices, which it keeps to 32 bits
+    step_N = (torch.arange(1, num + 1, device=device) * 0x27D4EB2F) & _MASK
+    return _mix32((step_N + (purpose * 0x9E3779B1 & _MASK)) & _MASK)
