@@ -25,7 +25,7 @@ class SegmentReport(Section):
     labelled: int = Field(description="of these, those that fed the supervised loss")
     ssl_loss: float | None = Field(description="mean over the steps that have one")
     sl_loss: float | None = Field(description="mean over the steps that have one")
-    train_top1: float | None = Field(None, description="percent of the augmented labelled images that get their own label")
+    train_top1: float | None = Field(None, description="percent of augmented labelled images that get their own label")
     select_top1: float | None = Field(None, description="on the select rows, after the segment")
     evaluate_seconds: float = 0.0
 
