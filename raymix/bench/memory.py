@@ -105,7 +105,7 @@ def _stream(pictures: Pictures, store: int) -> dict[str, Any]:
             pass
         before = settled()
         with Watch() as watch:
-            _epoch(pictures, Streamed(pictures.frame, torch.device("cpu"), read, told.chunk_bytes))
+            _epoch(pictures, Streamed(pictures.frame, torch.device("cpu"), read, told.chunk_bytes, told.leg_chunks))
         num_bytes = smallest_store()
     return {
         "image_bytes": pictures.nbytes,

@@ -46,7 +46,7 @@ def bench_stream(pictures: Pictures, rounds: int, epochs: int) -> dict[str, Any]
         stream = streaming(pictures.rows, pictures.frame, 1, 1, smallest_store())._replace(cpus=NUM_PROCESSES)
         reader = ImageReader(pictures.root, None if pictures.uniform else pictures.frame.size, NUM_PROCESSES)
         sides: dict[str, Callable[[], Turn]] = {
-            "raymix": lambda: _stream_turn(pictures, stream.start(), stream.chunk_bytes, epochs),
+            "raymix": lambda: _stream_turn(pictures, stream, epochs),
             "DataLoader": lambda: _turn(lambda: map(_rows, loader), 2),
             "read_images": lambda: _turn(lambda: reader.epoch(BATCH), 1),
         }
@@ -86,13 +86,14 @@ def _figures(rates: dict[str, list[float]], first: dict[str, list[float]]) -> li
     return figures
 
 
-def _stream_turn(pictures: Pictures, read: Any, chunk_bytes: int, epochs: int) -> Turn:
+def _stream_turn(pictures: Pictures, stream: Any, epochs: int) -> Turn:
     """Epochs end to end in one flow, as in a run.
 
     Images come in chunks: what is counted begins and ends where one arrives, so that no part of one is a gift.
     """
-    supply = Streamed(pictures.frame, torch.device("cpu"), read, chunk_bytes)
-    num, chunk = len(pictures.rows), max(1, chunk_bytes // pictures.frame.nbytes)
+    cpu, size = torch.device("cpu"), stream.chunk_bytes
+    supply = Streamed(pictures.frame, cpu, stream.start(), size, stream.leg_chunks)
+    num, chunk = len(pictures.rows), max(1, size // pictures.frame.nbytes)
     begin = -(-num // chunk)
     end = max((1 + epochs) * num // chunk, begin + _MIN_CHUNKS)
     num_steps = -(-(end + _TAIL_CHUNKS) * chunk // BATCH)

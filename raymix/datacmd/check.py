@@ -26,7 +26,7 @@ def check(what: Named, how: How) -> CheckReport:
     rows, data = index(what), what.spec.data
     size = int(np.clip(len(rows) // _NUM_BLOCKS, *_BLOCK_ROWS))
     blocks = (Block.of(rows, np.arange(start, min(start + size, len(rows)))) for start in range(0, len(rows), size))
-    with console(how) as sink, workers(what.spec.cluster, len(rows), how, sink) as map_blocks:
+    with console(how, "nothing is kept") as sink, workers(what.spec.cluster, len(rows), how, sink) as map_blocks:
         started = time.monotonic()
         parts = map_blocks(partial(check_block, channels=data.channels), blocks)
         facts = gathered(len(rows), told(parts, sink, "reading images", len(rows), lambda part: len(part.ids)))

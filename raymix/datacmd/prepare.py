@@ -45,7 +45,7 @@ def prepare(what: Named, folder: str, options: Options, how: How) -> Manifest:
     writing = options.writing(data.channels)
     made = _made(rows, options, writing, _begun(folder), folder)
     shards = shards_of(rows, made.rows, options.seed)
-    with console(how) as sink:
+    with console(how, "the same command goes on from here") as sink:
         manifest = read_manifest(folder)
         written = _sound(
             manifest.shards if manifest else _entries(folder, shards), folder, sink, "checking what is there"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TypeVar
 
 from raymix.data.blocks import MapBlocks, map_threads
 from raymix.runfolder import in_ray_job
+from raymix.signals import Interrupted
 from raymix.spec import Cluster
 from raymix.watch.console import ConsoleSink
 
@@ -28,11 +30,20 @@ class How:
 
 
 @contextmanager
-def console(how: How) -> Iterator[ConsoleSink]:
-    """Where progress is told."""
+def console(how: How, ended: str) -> Iterator[ConsoleSink]:
+    """Where progress is told.
+
+    Args:
+        ended: What to say after Ctrl-C.
+
+    Raises:
+        Interrupted: on Ctrl-C.
+    """
     sink = ConsoleSink(quiet=how.quiet)
     try:
         yield sink
+    except KeyboardInterrupt:
+        raise Interrupted(signal.SIGINT, ended) from None
     finally:
         sink.close()
 

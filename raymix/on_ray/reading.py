@@ -11,6 +11,7 @@ import pyarrow as pa
 import ray
 from ray.data import DataContext, ExecutionResources
 from ray.data.block import BlockAccessor
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raymix.data.frame import Frame, Pixels
 from raymix.data.images import Assembly, Part
@@ -24,9 +25,8 @@ BLOCK_ROWS = 5_000  # smaller blocks cost more than they bring (measured: 10,000
 BLOCK_BYTES = 64 * 2**20  # decoded; of another node, several blocks are in the object store at once
 _PART_ROWS = 256  # decoded before they are copied into place
 _STORE_SHARE = 0.5  # of the object store that streams may fill
-_STORE_MOST = 2**31  # bytes that one execution may fill: what it reads ahead beyond that brings nothing
-_EXECUTIONS = 2  # that a worker has at once, most of the time: a stream, and what comes after it
-_CHUNKS_AT_ONCE = 3 * _EXECUTIONS  # of a worker's share: being decoded, waiting, being taken
+_EXECUTIONS = 3  # of a worker, that fill the object store at once: a stream, what comes after it, another stream
+_LEAST_CHUNKS, _MOST_CHUNKS = 4, 64  # of an execution
 
 
 def keep(rows: Rows, ids: Ids, frame: Frame, progress: Progress) -> tuple[Memory, Kept, dict[int, str]]:
@@ -73,20 +73,21 @@ class Streaming(NamedTuple):
     cpus: int  # that one worker's reading may use
     store: int  # bytes of the object store that it may fill
     chunk_bytes: int  # decoded, that it reads at once
+    leg_chunks: int  # that one execution of Ray Data reads
 
     def start(self) -> StreamReader:
         """The reader of this process."""
-        return StreamReader(ray.get(self.table[0]), self)
+        node = ray.get_runtime_context().get_node_id()
+        where = NodeAffinitySchedulingStrategy(node, soft=False)
+        options = {"num_cpus": 0, "max_concurrency": 2 * _EXECUTIONS, "scheduling_strategy": where}
+        return StreamReader(ray.remote(_Executions).options(**options).remote(self))
 
 
 class StreamReader:
-    """Reads chunks of rows with Ray Data, in order."""
+    """Reads chunks of rows with Ray Data, in order; the executions run in a process beside this one."""
 
-    def __init__(self, table: pa.Table, streaming: Streaming) -> None:
-        self._table, self._sources, self._frame = table, streaming.sources, streaming.frame
-        options = DataContext.get_current().execution_options
-        options.preserve_order = True
-        options.resource_limits = ExecutionResources(cpu=streaming.cpus, object_store_memory=streaming.store)
+    def __init__(self, executions: Any) -> None:
+        self._executions = executions
 
     def __call__(self, chunks: Sequence[Ids]) -> Generator[Pixels, None, None]:
         """The pixels of each chunk of row ids, in that order.
@@ -94,30 +95,50 @@ class StreamReader:
         Raises:
             OSError: a row cannot be read any more.
         """
+        for told in self._executions.read.options(num_returns="streaming").remote(chunks):
+            (block,) = ray.get(told)
+            yield BlockAccessor.for_block(ray.get(block)).to_numpy(["pixels"])["pixels"]
+
+
+class _Executions:
+    """Ray Data's executors of one worker.
+
+    An executor that waits for room keeps its thread spinning, and would take Python's lock from the steps. So it has a
+    process of its own, and never waits: what one execution reads fits into the object store.
+    """
+
+    def __init__(self, streaming: Streaming) -> None:
+        self._table: pa.Table = ray.get(streaming.table[0])
+        self._options = {"frame": streaming.frame, "sources": streaming.sources}
+        options = DataContext.get_current().execution_options
+        options.preserve_order = True
+        options.resource_limits = ExecutionResources(cpu=streaming.cpus, object_store_memory=streaming.store)
+
+    def read(self, chunks: Sequence[Ids]) -> Iterator[list[Any]]:
+        """References to the decoded chunks, in order, as they come."""
         tables = [self._table.take(chunk) for chunk in chunks]
         dataset = ray.data.from_arrow(tables).map_batches(
-            _decode_all,
-            batch_size=None,
-            batch_format="numpy",
-            fn_kwargs={"frame": self._frame, "sources": self._sources},
+            _decode_all, batch_size=None, batch_format="numpy", fn_kwargs=self._options
         )
         for bundle in dataset.iter_internal_ref_bundles():
             for block in bundle.block_refs:
-                yield BlockAccessor.for_block(ray.get(block)).to_numpy(["pixels"])["pixels"]
+                yield [block]
 
 
 def streaming(rows: Rows, frame: Frame, workers: int, cpus_per_worker: float, store: int) -> Streaming:
     """What the workers of a group need; `store`: bytes of the smallest node's object store."""
     free = ray.cluster_resources().get("CPU", 1) - workers * cpus_per_worker
     share = int(_STORE_SHARE * store / workers)
+    chunk_bytes = min(CHUNK_BYTES, share // (_EXECUTIONS * _LEAST_CHUNKS))
     table = pa.table({"uri": pa.array(rows.uris, pa.large_string()), "source": rows.source_of})
     return Streaming(
         table=[ray.put(table)],
         sources=rows.sources,
         frame=frame,
         cpus=max(1, int(free / workers)),
-        store=min(share // _EXECUTIONS, _STORE_MOST),
-        chunk_bytes=min(CHUNK_BYTES, share // _CHUNKS_AT_ONCE),
+        store=share,
+        chunk_bytes=chunk_bytes,
+        leg_chunks=min(_MOST_CHUNKS, share // (_EXECUTIONS * max(chunk_bytes, frame.nbytes))),
     )
 
 

@@ -52,7 +52,7 @@ class RayRuntime:
         if images == "close":
             return False
         if isinstance(images, Streaming):
-            self.supply = Streamed(images.frame, self.device, images.start(), images.chunk_bytes)
+            self.supply = Streamed(images.frame, self.device, images.start(), images.chunk_bytes, images.leg_chunks)
         else:
             self.supply = Cache(images.on_this_node(), self.device, where)
         if self.rank == 0:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from raymix.data.order import Order
 from raymix.data.images import Images
+from raymix.data.order import Order
 from raymix.data.rows import Ids
 from raymix.plan import Stream
 from raymix.spec import JobError

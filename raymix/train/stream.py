@@ -26,8 +26,8 @@ from raymix.train.supply import EVAL_BATCH, Source, as_tensor, to_device
 # chunks of row ids -> the pixels of each chunk, in that order; closing the iterator ends the reading
 Read = Callable[[Sequence[Ids]], Generator[Pixels, None, None]]
 
-LEG_CHUNKS = 256  # that one execution of the reader serves
-LEAD_CHUNKS = 12  # left when the next execution begins, so that nobody waits for its start
+LEG_CHUNKS = 256  # that one execution of the reader serves, unless it is told otherwise
+LEAD_CHUNKS = 12  # left at most when the next execution begins, so that nobody waits for its start
 AHEAD_CHUNKS = 2  # read and not yet asked for, beside what the reader itself holds
 
 
@@ -36,14 +36,21 @@ class Streamed:
 
     where = "stream"
 
-    def __init__(self, frame: Frame, device: torch.device, read: Read, chunk_bytes: int = CHUNK_BYTES) -> None:
+    def __init__(
+        self,
+        frame: Frame,
+        device: torch.device,
+        read: Read,
+        chunk_bytes: int = CHUNK_BYTES,
+        leg_chunks: int | None = None,
+    ) -> None:
         self.frame, self.device, self._read = frame, device, read
-        self._chunk_rows = max(1, chunk_bytes // frame.nbytes)
+        self._chunk_rows, self._leg_chunks = max(1, chunk_bytes // frame.nbytes), max(2, leg_chunks or LEG_CHUNKS)
 
     def open(self, orders: Mapping[Stream, Order], ends: Mapping[Stream, int], rank: int, world: int) -> _Flow:
         """For a task that takes every stream up to its position in `ends`."""
         taps = {
-            stream: _Tap(order, rank, world, ends[stream], self._chunk_rows, self.frame, self._read)
+            stream: _Tap(order, rank, world, ends[stream], self._chunk_rows, self._leg_chunks, self.frame, self._read)
             for stream, order in orders.items()
         }
         return _Flow(taps, self.device)
@@ -95,10 +102,19 @@ class _Tap:
     """This rank's images of one stream, from any position on."""
 
     def __init__(
-        self, order: Order, rank: int, world: int, end: int, chunk_rows: int, frame: Frame, read: Read
+        self,
+        order: Order,
+        rank: int,
+        world: int,
+        end: int,
+        chunk_rows: int,
+        leg_chunks: int,
+        frame: Frame,
+        read: Read,
     ) -> None:
         self._order, self._rank, self._world, self._end = order, rank, world, end
-        self._frame, self._read = frame, read
+        self._frame, self._read, self._leg_chunks = frame, read, leg_chunks
+        self._lead_chunks = min(LEAD_CHUNKS, leg_chunks // 2)
         # positions of a chunk over all ranks; whole windows, so that no run is read twice
         self._span = max(1, chunk_rows * world // order.window) * order.window
         self._position = -1
@@ -147,7 +163,7 @@ class _Tap:
         self._add_leg()
 
     def _add_leg(self) -> None:
-        chunks = list(islice(self._plan, LEG_CHUNKS))
+        chunks = list(islice(self._plan, self._leg_chunks))
         if chunks:
             self._legs.append(_Leg(self._read, chunks))
 
@@ -157,7 +173,7 @@ class _Tap:
             self._legs.popleft().close()
             if not self._legs:
                 self._add_leg()
-        elif self._legs[0].left <= LEAD_CHUNKS and len(self._legs) == 1:
+        elif self._legs[0].left <= self._lead_chunks and len(self._legs) == 1:
             self._add_leg()
         return pixels
 
