@@ -39,17 +39,15 @@ def map_ray(function: Callable[[B], R], blocks: Iterable[B]) -> Iterator[R]:
     """
     task = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(_call)
     todo, waiting = iter(blocks), list[Any]()
-    try:
-        while True:
-            ahead = 2 * int(ray.cluster_resources().get("CPU", 1))  # asked each time: nodes may come
-            waiting += [task.remote(function, block) for block in islice(todo, max(0, ahead - len(waiting)))]
-            if not waiting:
-                return
-            finished, waiting = ray.wait(waiting)
-            yield _result(finished[0])
-    finally:
-        for reference in waiting:
-            ray.cancel(reference)
+    # where this ends early, the few blocks that are given out run to their end, or go with Ray: a task that is
+    # cancelled just when it is done ends the driver (Ray 2.60: "Check failed: it != submissible_tasks_.end()")
+    while True:
+        ahead = 2 * int(ray.cluster_resources().get("CPU", 1))  # asked each time: nodes may come
+        waiting += [task.remote(function, block) for block in islice(todo, max(0, ahead - len(waiting)))]
+        if not waiting:
+            return
+        finished, waiting = ray.wait(waiting)
+        yield _result(finished[0])
 
 
 def _call(function: Callable[[B], R], block: B) -> R:

@@ -95,9 +95,8 @@ class StreamReader:
         Raises:
             OSError: a row cannot be read any more.
         """
-        for told in self._executions.read.options(num_returns="streaming").remote(chunks):
-            (block,) = ray.get(told)
-            yield BlockAccessor.for_block(ray.get(block)).to_numpy(["pixels"])["pixels"]
+        for pixels in self._executions.read.options(num_returns="streaming").remote(chunks):
+            yield ray.get(pixels)
 
 
 class _Executions:
@@ -114,15 +113,18 @@ class _Executions:
         options.preserve_order = True
         options.resource_limits = ExecutionResources(cpu=streaming.cpus, object_store_memory=streaming.store)
 
-    def read(self, chunks: Sequence[Ids]) -> Iterator[list[Any]]:
-        """References to the decoded chunks, in order, as they come."""
+    def read(self, chunks: Sequence[Ids]) -> Iterator[Pixels]:
+        """The decoded chunks, in order, as they come.
+
+        They are copied: a reference to a block of Ray Data would outlive the block, which its executor frees.
+        """
         tables = [self._table.take(chunk) for chunk in chunks]
         dataset = ray.data.from_arrow(tables).map_batches(
             _decode_all, batch_size=None, batch_format="numpy", fn_kwargs=self._options
         )
         for bundle in dataset.iter_internal_ref_bundles():
             for block in bundle.block_refs:
-                yield [block]
+                yield BlockAccessor.for_block(ray.get(block)).to_numpy(["pixels"])["pixels"]
 
 
 def streaming(rows: Rows, frame: Frame, workers: int, cpus_per_worker: float, store: int) -> Streaming:
