@@ -248,6 +248,18 @@ def test_a_folder_with_other_files_is_refused(raymix: Raymix, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, image_tree: Callable[..., Path]) -> None:
+    source, out = image_tree(tmp_path / "photos", classes=4, per_class=200, size=48), tmp_path / "out"
+    command = [sys.executable, "-m", "raymix", "data", "prepare", str(source), str(out), "--rows", "10"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(out.glob("train-*")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    printed, told = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (130, "")
+    assert told.splitlines()[-1] == "interrupted: the same command goes on from here"
+
+
 def test_kill_and_go_on(tmp_path: Path, image_tree: Callable[..., Path]) -> None:
     """Ended by kill -9 in the middle, the same command ends with the bytes of an unbroken run."""
     source = image_tree(tmp_path / "photos", classes=4, per_class=150, size=48)

@@ -145,7 +145,7 @@ def test_many_classes_show_their_ends() -> None:
     rows = Rows(**{**vars(rows), "labels": labels, "class_names": tuple(f"class{n}" for n in range(20))})
     facts = gathered(len(rows), [check_block(Block.of(rows, np.arange(len(rows))), "rgb")])
     text = text_of(summary(rows, facts, section, 1.0))
-    assert "20 of 10 to 1,607 training images, the largest has 161 times the smallest" in text
+    assert "20 of 10 to 1,607 training images, largest 161 times the smallest" in text
     assert "10 more" in text
     assert "class19" in text
     assert "class8" not in text
