@@ -145,7 +145,7 @@ def test_unlabelled_rows_take_part_in_ssl_and_mix(spec_of: SpecOf) -> None:
     assert (ssl.labelled, sl.labelled) == (0, sl.images)
     assert 0 < mix.labelled < mix.images
     assert mix.labelled == pytest.approx(mix.images * rows.labelled / rows.train, abs=24)
-    assert rows.seen == {"all": ssl.images + mix.images, "labelled": sl.images}
+    assert rows.seen == {"all": ssl.images + mix.images, "labelled": sl.images, "unlabelled": 0}
 
 
 def test_ssl_alone_needs_no_labels_and_claims_no_accuracy(spec_of: SpecOf) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_runs import Digits, trained
 
-from raymix.train import evaluate as module
+from raymix.train import cache as module
 from raymix.train.evaluate import evaluate
 
 DigitsOf = Callable[..., Digits]
