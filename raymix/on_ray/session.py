@@ -116,6 +116,7 @@ class RaySession:
             ray.kill(self._mailbox)  # workers that still start will ask it, hear "close" and end
         if self._memory is not None:
             self._memory.close()
+            self._memory = None  # its descriptor's number may soon be somebody else's
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _decide(self, needs: Needs, sink: Sink) -> bool:
