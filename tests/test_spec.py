@@ -239,3 +239,9 @@ def test_a_view_can_change_what_augmentation_can() -> None:
     assert all(field.default is None for field in changes.values())
     other = ViewAugment(crop=(0.5, 1), flip=False, blur=0.0).over(Augment(color=0.3, blur=0.5))
     assert other == Augment(crop=(0.5, 1), flip=False, color=0.3, blur=0.0)
+
+
+def test_a_simclr_job_survives_its_own_json(digits_job: Job) -> None:
+    """A run folder keeps its plan whole, and a model is loaded from it."""
+    spec = load_spec({**digits_job, "objective": {"type": "simclr"}})
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec

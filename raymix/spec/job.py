@@ -156,7 +156,7 @@ def _check_shared_pass(spec: JobSpec) -> None:
     masks = isinstance(spec.objective, Mae)
     if spec.schedule.sl_drop and not masks:
         raise JobError("schedule.sl_drop", f"objective {spec.objective.type} hides no patches", "only mae does")
-    if "ssl_sl_drop" in spec.pilot.arms and not masks and "arms" in spec.pilot.model_fields_set:
+    if "ssl_sl_drop" in spec.pilot.arms and not masks and spec.pilot.arms != ARMS:
         raise JobError(
             "pilot.arms", f"ssl_sl_drop needs patches to drop, {spec.objective.type} hides none", "leave it out"
         )
