@@ -249,8 +249,9 @@ def test_a_folder_with_other_files_is_refused(raymix: Raymix, tmp_path: Path) ->
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, image_tree: Callable[..., Path]) -> None:
-    source, out = image_tree(tmp_path / "photos", classes=4, per_class=200, size=48), tmp_path / "out"
-    command = [sys.executable, "-m", "raymix", "data", "prepare", str(source), str(out), "--rows", "10"]
+    source, out = image_tree(tmp_path / "photos", classes=4, per_class=500, size=96), tmp_path / "out"
+    options = ["--rows", "10", "--size", "64", "--codec", "webp"]  # slow enough to be interrupted on any machine
+    command = [sys.executable, "-m", "raymix", "data", "prepare", str(source), str(out), *options]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list(out.glob("train-*")):
         time.sleep(0.002)
