@@ -17,11 +17,12 @@ import typer
 from rich.console import Console
 
 from raymix.bench import cached
-from raymix.bench.decoding import bench_read, num_cores
+from raymix.bench.decoding import bench_read
 from raymix.bench.figures import Asked, Figure, table
 from raymix.bench.memory import bench_memory
 from raymix.bench.pictures import Pictures, drawn, found
 from raymix.bench.streaming import bench_stream
+from raymix.data.blocks import num_cores
 from raymix.runfolder import in_ray_job
 from raymix.spec import JobError, JobSpec
 from raymix.train.task import describe, set_up_process

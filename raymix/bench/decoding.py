@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import statistics
 import time
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image
 
 from raymix.bench.figures import Asked, Figure
 from raymix.bench.pictures import Pictures
+from raymix.data.blocks import num_cores
 from raymix.data.keep import room_of_machine
 
 _BARE_IMAGES = 10_000  # that the loop decodes in a turn
@@ -50,11 +50,6 @@ def bench_read(pictures: Pictures, num: int, rounds: int) -> dict[str, Any]:
         "cores": cores,
         "rates": rates,
     }
-
-
-def num_cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _bare(uris: tuple[str, ...]) -> float:

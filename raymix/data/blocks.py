@@ -88,9 +88,14 @@ def encodable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()
 
 
+def num_cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def map_threads(function: Callable[[B], R], blocks: Iterable[B]) -> Iterator[R]:
     """Runs a function over blocks on a thread for each core; see `MapBlocks`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cores()
     pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="raymix-blocks")
     todo, waiting = iter(blocks), set[Future[Any]]()
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from raymix.data.blocks import map_threads, num_cores
 from raymix.data.decode import decode_many, store_size
 from raymix.data.formats import fetch
 from raymix.data.frame import Frame, Pixels
@@ -51,7 +50,7 @@ def stream_local(rows: Rows, frame: Frame, chunks: Sequence[Ids]) -> Generator[P
     Raises:
         OSError: a row cannot be read any more.
     """
-    pool = ThreadPoolExecutor(max_workers=_num_cores(), thread_name_prefix="raymix-stream")
+    pool = ThreadPoolExecutor(max_workers=num_cores(), thread_name_prefix="raymix-stream")
     waiting: deque[list[Future[Pixels]]] = deque()
     try:
         for chunk in chunks:
@@ -81,29 +80,13 @@ def read_all(rows: Rows, ids: Ids, frame: Frame) -> Pixels:
 
 def _parts(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None) -> Iterator[Part]:
     """The parts of `ids` as they come, from a thread for each core."""
-    pool = ThreadPoolExecutor(max_workers=_num_cores(), thread_name_prefix="raymix-read")
-    blocks = iter([ids[first : first + _PART] for first in range(0, len(ids), _PART)])
+    blocks = (ids[first : first + _PART] for first in range(0, len(ids), _PART))
     done = 0
-    try:
-        # no more of them at once than can be worked on soon, so that what is read does not pile up
-        waiting = {pool.submit(read_part, rows, block, frame) for block in islice(blocks, 4 * _num_cores())}
-        while waiting:
-            ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            waiting |= {pool.submit(read_part, rows, block, frame) for block in islice(blocks, len(ready))}
-            for future in ready:
-                part = future.result()
-                done += len(part.ids) + len(part.skipped)
-                yield part
-                if progress:
-                    progress(done, len(ids))
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for the rest
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    for part in map_threads(lambda block: read_part(rows, block, frame), blocks):
+        done += len(part.ids) + len(part.skipped)
+        yield part
+        if progress:
+            progress(done, len(ids))
 
 
 def sample_frame(rows: Rows, data: Data, ids: Ids) -> Frame:
