@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,16 +32,7 @@ class Pictures(NamedTuple):
 
     def times(self, num: int) -> Pictures:
         """The first `num` rows of the list repeated: as many images as asked for, whatever there is."""
-        rows, places = self.rows, np.arange(num) % len(self.rows)
-        return self._replace(
-            rows=replace(
-                rows,
-                uris=tuple(rows.uris[place] for place in places),
-                labels=rows.labels[places],
-                is_val=rows.is_val[places],
-                source_of=rows.source_of[places],
-            )
-        )
+        return self._replace(rows=self.rows.take(np.arange(num) % len(self.rows)))
 
     @property
     def ids(self) -> Ids:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -49,14 +49,7 @@ class Block:
     @classmethod
     def of(cls, rows: Rows, ids: Ids) -> Block:
         """The block of the rows `ids`, in that order."""
-        part = replace(
-            rows,
-            uris=tuple(rows.uris[i] for i in ids),
-            labels=rows.labels[ids],
-            is_val=rows.is_val[ids],
-            source_of=rows.source_of[ids],
-        )
-        return cls(part, ids)
+        return cls(rows.take(ids), ids)
 
     def __len__(self) -> int:
         return len(self.ids)

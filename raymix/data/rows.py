@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,16 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.uris)
+
+    def take(self, ids: Ids) -> Rows:
+        """Some of these rows, in the order of `ids`."""
+        return replace(
+            self,
+            uris=tuple(self.uris[i] for i in ids),
+            labels=self.labels[ids],
+            is_val=self.is_val[ids],
+            source_of=self.source_of[ids],
+        )
 
 
 def check_same_classes(train: tuple[str, ...], val: tuple[str, ...], field: str, where: str) -> None:

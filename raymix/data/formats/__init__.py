@@ -6,6 +6,7 @@ To add a format: a module with `index` and `fetch`, its source class in `raymix.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -109,11 +110,11 @@ def index_source(source: Source, field: str) -> Rows:
 def _with_val(rows: Rows, val: Rows) -> Rows:
     """The training rows of one index and the validation rows of another, labels by class name."""
     val_ids = np.flatnonzero(val.is_val) if val.is_val.any() else np.arange(len(val))
-    train = _part(rows, np.flatnonzero(~rows.is_val))
+    train = rows.take(np.flatnonzero(~rows.is_val))
     number = {name: label for label, name in enumerate(rows.class_names)}
     relabel = np.array([*(number[name] for name in val.class_names), -1], dtype=np.int64)  # -1 stays -1
     labels = relabel[val.labels[val_ids]]
-    joined = _joined(train, _part(val, val_ids), labels, is_val=True)
+    joined = _joined(train, val.take(val_ids), labels, is_val=True)
     both = set(train.uris).intersection(joined.uris[len(train) :])
     if both:
         problem = f"{len(both):,} of its images are training images too, first: {min(both)}"
@@ -128,23 +129,10 @@ def _with_unlabelled(rows: Rows, others: Rows) -> Rows:
     new = np.array([i for i in offered if others.uris[i] not in known], dtype=np.int64)
     if not len(new):
         raise JobError("data.unlabelled", "all of its images are in data.train or data.val", "leave it out")
-    train, val = (_part(rows, np.flatnonzero(rows.is_val == part)) for part in (False, True))
+    train, val = (rows.take(np.flatnonzero(rows.is_val == part)) for part in (False, True))
     none = np.full(len(new), -1, dtype=np.int64)
-    joined = _joined(_joined(train, _part(others, new), none, is_val=False), val, val.labels, is_val=True)
-    return Rows(**{**vars(joined), "num_shared": len(offered) - len(new)})
-
-
-def _part(rows: Rows, ids: Ids) -> Rows:
-    """Some rows of an index."""
-    return Rows(
-        uris=tuple(rows.uris[i] for i in ids),
-        labels=rows.labels[ids],
-        is_val=rows.is_val[ids],
-        class_names=rows.class_names,
-        sources=rows.sources,
-        source_of=rows.source_of[ids],
-        run=rows.run,
-    )
+    joined = _joined(_joined(train, others.take(new), none, is_val=False), val, val.labels, is_val=True)
+    return replace(joined, num_shared=len(offered) - len(new))
 
 
 def _joined(first: Rows, second: Rows, labels: Ids, is_val: bool) -> Rows:
