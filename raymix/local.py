@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from raymix.data.keep import decision, is_kept, room_of_machine, streamed_run
+from raymix.data.keep import room_of_machine
 from raymix.data.reading import check_bad, check_local, read_local, stream_local
 from raymix.plan import Plan, Segment
 from raymix.policy import next_segment
 from raymix.report.history import History, SegmentReport
-from raymix.session import Needs, RunFailed, known_unreadable
+from raymix.session import Needs, RunFailed, decide, known_unreadable
 from raymix.train.cache import Cache
 from raymix.train.stream import Streamed
 from raymix.train.supply import Supply
@@ -68,11 +68,7 @@ class LocalSession:
         self.device = device.type
         self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
-        num, room = len(needs.ids), room_of_machine()
-        keep = is_kept(needs.spec.data, num, needs.frame, room)
-        if needs.spec.data.cache == "auto":
-            sink.note(decision(num, needs.frame, room))
-        self.run = needs.before.run if needs.before else 0 if keep else streamed_run(needs.rows.run, needs.frame)
+        keep, self.run = decide(needs, room_of_machine(), sink)
         supply, self.skipped = _kept(needs, device, sink) if keep else _streamed(needs, device, sink)
         self.kept = supply.where
         self._runtime = LocalRuntime(supply, device, sink)

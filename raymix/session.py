@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from raymix.data.frame import Frame
+from raymix.data.keep import decision, is_kept, streamed_run
 from raymix.data.rows import Rows
 from raymix.runfolder import Before
 from raymix.spec import JobSpec
@@ -54,6 +55,23 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Gives everything back."""
+
+
+def decide(needs: Needs, room: int, sink: Sink) -> tuple[bool, int]:
+    """Whether the images are kept, and the run of neighbours that the order goes by, as `Facts` has it.
+
+    `room` is what the smallest node can hold, in bytes.
+
+    Raises:
+        JobError: the job asks to keep what does not fit.
+    """
+    num, data, frame = len(needs.ids), needs.spec.data, needs.frame
+    keep = is_kept(data, num, frame, room)
+    if data.cache == "auto":
+        sink.note(decision(num, frame, room))
+    if needs.before is not None:
+        return keep, needs.before.run
+    return keep, 0 if keep else streamed_run(needs.rows.run, frame)
 
 
 def known_unreadable(needs: Needs) -> dict[int, str] | None:

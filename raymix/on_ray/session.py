@@ -14,7 +14,6 @@ import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 
-from raymix.data.keep import decision, is_kept, streamed_run
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
 from raymix.on_ray.cluster import connect, hush_data, room, smallest_store
@@ -22,7 +21,7 @@ from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.reading import Streaming
 from raymix.on_ray.worker import work
-from raymix.session import Needs, RunFailed, known_unreadable
+from raymix.session import Needs, RunFailed, decide, known_unreadable
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
@@ -58,7 +57,12 @@ class RaySession:
         self._owned = connect(needs.spec.cluster, needs.verbose)
         if not needs.verbose:
             hush_data()
-        keep = self._decide(needs, sink)
+        try:
+            keep, self.run = decide(needs, room(needs.spec.cluster, self._owned), sink)
+        except JobError:
+            if self._owned:
+                ray.shutdown()
+            raise
         self._folder = tempfile.mkdtemp(prefix="raymix-")
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
         self._started = time.monotonic()
@@ -118,20 +122,6 @@ class RaySession:
             self._memory.close()
             self._memory = None  # its descriptor's number may soon be somebody else's
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _decide(self, needs: Needs, sink: Sink) -> bool:
-        """Whether the images are kept; what they need is compared with what there is."""
-        num, there = len(needs.ids), room(needs.spec.cluster, self._owned)
-        try:
-            keep = is_kept(needs.spec.data, num, needs.frame, there)
-        except JobError:
-            if self._owned:
-                ray.shutdown()
-            raise
-        if needs.spec.data.cache == "auto":
-            sink.note(decision(num, needs.frame, there))
-        self.run = needs.before.run if needs.before else 0 if keep else streamed_run(needs.rows.run, needs.frame)
-        return keep
 
     def _read(self, needs: Needs, keep: bool, sink: Sink) -> Kept | Streaming:
         """Reads the images to keep them, or checks that they can be read."""
