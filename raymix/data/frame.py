@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raymix.spec import Channels
+from raymix.spec import NUM_CHANNELS, Channels
 
 Pixels = NDArray[Any]  # uint8, or uint16 where channels are gray16: (N, S, S, C), or one image without N
 
@@ -21,7 +21,7 @@ class Frame(NamedTuple):
     @property
     def num_channels(self) -> int:
         """C: 3 for rgb, else 1."""
-        return 3 if self.channels == "rgb" else 1
+        return NUM_CHANNELS[self.channels]
 
     @property
     def dtype(self) -> np.dtype[Any]:

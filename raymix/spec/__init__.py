@@ -5,7 +5,7 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 """
 
 from raymix.spec.base import JobError, Section
-from raymix.spec.data import Augment, Channels, Data, ViewAugment
+from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import Cluster, JobSpec
 from raymix.spec.method import SHARED_PASSES, FixedSchedule, Mae, Optim, SimClr, Vit, num_visible
 from raymix.spec.sources import (
@@ -24,6 +24,7 @@ from raymix.spec.sources import (
 )
 
 __all__ = [
+    "NUM_CHANNELS",
     "SHARED_PASSES",
     "Augment",
     "Channels",

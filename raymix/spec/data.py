@@ -11,6 +11,7 @@ from raymix.spec.sources import Source
 
 # as a viewer shows them; one grey channel of 8 bits; one of 16 bits, as scientific and industrial cameras write it
 Channels = Literal["rgb", "gray", "gray16"]
+NUM_CHANNELS: dict[Channels, int] = {"rgb": 3, "gray": 1, "gray16": 1}
 Crop = tuple[float, float]
 Part = Annotated[float, Field(ge=0, le=1)]  # a probability, or a share of the images
 Hue = Annotated[float, Field(ge=0, le=0.5)]
@@ -124,4 +125,4 @@ class Data(Section):
     @property
     def num_channels(self) -> int:
         """3 for rgb, else 1."""
-        return 3 if self.channels == "rgb" else 1
+        return NUM_CHANNELS[self.channels]
