@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raymix.cli_bench import bench_app
+from raymix.cli_common import AsJson, Verbose, help_alone, show
 from raymix.cli_data import data_app
 from raymix.jobfile import load_spec
 from raymix.report.pilot import PilotReport
@@ -45,10 +46,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, as in --set optim.lr=1e-3. Repeatable."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same job.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away what the run folder holds.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Let Ray's own log lines through.")]
 Storage = Annotated[Path, typer.Option("--storage", metavar="DIR", help="The folder that holds run folders.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's or a pilot's folder, as in runs/digits.")]
 
@@ -63,18 +62,13 @@ def _raymix(
 
         typer.echo(f"raymix {installed('raymix')}")
     else:
-        _help_alone(context)
+        help_alone(context)
 
 
 @runs_app.callback()
 def _runs(context: typer.Context) -> None:
     """The runs of a storage folder: list them, show one, name the best."""
-    _help_alone(context)
-
-
-def _help_alone(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    help_alone(context)
 
 
 # ---- jobs -------------------------------------------------------------------------------------------------------
@@ -103,7 +97,7 @@ def plan(job: Job, overrides: Overrides = None, as_json: AsJson = False) -> None
         return
     from raymix.report.tables import plan_table
 
-    _print(plan_table(made))
+    show(plan_table(made))
 
 
 @app.command(epilog="Example:  raymix run jobs/digits.yaml --set name=try-2 --set schedule.mix_ratio=1")
@@ -165,7 +159,7 @@ def report(folder: RunFolder) -> None:
     done, holder = _read(folder), folder if folder.is_dir() else folder.parent
     page = pilot_html(done, _runs_of(done, holder)) if isinstance(done, PilotReport) else run_html(done)
     write_text(holder / "report.html", page)
-    _print(_table(done))
+    show(_table(done))
     typer.echo(f"report: {holder / 'report.html'}")
 
 
@@ -179,7 +173,7 @@ def runs_ls(storage: Storage = Path("runs"), as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([_summary(*run) for run in found], indent=2))
     else:
-        _print(runs_table(found))
+        show(runs_table(found))
 
 
 @runs_app.command("show", epilog="Example:  raymix runs show digits --json")
@@ -193,7 +187,7 @@ def runs_show(
     if as_json:
         typer.echo(done.model_dump_json(indent=2))
     else:
-        _print(_table(done))
+        show(_table(done))
 
 
 @runs_app.command("best", epilog="Example:  raymix runs best --storage runs")
@@ -206,7 +200,7 @@ def runs_best(storage: Storage = Path("runs"), as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(_summary(*best), indent=2))
     else:
-        _print(runs_table([best]))
+        show(runs_table([best]))
 
 
 def _load(job: str, overrides: list[str] | None) -> JobSpec:
@@ -256,15 +250,6 @@ def _table(done: RunReport | PilotReport) -> RenderableType:
     return pilot_table(done) if isinstance(done, PilotReport) else run_table(done)
 
 
-def _print(table: RenderableType) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)  # a pipe has no edge to wrap at
-    console.print(table)
-
-
 def _finish(done: RunReport | PilotReport, spec: JobSpec, as_json: bool) -> None:
     """Print what a run or a pilot found, and where its page is."""
     if as_json:
@@ -273,7 +258,7 @@ def _finish(done: RunReport | PilotReport, spec: JobSpec, as_json: bool) -> None
     from raymix.runfolder import storage_of
 
     page = storage_of(spec) / spec.name / "report.html"
-    _print(_table(done))
+    show(_table(done))
     typer.echo(f"report: {page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page}")
 
 

@@ -7,16 +7,15 @@ from typing import Annotated
 
 import typer
 
-bench_app = typer.Typer(invoke_without_command=True)
+from raymix.cli_common import AsJson, help_alone
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+bench_app = typer.Typer(invoke_without_command=True)
 
 
 @bench_app.callback()
 def _bench(context: typer.Context) -> None:
     """How fast raymix itself is, against plain PyTorch."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    help_alone(context)
 
 
 @bench_app.command(epilog="Example:  raymix bench loop --windows 5 --json")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from raymix.cli_common import AsJson, Verbose, help_alone, show
 from raymix.spec import JobError
 
 if TYPE_CHECKING:
@@ -29,14 +30,12 @@ Overrides = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the job, as in --set data.image_size=224."),
 ]
 Local = Annotated[bool, typer.Option("--local", help="Work in this process, without Ray.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Let Ray's own log lines through.")]
 
 
 @data_app.callback()
 def _data(context: typer.Context) -> None:
     """Check images without training, and prepare them for streaming."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    help_alone(context)
 
 
 @data_app.command(epilog="Example:  raymix data check photos/ --set data.image_size=224")
@@ -50,7 +49,7 @@ def check(
     ] = None,
     local: Local = False,
     verbose: Verbose = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read every image once: rows, classes, sizes, unreadable images, duplicates. Trains nothing."""
     from raymix.datacmd import How, named
@@ -64,7 +63,7 @@ def check(
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
         return
-    _print(check_table(report))
+    show(check_table(report))
     if skipped is not None:
         typer.echo(f"\nunreadable images: {skipped}")
 
@@ -108,7 +107,7 @@ def prepare(
     what = named(source, val, format_name, overrides or [])
     options = Options(size=size, codec=codec, quality=quality, rows=rows, seed=seed)
     manifest = prepare_data(what, folder, options, How(local=local, verbose=verbose))
-    _print(_prepared(manifest, folder))
+    show(_prepared(manifest, folder))
 
 
 def _write(path: Path, text: str) -> None:
@@ -116,15 +115,6 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise JobError("--skipped", f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def _print(table: RenderableType) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)  # a pipe has no edge to wrap at
-    console.print(table)
 
 
 def _prepared(manifest: Manifest, folder: str) -> RenderableType:

@@ -17,6 +17,7 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["cli_bench", "cli_data"],
+    ["cli_common"],
     ["__init__"],
     ["api"],
     ["bench"],
