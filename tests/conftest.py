@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -93,3 +93,27 @@ def _drawn(random: np.random.Generator, label: int, size: int) -> Image.Image:
         if label % 4 == 3:
             draw.rectangle((x - thin, y - reach, x + thin, y + reach), fill=color)
     return image
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Raymix = Callable[..., Done]
+
+
+@pytest.fixture
+def raymix(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Raymix:
+    """`raymix("run", job)` in this process, on a terminal of 100 columns."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    from raymix.__main__ import main
+
+    def call(*arguments: object) -> Done:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        return Done(end.value.code, *capsys.readouterr())  # type: ignore[arg-type]
+
+    return call

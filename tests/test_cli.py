@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
@@ -19,31 +19,10 @@ import yaml
 from raymix.__main__ import main
 from raymix.signals import Interrupted
 from raymix.spec import JobSpec
+from tests.conftest import Done, Raymix
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DIGITS = str(REPOSITORY / "jobs" / "digits.yaml")
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Raymix = Callable[..., Done]
-
-
-@pytest.fixture
-def raymix(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Raymix:
-    """`raymix("run", job)` in this process, on a terminal of 100 columns."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: object) -> Done:
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        return Done(end.value.code, *capsys.readouterr())  # type: ignore[arg-type]
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -13,37 +13,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
 
-from raymix.__main__ import main
 from raymix.data.prepare import verified
 from raymix.spec import ParquetSource
-from tests.conftest import REPOSITORY
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Raymix = Callable[..., Done]
-
-
-@pytest.fixture
-def raymix(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Raymix:
-    """`raymix("data", "check", source)` in this process, on a terminal of 100 columns."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: object) -> Done:
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        return Done(end.value.code, *capsys.readouterr())  # type: ignore[arg-type]
-
-    return call
+from tests.conftest import REPOSITORY, Raymix
 
 
 @pytest.fixture

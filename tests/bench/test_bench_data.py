@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import mmap
 import os
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from raymix.bench.pictures import NUM_CLASSES, SIZE, Pictures, drawn, found
 from raymix.bench.setting import KINDS
 from raymix.cli import app
 from raymix.spec import Data, DigitsSource, JobError, JobSpec, Mae, Optim, Vit
+from tests.on_ray.conftest import ray_of
 
 TINY = data.Sizes(
     rounds=1,
@@ -43,23 +43,8 @@ TINY = data.Sizes(
 @pytest.fixture(scope="module")
 def attached() -> Iterator[None]:
     """One Ray for all parts; left to itself each starts its own."""
-    import ray
-
-    from raymix.on_ray.cluster import ENVIRONMENT
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        ray.init(
-            address="local",
-            num_cpus=3,
-            object_store_memory=TINY.store_bytes,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    with ray_of(3, TINY.store_bytes):
         yield
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

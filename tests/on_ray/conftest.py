@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from tests.conftest import JOB
 NUM_CPUS = 6  # logical ones: a group of three, one of two and a reader, side by side
 
 
-@pytest.fixture(scope="package")
-def attached() -> Iterator[None]:
-    """A Ray of NUM_CPUS that is there before raymix is called, as in a notebook that has used Ray already."""
+@contextmanager
+def ray_of(num_cpus: int, store: int) -> Iterator[None]:
+    """A Ray that is there before raymix is called, as in a notebook that has used Ray already."""
     import ray
 
     from raymix.on_ray.cluster import ENVIRONMENT
@@ -27,14 +28,21 @@ def attached() -> Iterator[None]:
             patch.setenv(name, value)
         ray.init(
             address="local",
-            num_cpus=NUM_CPUS,
-            object_store_memory=200 * 2**20,
+            num_cpus=num_cpus,
+            object_store_memory=store,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
         yield
         ray.shutdown()
+
+
+@pytest.fixture(scope="package")
+def attached() -> Iterator[None]:
+    """A Ray of NUM_CPUS for raymix to attach to."""
+    with ray_of(NUM_CPUS, 200 * 2**20):
+        yield
 
 
 @pytest.fixture
