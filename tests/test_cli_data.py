@@ -228,7 +228,13 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, image_tree: Callable[..., Path
     source, out = image_tree(tmp_path / "photos", classes=4, per_class=500, size=96), tmp_path / "out"
     options = ["--rows", "10", "--size", "64", "--codec", "webp"]  # slow enough to be interrupted on any machine
     command = [sys.executable, "-m", "raymix", "data", "prepare", str(source), str(out), *options]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background hands down that it is ignored
+
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen
+    )
     while process.poll() is None and not list(out.glob("train-*")):
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
