@@ -59,8 +59,9 @@ class Streamed:
         """The images of some rows, in that order."""
         size = min(EVAL_BATCH, self._chunk_rows)
         chunks = [ids[first : first + size] for first in range(0, len(ids), size)]
-        for pixels in self._read(chunks) if chunks else ():
-            yield to_device(as_tensor(pixels), self.device)
+        for first in range(0, len(chunks), self._leg_chunks):
+            for pixels in self._read(chunks[first : first + self._leg_chunks]):
+                yield to_device(as_tensor(pixels), self.device)
 
 
 class _Flow:

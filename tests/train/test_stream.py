@@ -153,6 +153,14 @@ def test_evaluation_reads_rows_in_the_order_asked(monkeypatch: pytest.MonkeyPatc
     assert list(streamed(2).batches(ids[:0])) == []
 
 
+def test_an_evaluation_is_read_in_executions_as_short_as_those_of_the_steps() -> None:
+    reader, ids = Reader(), np.arange(10)
+    supply = Streamed(FRAME, CPU, reader, 2 * FRAME.nbytes, leg_chunks=2)
+    assert np.concatenate([named(x) for x in supply.batches(ids)]).tolist() == ids.tolist()
+    assert [len(chunk) for chunk in reader.asked] == [2] * 5
+    assert reader.closed == 3
+
+
 def test_sixteen_bits_arrive_as_they_are() -> None:
     frame, values = Frame(2, "gray16"), np.array([0, 1, 32767, 32768, 65535, 5, 6, 7], np.uint16).reshape(2, 2, 2, 1)
     supply = Streamed(frame, CPU, lambda chunks: (values[chunk] for chunk in chunks))
