@@ -44,10 +44,10 @@ class Model(nn.Module):
         super().__init__()
         self.a = Augment(spec.data.augment, spec.data.image_size, spec.data.num_channels)
         self.f = backbones.build(spec)
-        self.g: Objective = objectives.build(spec, self.a)
+        self.g: Objective = objectives.build(spec, self.a, self.f)
         self.h = backbones.Classifier(self.f.width, num_classes)
         self.mixing = mixing.build(spec.data.augment)
-        self.m = _MaskToken(self.f.width) if spec.shared_pass == "full" and spec.objective.type == "mae" else None
+        self.m = _MaskToken(self.f.token_shape) if spec.shared_pass == "full" and spec.objective.type == "mae" else None
 
     @torch.no_grad()
     def classify(self, x_BSSC: Tensor) -> Tensor:
@@ -57,10 +57,10 @@ class Model(nn.Module):
 
 
 class _MaskToken(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.token_11D = nn.Parameter(torch.empty(1, 1, width))
-        backbones.init(self)
+        self.token = nn.Parameter(torch.empty(shape))
+        nn.init.normal_(self.token, std=0.02)
 
 
 def cross_entropy(logits: Tensor, y: Tensor, scale: Tensor, smoothing: float, pair: Pair | None = None) -> Tensor:
@@ -146,9 +146,9 @@ class MixStep(nn.Module):
         if self.shared_pass == "full" and self.m is not None:
             assert v.hide_BM is not None
             hidden_BL = torch.zeros(
-                len(v.x_BCHW), self.f.position_1LD.shape[1], dtype=torch.bool, device=v.x_BCHW.device
+                len(v.x_BCHW), self.f.num_patches, dtype=torch.bool, device=v.x_BCHW.device
             ).scatter_(1, v.hide_BM, True)
-            z = self.f(v.x_BCHW, hidden_BL=hidden_BL, token_11D=self.m.token_11D)
+            z = self.f(v.x_BCHW, hidden_BL=hidden_BL, token=self.m.token)
         else:
             z = self.f(v.x_BCHW, v.keep_BK)
         pair = None

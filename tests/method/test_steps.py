@@ -118,7 +118,7 @@ def with_tokens(model: Model, view: View) -> Tensor:
     rows = []
     for x_CHW, hide_M in zip(view.x_BCHW, view.hide_BM.tolist(), strict=True):
         embedded = [
-            model.m.token_11D[0, 0] if place in hide_M else model.f.embed(patch_of(x_CHW, place, model.f.patch))
+            model.m.token[0, 0] if place in hide_M else model.f.embed(patch_of(x_CHW, place, model.f.patch))
             for place in range(model.f.position_1LD.shape[1])
         ]
         rows.append(torch.stack(embedded) + model.f.position_1LD[0])

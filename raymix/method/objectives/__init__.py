@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from raymix.method.backbones import Backbone
 from raymix.method.objectives.base import Objective, View
 from raymix.method.objectives.mae import MaeObjective
 from raymix.method.objectives.simclr import SimClrObjective
 from raymix.method.views import Augment
 from raymix.spec import JobSpec
 
-OBJECTIVES: dict[str, Callable[[JobSpec, Augment], Objective]] = {
+OBJECTIVES: dict[str, Callable[[JobSpec, Augment, Backbone], Objective]] = {
     "mae": MaeObjective,
     "simclr": SimClrObjective,
 }
@@ -21,6 +22,6 @@ OBJECTIVES: dict[str, Callable[[JobSpec, Augment], Objective]] = {
 __all__ = ["OBJECTIVES", "Objective", "View", "build"]
 
 
-def build(spec: JobSpec, augment: Augment) -> Objective:
-    """The objective that a job names."""
-    return OBJECTIVES[spec.objective.type](spec, augment)
+def build(spec: JobSpec, augment: Augment, f: Backbone) -> Objective:
+    """The objective that a job names, for a backbone."""
+    return OBJECTIVES[spec.objective.type](spec, augment, f)

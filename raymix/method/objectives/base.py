@@ -36,3 +36,7 @@ class Objective(nn.Module):
     @abstractmethod
     def forward(self, z_BLD: Tensor, view: View) -> Tensor:
         """g: the loss of the backbone's tokens for that view. Its mean over ranks is the global batch's loss."""
+
+    def regions(self) -> list[nn.Module]:
+        """Its repeated parts, which are compiled, and recomputed where memory is short, one by one."""
+        return []

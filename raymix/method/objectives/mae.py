@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from raymix.method import draw
-from raymix.method.backbones import SIZES, Block, init, patchify, take
+from raymix.method.backbones.base import Backbone, init, patchify, take
+from raymix.method.backbones.vit import Block
 from raymix.method.draw import Key
 from raymix.method.objectives.base import Objective, View
 from raymix.method.views import Augment
@@ -20,19 +21,19 @@ from raymix.spec import JobSpec, Mae, num_visible
 class MaeObjective(Objective):
     """A narrow transformer decoder and the mean squared error over the hidden patches."""
 
-    def __init__(self, spec: JobSpec, augment: Augment) -> None:
+    def __init__(self, spec: JobSpec, augment: Augment, f: Backbone) -> None:
         super().__init__()
         assert isinstance(spec.objective, Mae)
-        mae, self.patch = spec.objective, spec.backbone.patch
-        self.augment, self.norm_pixels, self.num_patches = augment, mae.norm_pixels, spec.num_patches
+        mae, self.patch = spec.objective, f.patch
+        self.augment, self.norm_pixels, self.num_patches = augment, mae.norm_pixels, f.num_patches
         self.num_visible = {
-            False: num_visible(spec.num_patches, mae.mask_ratio),
-            True: num_visible(spec.num_patches, mae.mix_ratio_masked),
+            False: num_visible(f.num_patches, mae.mask_ratio),
+            True: num_visible(f.num_patches, mae.mix_ratio_masked),
         }
         width = mae.decoder_width
-        self.project = nn.Linear(SIZES[spec.backbone.size][0], width)
+        self.project = nn.Linear(f.width, width)
         self.token_11E = nn.Parameter(torch.empty(1, 1, width))
-        self.position_1LE = nn.Parameter(torch.empty(1, spec.num_patches, width))
+        self.position_1LE = nn.Parameter(torch.empty(1, f.num_patches, width))
         heads = max(1, width // 32)
         self.blocks = nn.ModuleList(Block(width, heads if width % heads == 0 else 1) for _ in range(mae.decoder_depth))
         self.norm = nn.LayerNorm(width)
@@ -61,6 +62,10 @@ class MaeObjective(Objective):
             target_BMP = (target_BMP - mean) / (variance + 1e-6).sqrt()
         L: Tensor = (drawn_BMP.float() - target_BMP).square().mean()
         return L
+
+    def regions(self) -> list[nn.Module]:
+        """The decoder's blocks."""
+        return list(self.blocks)
 
     def _decoder_input(self, y_BXE: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> Tensor:
         """All L places: what the backbone says of those it computed, and the mask token at the hidden ones."""

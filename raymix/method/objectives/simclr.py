@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raymix.method import draw
-from raymix.method.backbones import SIZES, init
+from raymix.method.backbones.base import Backbone, init
 from raymix.method.draw import Key
 from raymix.method.objectives.base import Objective, View
 from raymix.method.views import Augment
@@ -24,10 +24,10 @@ from raymix.spec import JobSpec, SimClr, ViewAugment
 class SimClrObjective(Objective):
     """A two-layer projector and the NT-Xent loss (equation 1) over the global batch."""
 
-    def __init__(self, spec: JobSpec, augment: Augment) -> None:
+    def __init__(self, spec: JobSpec, augment: Augment, f: Backbone) -> None:
         super().__init__()
         assert isinstance(spec.objective, SimClr)
-        simclr, width = spec.objective, SIZES[spec.backbone.size][0]
+        simclr, width = spec.objective, f.width
         self.temperature = simclr.temperature
         self.augment = _view(simclr.first_view, spec, augment)
         self.second = _view(simclr.second_view, spec, augment)

@@ -1,7 +1,6 @@
-"""The backbone f and the classifier h.
+"""raymix's own Vision Transformer.
 
-B batch, C channels, H W pixels a side, L patches (tokens) of an image, K of them visible, P pixel values of a patch,
-D width, N heads.
+B batch, C channels, H W pixels a side, L patches (tokens) of an image, K of them visible, D width.
 """
 
 from __future__ import annotations
@@ -10,22 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raymix.method.backbones.base import Backbone, init, patchify, take
 from raymix.spec import JobSpec
+from raymix.spec import Vit as VitSpec
 
 # width, depth, heads (Dosovitskiy et al. 2021 and Touvron et al. 2021; nano is for digits and tests)
 SIZES = {"nano": (64, 4, 4), "tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
-
-
-def patchify(x_BCHW: Tensor, patch: int) -> Tensor:
-    """Images (B, C, H, W) as their patches (B, L, P), row by row, P = patch * patch * C."""
-    B, C, H, W = x_BCHW.shape
-    x = x_BCHW.view(B, C, H // patch, patch, W // patch, patch)
-    return x.permute(0, 2, 4, 3, 5, 1).reshape(B, (H // patch) * (W // patch), patch * patch * C)
-
-
-def take(x_BLD: Tensor, index_BK: Tensor) -> Tensor:
-    """Tokens at the given places: (B, L, D), (B, K) -> (B, K, D)."""
-    return x_BLD.gather(1, index_BK[:, :, None].expand(-1, -1, x_BLD.shape[2]))
 
 
 class Block(nn.Module):
@@ -47,14 +36,15 @@ class Block(nn.Module):
         return result_BLD
 
 
-class Vit(nn.Module):
+class Vit(Backbone):
     """Vision Transformer without a class token; positions are learned. Only the visible patches are computed."""
 
     def __init__(self, image_size: int, num_channels: int, patch: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
-        self.patch, self.width = patch, width
+        self.patch, self.width, self.num_patches = patch, width, (image_size // patch) ** 2
+        self.drops, self.token_shape = True, (1, 1, width)
         self.embed = nn.Linear(patch * patch * num_channels, width)
-        self.position_1LD = nn.Parameter(torch.empty(1, (image_size // patch) ** 2, width))
+        self.position_1LD = nn.Parameter(torch.empty(1, self.num_patches, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         init(self)
@@ -64,53 +54,29 @@ class Vit(nn.Module):
         x_BCHW: Tensor,
         keep_BK: Tensor | None = None,
         hidden_BL: Tensor | None = None,
-        token_11D: Tensor | None = None,
+        token: Tensor | None = None,
     ) -> Tensor:
-        """Images (B, C, H, W) to tokens: (B, K, D) of the patches in `keep_BK`, else (B, L, D).
-
-        `token_11D` stands in for the patches in `hidden_BL` (SimMIM, Xie et al. 2022, arXiv 2111.09886).
-        """
+        """As `Backbone.forward`; patches that are not kept are not computed."""
         x_BLP = patchify(x_BCHW, self.patch)
         position_BLD: Tensor = self.position_1LD
         if keep_BK is not None:
             x_BLP = take(x_BLP, keep_BK)
             position_BLD = take(position_BLD.expand(len(keep_BK), -1, -1), keep_BK)
         z_BLD: Tensor = self.embed(x_BLP)
-        if hidden_BL is not None and token_11D is not None:
-            z_BLD = torch.where(hidden_BL[:, :, None], token_11D.to(z_BLD.dtype), z_BLD)
+        if hidden_BL is not None and token is not None:
+            z_BLD = torch.where(hidden_BL[:, :, None], token.to(z_BLD.dtype), z_BLD)
         z_BLD = z_BLD + position_BLD
         for block in (*self.blocks, self.norm):
             z_BLD = block(z_BLD)
         return z_BLD
 
-
-class Classifier(nn.Module):
-    """The mean of the tokens, then one linear layer that starts at zero."""
-
-    def __init__(self, width: int, num_classes: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, num_classes)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, z_BLD: Tensor) -> Tensor:
-        """Tokens (B, L, D) to logits (B, classes)."""
-        logits: Tensor = self.linear(z_BLD.mean(1))
-        return logits
-
-
-def init(module: nn.Module) -> None:
-    """Xavier-uniform matrices and zero biases, normal positions and tokens (He et al. 2022, appendix A)."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.xavier_uniform_(part.weight)
-            nn.init.zeros_(part.bias)
-    for parameter in module.parameters():
-        if parameter.ndim == 3:
-            nn.init.normal_(parameter, std=0.02)
+    def regions(self) -> list[nn.Module]:
+        """The blocks."""
+        return list(self.blocks)
 
 
 def build(spec: JobSpec) -> Vit:
-    """The backbone that a job names."""
+    """The ViT that a job names, with random weights."""
+    assert isinstance(spec.backbone, VitSpec)
     width, depth, heads = SIZES[spec.backbone.size]
     return Vit(spec.data.image_size, spec.data.num_channels, spec.backbone.patch, width, depth, heads)
