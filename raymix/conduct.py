@@ -168,13 +168,18 @@ class _Books:
 def _report(job: Job, session: Session, outcome: Outcome, books: _Books) -> RunReport:
     status: Status = "done" if outcome.complete else "interrupted"
     final = None
-    if outcome.correct is not None:
-        selects = [r.select_top1 for r in outcome.history.reports if r.select_top1 is not None]
+    if outcome.correct:
+        weights = job.plan.spec.evaluate.weights
+        correct = outcome.correct[weights]
+        reports = outcome.history.reports
+        selects = [r.select_top1 if weights == "raw" else r.select_ema_top1 for r in reports]
         final = Final(
-            top1=100 * float(outcome.correct.mean()),
-            num_val=len(outcome.correct),
-            correct=pack_correct(outcome.correct),
-            select_top1=selects[-1] if selects else None,
+            top1=100 * float(correct.mean()),
+            num_val=len(correct),
+            correct=pack_correct(correct),
+            select_top1=next((top1 for top1 in reversed(selects) if top1 is not None), None),
+            weights=weights,
+            by_weights={name: 100 * float(found.mean()) for name, found in outcome.correct.items()},
         )
     return _build(job, session, books, status, final, outcome.history, outcome)
 

@@ -56,7 +56,7 @@ def test_one_session_serves_several_runs(checked: Callable[..., Checked]) -> Non
     ]
     assert [outcome.run for outcome in outcomes] == ["a", "b", "c"]
     assert all(outcome.complete for outcome in outcomes)
-    correct = [outcome.correct for outcome in outcomes]
+    correct = [outcome.correct["raw"] for outcome in outcomes]
     assert correct[0] is not None
     assert np.array_equal(correct[0], np.asarray(correct[2])), "a run leaves nothing behind for the next"
     losses = [outcome.history.reports[0].ssl_loss for outcome in outcomes]

@@ -16,8 +16,9 @@ from raymix.train.cache import Cache
 from raymix.train.checkpoint import Checkpoints
 from raymix.train.feed import Feed
 from raymix.train.loop import train
-from raymix.train.prepare import autocast_dtype, prepare
+from raymix.train.prepare import prepare
 from raymix.train.state import TrainState
+from raymix.train.stepper import autocast_dtype
 from raymix.watch import Sinks
 
 KINDS: tuple[Kind, ...] = ("ssl", "mix", "sl")

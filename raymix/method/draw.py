@@ -61,6 +61,10 @@ class Keys:
     def __iter__(self) -> Iterator[StepKeys]:
         return (StepKeys(self, number) for number in range(len(self._key_TB)))
 
+    def of(self, number: int) -> Tensor:
+        """The keys of one step."""
+        return self._key_TB[number]
+
     def uniform(self, number: int, purpose: int, num: int) -> Tensor:
         """What `uniform` draws for the keys of one step; steps are asked for in order, most cheaply."""
         first, drawn_TBN = self._drawn.get((purpose, num), (0, ()))
@@ -79,6 +83,11 @@ class StepKeys(NamedTuple):
 
 
 Key = Tensor | StepKeys  # int64 (B,), or what stands for it
+
+
+def as_tensor(key_B: Key) -> Tensor:
+    """The keys themselves, int64 (B,)."""
+    return key_B.steps.of(key_B.number) if isinstance(key_B, StepKeys) else key_B
 
 
 @functools.lru_cache(maxsize=64)

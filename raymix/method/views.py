@@ -49,10 +49,11 @@ class Augment(nn.Module):
 
         `view` picks independent draws of the same row.
         """
-        x_BCHW = self._crop(pixels(x_BSSC), draw.uniform(key_B, draw.CROP + view, 5))
-        x_BCHW = self._filter(self._color(x_BCHW, key_B, view), key_B, view)
-        x_BCHW = self.normalise(x_BCHW)
-        return self._erase(x_BCHW, draw.uniform(key_B, draw.ERASE + view, 5)) if self.spec.erase else x_BCHW
+        with torch.autocast(x_BSSC.device.type, enabled=False):  # in bf16 a crop is off by up to an eighth of a pixel
+            x_BCHW = self._crop(pixels(x_BSSC), draw.uniform(key_B, draw.CROP + view, 5))
+            x_BCHW = self._filter(self._color(x_BCHW, key_B, view), key_B, view)
+            x_BCHW = self.normalise(x_BCHW)
+            return self._erase(x_BCHW, draw.uniform(key_B, draw.ERASE + view, 5)) if self.spec.erase else x_BCHW
 
     @torch.no_grad()
     def clean(self, x_BSSC: Tensor) -> Tensor:

@@ -147,6 +147,9 @@ def _accuracies(axis: Any, curve: Sequence[Point]) -> None:
     _line(axis, curve, "train_top1", "augmented training images", "#8a8f98")
     told = [point for point in curve if point.select_top1 is not None]
     _line(axis, told, "select_top1", "select rows", PHASE_COLORS["mix"], marker="o", markersize=3.5)
+    averaged = [point for point in told if point.select_ema_top1 is not None]
+    if averaged:
+        _line(axis, averaged, "select_ema_top1", "select rows, averaged weights", PHASE_COLORS["sl"], marker=".")
     axis.set_ylabel("top-1, %")
     axis.set_ylim(bottom=0)
     axis.legend(loc="lower right")

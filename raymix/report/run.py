@@ -8,7 +8,7 @@ from pydantic import Field
 
 from raymix.plan import Facts, PhaseKind, Plan, Stream
 from raymix.report.history import History
-from raymix.spec import Channels, Section
+from raymix.spec import Channels, Section, Weights
 
 Status = Literal["done", "interrupted", "failed"]
 
@@ -22,6 +22,8 @@ class Final(Section):
         description="a bit for each val row in order of row id, as hex; for paired intervals over images"
     )
     select_top1: float | None = Field(None, description="percent of the select rows, at the last evaluation")
+    weights: Weights = Field("raw", description="whose accuracy `top1` is, as evaluate.weights says beforehand")
+    by_weights: dict[Weights, float] = Field({}, description="top-1 of the raw weights and, if kept, of averaged ones")
 
 
 class PhaseReport(Section):
@@ -94,6 +96,7 @@ class Point(Section):
     sl_loss: float | None
     train_top1: float | None
     select_top1: float | None
+    select_ema_top1: float | None = None
 
 
 class RunReport(Section):
@@ -190,6 +193,7 @@ def curve(history: History) -> tuple[Point, ...]:
                 sl_loss=report.sl_loss,
                 train_top1=report.train_top1,
                 select_top1=report.select_top1,
+                select_ema_top1=report.select_ema_top1,
             )
         )
     return tuple(points)

@@ -5,25 +5,29 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from raymix.data.splits import Splits
+from raymix.method.steps import Model
 from raymix.plan import Plan
-from raymix.train.prepare import autocast_dtype
+from raymix.spec import Weights
+from raymix.train.compiling import eager
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
+from raymix.train.stepper import autocast_dtype
 
 
 @torch.no_grad()
-def evaluate(plan: Plan, state: TrainState, ids: np.ndarray, labels: np.ndarray, runtime: Runtime) -> np.ndarray:
+def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runtime: Runtime) -> np.ndarray:
     """Whether each row of `ids` is classified rightly, bool (len(ids),), on every rank; each rank computes its share.
 
-    `labels` are those of all rows, by row id. The state is not changed.
+    `labels` are those of all rows, by row id. The model is left in evaluation mode, and not changed.
     """
-    state.model.eval()
+    model.eval()
     mine = ids[runtime.rank :: runtime.world]
     truth, done = torch.from_numpy(labels[mine]).to(runtime.device), 0
     dtype, parts = autocast_dtype(plan, runtime.device), []
-    with torch.autocast(runtime.device.type, dtype, enabled=dtype is not None):
+    with eager(), torch.autocast(runtime.device.type, dtype, enabled=dtype is not None):
         for x_BSSC in runtime.supply.batches(mine):
-            logits = state.model.classify(x_BSSC)
+            logits = model.classify(x_BSSC)
             parts.append(logits.argmax(1) == truth[done : done + len(x_BSSC)])
             done += len(x_BSSC)
     local = torch.cat(parts).cpu().numpy() if parts else np.zeros(0, dtype=bool)
@@ -31,3 +35,13 @@ def evaluate(plan: Plan, state: TrainState, ids: np.ndarray, labels: np.ndarray,
     for rank, part in enumerate(runtime.gather(local)):
         correct[rank :: runtime.world] = part
     return correct
+
+
+def evaluate_all(
+    plan: Plan, state: TrainState, splits: Splits, ids: np.ndarray, runtime: Runtime
+) -> dict[Weights, np.ndarray]:
+    """`evaluate` of the weights as they are (raw) and, where the job asks for them, of the averaged ones (ema)."""
+    found: dict[Weights, np.ndarray] = {"raw": evaluate(plan, state.model, ids, splits.labels, runtime)}
+    if state.averaged is not None:
+        found["ema"] = evaluate(plan, state.averaged, ids, splits.labels, runtime)
+    return found

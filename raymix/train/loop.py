@@ -8,14 +8,15 @@ import time
 import numpy as np
 import torch
 
+from raymix.method import optim
 from raymix.plan import STREAM_OF, Plan, Segment, rate, weight
 from raymix.report.history import SegmentReport
 from raymix.train.checkpoint import Checkpoints
-from raymix.train.evaluate import evaluate
+from raymix.train.evaluate import evaluate_all
 from raymix.train.feed import Feed
-from raymix.train.prepare import Stepper
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
+from raymix.train.stepper import Stepper
 
 
 def train(
@@ -44,7 +45,7 @@ def run_segment(
     """The steps of one segment, without a word to anyone in between."""
     phase = plan.phases[segment.phase]
     if plan.spec.optim.restart == "phase" and segment.start == phase.start:
-        state.optimizer.state.clear()
+        optim.restart(state.optimizer)
     state.model.train()
     numbers = range(segment.start, segment.start + segment.steps)
     lr_T = torch.tensor([rate(plan, number) for number in numbers], device=runtime.device)
@@ -86,7 +87,8 @@ def _report(plan: Plan, segment: Segment, totals: np.ndarray, labelled: int, lab
 
 def _with_select(plan: Plan, report: SegmentReport, state: TrainState, feed: Feed, runtime: Runtime) -> SegmentReport:
     started = time.perf_counter()
-    correct = evaluate(plan, state, feed.splits.select, feed.splits.labels, runtime)
+    found = evaluate_all(plan, state, feed.splits, feed.splits.select, runtime)
+    top1 = {name: 100 * float(correct.mean()) for name, correct in found.items()}
     seconds = max(runtime.gather(time.perf_counter() - started))
-    update = {"select_top1": 100 * float(correct.mean()), "evaluate_seconds": seconds}
+    update = {"select_top1": top1["raw"], "select_ema_top1": top1.get("ema"), "evaluate_seconds": seconds}
     return report.model_copy(update=update)

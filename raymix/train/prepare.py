@@ -8,77 +8,70 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from raymix.method import steps
 from raymix.method.steps import Batch
 from raymix.plan import Kind, Plan
 from raymix.report.history import Rates
+from raymix.train import compiling
 from raymix.train.feed import Feed
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
+from raymix.train.stepper import DDP_WARM_UPS, WARM_UPS, Stepper, stepper
 
-WARM_UPS = 2
 TIMED = 9
 TIMED_SECONDS = 5.0  # of all kinds together; slow steps are timed less often
-
-
-@dataclass
-class Stepper:
-    """The wrapped steps of a run, ready to be called."""
-
-    modules: dict[Kind, nn.Module]
-    optimizer: torch.optim.AdamW
-    lr: Tensor  # the optimizer's own, on the device
-    autocast: torch.dtype | None
-    device: torch.device
-
-    def __call__(self, kind: Kind, batch: Batch, lr: Tensor, w: Tensor) -> Tensor:
-        """One optimizer step; returns its statistics (3,), still on the device."""
-        self.lr.copy_(lr)
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            loss, stats = self.modules[kind](batch, w)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        result: Tensor = stats
-        return result
-
-
-def autocast_dtype(plan: Plan, device: torch.device) -> torch.dtype | None:
-    """bf16 where the job asks for it or, under `auto`, on a GPU."""
-    precision = plan.spec.optim.precision
-    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and device.type == "cuda") else None
-
-
-def stepper(plan: Plan, kinds: tuple[Kind, ...], state: TrainState, runtime: Runtime) -> Stepper:
-    """The steps of `kinds`, wrapped for all ranks."""
-    modules = {kind: runtime.wrap(steps.build(plan.spec, state.model, kind)) for kind in kinds}
-    lr = state.optimizer.param_groups[0]["lr"]
-    return Stepper(modules, state.optimizer, lr, autocast_dtype(plan, runtime.device), runtime.device)
 
 
 def prepare(
     plan: Plan, kinds: tuple[Kind, ...], state: TrainState, feed: Feed, runtime: Runtime, rates: Rates | None
 ) -> tuple[Stepper, Rates]:
-    """The steps, warmed up, and what each costs; measured unless `rates` are given. The state stays as it was."""
+    """The steps, compiled, warmed up and recorded, and what each costs; measured unless `rates` are given.
+
+    The state stays as it was.
+    """
     started = time.perf_counter()
+    compiling.apply(plan.spec.speed, state.model, runtime.device)
     saved, step = state.snapshot(), stepper(plan, kinds, state, runtime)
     state.model.train()
     batches = {kind: feed.sample(kind) for kind in kinds}
     lr, w = torch.zeros((), device=runtime.device), torch.full((), 0.5, device=runtime.device)
-    for kind in kinds:
-        for _ in range(WARM_UPS):
-            step(kind, batches[kind], lr, w)
+    replay = _replays(plan, runtime)
+    with _aside(runtime.device):
+        for kind in kinds:
+            for _ in range(DDP_WARM_UPS if replay and runtime.world > 1 else WARM_UPS):
+                step(kind, batches[kind], lr, w)
+    if replay:
+        step.record(batches)
     measured = {} if rates else _time(step, batches, lr, w, runtime)
     state.load(saved)
     if rates is None:
         rates = Rates(step_seconds=measured)
     seconds = max(runtime.gather(time.perf_counter() - started))
     return step, rates.model_copy(update={"prepare_seconds": seconds})
+
+
+def _replays(plan: Plan, runtime: Runtime) -> bool:
+    """Whether steps are recorded; among several GPUs only where that is asked for by name."""
+    asked = plan.spec.speed.replay
+    return runtime.device.type == "cuda" and (runtime.world == 1 if asked == "auto" else asked)
+
+
+@contextmanager
+def _aside(device: torch.device) -> Iterator[None]:
+    """A stream of its own on a GPU, as recording wants of the steps before it."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream().wait_stream(stream)
 
 
 def _time(step: Stepper, batches: dict[Kind, Batch], lr: Tensor, w: Tensor, runtime: Runtime) -> dict[Kind, float]:

@@ -1,7 +1,8 @@
-"""What training changes: model, optimizer and history. Everything else follows from the plan and the step."""
+"""What training changes: model, averaged weights, optimizer, history. All else follows from the plan and the step."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -12,16 +13,20 @@ from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.report.history import History, Rates
 
-MODEL, OPTIM = "model.", "optim."
+MODEL, AVERAGED, OPTIM = "model.", "ema.", "optim."
 
 
 @dataclass
 class TrainState:
-    """Model, optimizer and history of one run; the same on every rank."""
+    """Model, its averaged weights (`optim.ema`), optimizer and history of one run; the same on every rank.
+
+    Its tensors stay where they are: a recorded step reads and writes them in place.
+    """
 
     model: Model
     optimizer: torch.optim.AdamW
     history: History
+    averaged: Model | None = None
 
     @classmethod
     def fresh(cls, plan: Plan, device: torch.device) -> TrainState:
@@ -30,28 +35,30 @@ class TrainState:
             torch.manual_seed(plan.spec.seed)
             model = Model(plan.spec, plan.facts.num_classes)
         model.to(device)
-        return cls(model, optim.build(model, plan.spec.optim), History(rates=Rates(step_seconds={})))
+        averaged = None
+        if plan.spec.optim.ema is not None:
+            averaged = copy.deepcopy(model).requires_grad_(False)
+        return cls(model, optim.build(model, plan.spec.optim), History(rates=Rates(step_seconds={})), averaged)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state by name; views, not copies."""
         named = {MODEL + name: value for name, value in self.model.state_dict().items()}
+        if self.averaged is not None:
+            named.update({AVERAGED + name: value for name, value in self.averaged.state_dict().items()})
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 named[f"{OPTIM}{name}.{key}"] = value
         return named
 
+    @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Puts back what `tensors` gave: copies into the parameters, and the optimizer's state as it was."""
-        weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
-        self.model.load_state_dict(weights)
-        self.optimizer.state.clear()
-        parameters = dict(self.model.named_parameters())
-        for key, value in tensors.items():
-            if key.startswith(OPTIM):
-                name, _, entry = key.removeprefix(OPTIM).rpartition(".")
-                parameter = parameters[name]
-                # the step count of a fused AdamW lies on the parameters' device
-                self.optimizer.state[parameter][entry] = value.clone().to(parameter.device)
+        """Puts back what `tensors` gave, in place.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
+        for name, value in self.tensors().items():
+            value.copy_(tensors[name])
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of every tensor."""

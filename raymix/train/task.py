@@ -13,9 +13,10 @@ import torch
 from raymix.data.splits import Splits
 from raymix.plan import Kind, Plan, Stream, positions
 from raymix.report.history import History, Rates
+from raymix.spec import Weights
 from raymix.train import checkpoint
 from raymix.train.checkpoint import Checkpoints
-from raymix.train.evaluate import evaluate
+from raymix.train.evaluate import evaluate_all
 from raymix.train.feed import Feed
 from raymix.train.loop import train
 from raymix.train.prepare import prepare
@@ -42,7 +43,8 @@ class Outcome:
     run: str
     history: History
     complete: bool  # every step of the plan is done
-    correct: np.ndarray | None = None  # bool, a value a val row; None: not complete, no val, or no SL
+    # by weights a bool for each val row; none: not complete, no val, or no SL
+    correct: dict[Weights, np.ndarray] = field(default_factory=dict)
     evaluate_seconds: float = 0.0  # of val
     checkpoint_seconds: float = 0.0
     first_step_at: float = 0.0  # time.time() when training began
@@ -80,10 +82,10 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     train(plan, state, step, feed, runtime, checkpoints)
     checkpoints.save(state)
     complete = state.history.done_steps == plan.num_steps
-    correct, before_val = None, time.perf_counter()
+    correct, before_val = {}, time.perf_counter()
     # after SSL alone the classifier is still zero, and what it says is no result
     if complete and len(task.splits.val) and plan.kinds != ("ssl",):
-        correct = evaluate(plan, state, task.splits.val, task.splits.labels, runtime)
+        correct = evaluate_all(plan, state, task.splits, task.splits.val, runtime)
     return Outcome(
         run=task.run,
         history=state.history,

@@ -72,6 +72,7 @@ def row(run: str, report: SegmentReport, now: float) -> dict[str, object]:
         "sl_loss": report.sl_loss,
         "train_top1": report.train_top1,
         "select_top1": report.select_top1,
+        "select_ema_top1": report.select_ema_top1,
         "seconds": report.seconds,
         "data_seconds": report.data_seconds,
         "evaluate_seconds": report.evaluate_seconds,

@@ -67,6 +67,7 @@ def scalars(report: SegmentReport) -> dict[str, float | None]:
         "loss/sl": report.sl_loss,
         "top1/train": report.train_top1,
         "top1/select": report.select_top1,
+        "top1/select_ema": report.select_ema_top1,
         "schedule/lr": report.segment.lr[1],
         "schedule/weight": report.segment.weight[1],
         "speed/images_per_second": report.images / seconds if seconds else None,

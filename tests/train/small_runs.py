@@ -22,8 +22,8 @@ from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.run import RunReport
 from raymix.train.cache import Cache
 from raymix.train.feed import Feed
-from raymix.train.prepare import stepper
 from raymix.train.state import TrainState
+from raymix.train.stepper import stepper
 from raymix.train.task import Outcome, Task, execute
 
 CPU = torch.device("cpu")

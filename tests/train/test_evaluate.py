@@ -23,7 +23,7 @@ def test_every_row_is_held_against_its_own_label(digits: DigitsOf, monkeypatch: 
     trained(asked, state, runtime, steps=25)
     ids, before = asked.splits.val, state.snapshot()
     assert len(ids) > 100
-    correct = evaluate(asked.plan, state, ids, asked.splits.labels, runtime)
+    correct = evaluate(asked.plan, state.model, ids, asked.splits.labels, runtime)
     for row, found in list(zip(ids, correct, strict=True))[::9]:
         image = torch.from_numpy(asked.images.pixels[asked.images.slots[row]])[None]
         assert (int(state.model.classify(image).argmax()) == asked.rows.labels[row]) == found
@@ -36,7 +36,7 @@ def test_a_model_that_always_says_three(digits: DigitsOf) -> None:
     with torch.no_grad():
         state.model.h.linear.bias[3] = 1
     ids = asked.splits.val
-    correct = evaluate(asked.plan, state, ids, asked.splits.labels, asked.runtime())
+    correct = evaluate(asked.plan, state.model, ids, asked.splits.labels, asked.runtime())
     assert np.array_equal(correct, asked.rows.labels[ids] == 3)
     assert 0.05 < correct.mean() < 0.15
 
@@ -44,7 +44,7 @@ def test_a_model_that_always_says_three(digits: DigitsOf) -> None:
 def test_nothing_to_evaluate(digits: DigitsOf) -> None:
     asked = digits()
     none = np.zeros(0, dtype=np.int64)
-    assert len(evaluate(asked.plan, asked.state(), none, asked.splits.labels, asked.runtime())) == 0
+    assert len(evaluate(asked.plan, asked.state().model, none, asked.splits.labels, asked.runtime())) == 0
 
 
 def test_ranks_share_the_rows(digits: DigitsOf) -> None:
@@ -53,7 +53,7 @@ def test_ranks_share_the_rows(digits: DigitsOf) -> None:
     state = asked.state()
     trained(asked, state, asked.runtime(), steps=20)
     ids = asked.splits.val[:101]
-    whole = evaluate(asked.plan, state, ids, asked.splits.labels, asked.runtime())
+    whole = evaluate(asked.plan, state.model, ids, asked.splits.labels, asked.runtime())
     for rank in range(3):
         parts: list[np.ndarray] = []
 
@@ -63,5 +63,5 @@ def test_ranks_share_the_rows(digits: DigitsOf) -> None:
 
         runtime = asked.runtime()
         runtime.rank, runtime.world, runtime.gather = rank, 3, gather  # type: ignore[method-assign]
-        assert np.array_equal(evaluate(asked.plan, state, ids, asked.splits.labels, runtime), whole)
+        assert np.array_equal(evaluate(asked.plan, state.model, ids, asked.splits.labels, runtime), whole)
         assert np.array_equal(parts[0], whole[rank::3])

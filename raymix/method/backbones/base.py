@@ -45,6 +45,10 @@ class Backbone(nn.Module):
     def regions(self) -> list[nn.Module]:
         """Its repeated parts, which are compiled, and recomputed where memory is short, one by one."""
 
+    def pieces(self) -> list[str]:
+        """Names of the methods between the regions, which are compiled too."""
+        return []
+
 
 def patchify(x_BCHW: Tensor, patch: int) -> Tensor:
     """Images (B, C, H, W) as their patches (B, L, P), row by row, P = patch * patch * C."""

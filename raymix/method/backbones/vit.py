@@ -18,7 +18,11 @@ SIZES = {"nano": (64, 4, 4), "tiny": (192, 12, 3), "small": (384, 12, 6), "base"
 
 
 class Block(nn.Module):
-    """One pre-norm transformer block: attention, then a two-layer perceptron of four times the width."""
+    """One pre-norm transformer block: attention, then a two-layer perceptron of four times the width.
+
+    The sum of stream and update is left to whoever comes next, so that a compiled block ends with a matrix product and
+    begins with what can be fused: sum and norm.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -27,13 +31,14 @@ class Block(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, z_BLD: Tensor) -> Tensor:
+    def forward(self, z_BLD: Tensor, update_BLD: Tensor) -> tuple[Tensor, Tensor]:
+        """Stream and the update that is still to be added, both (B, L, D), to the same after this block."""
         B, L, D = z_BLD.shape
+        z_BLD = z_BLD + update_BLD
         q, k, v = self.qkv(self.norm1(z_BLD)).view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         a_BLD = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, L, D)
         z_BLD = z_BLD + self.out(a_BLD)
-        result_BLD: Tensor = z_BLD + self.down(F.gelu(self.up(self.norm2(z_BLD))))
-        return result_BLD
+        return z_BLD, self.down(F.gelu(self.up(self.norm2(z_BLD))))
 
 
 class Vit(Backbone):
@@ -57,22 +62,36 @@ class Vit(Backbone):
         token: Tensor | None = None,
     ) -> Tensor:
         """As `Backbone.forward`; patches that are not kept are not computed."""
+        z_BLD, update_BLD = self.enter(x_BCHW, keep_BK, hidden_BL, token)
+        for block in self.blocks:
+            z_BLD, update_BLD = block(z_BLD, update_BLD)
+        return self.leave(z_BLD, update_BLD)
+
+    def enter(
+        self, x_BCHW: Tensor, keep_BK: Tensor | None, hidden_BL: Tensor | None, token: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Positions, and the embedded patches as what is to be added to them."""
         x_BLP = patchify(x_BCHW, self.patch)
-        position_BLD: Tensor = self.position_1LD
+        position_BLD = self.position_1LD.expand(len(x_BLP), -1, -1)
         if keep_BK is not None:
-            x_BLP = take(x_BLP, keep_BK)
-            position_BLD = take(position_BLD.expand(len(keep_BK), -1, -1), keep_BK)
+            x_BLP, position_BLD = take(x_BLP, keep_BK), take(position_BLD, keep_BK)
         z_BLD: Tensor = self.embed(x_BLP)
         if hidden_BL is not None and token is not None:
             z_BLD = torch.where(hidden_BL[:, :, None], token.to(z_BLD.dtype), z_BLD)
-        z_BLD = z_BLD + position_BLD
-        for block in (*self.blocks, self.norm):
-            z_BLD = block(z_BLD)
-        return z_BLD
+        return position_BLD.contiguous(), z_BLD  # laid out as in every later block, which are compiled once for all
+
+    def leave(self, z_BLD: Tensor, update_BLD: Tensor) -> Tensor:
+        """The tokens, normalised."""
+        normal_BLD: Tensor = self.norm(z_BLD + update_BLD)
+        return normal_BLD
 
     def regions(self) -> list[nn.Module]:
         """The blocks."""
         return list(self.blocks)
+
+    def pieces(self) -> list[str]:
+        """What stands before and after them."""
+        return ["enter", "leave"]
 
 
 def build(spec: JobSpec) -> Vit:

@@ -40,3 +40,7 @@ class Objective(nn.Module):
     def regions(self) -> list[nn.Module]:
         """Its repeated parts, which are compiled, and recomputed where memory is short, one by one."""
         return []
+
+    def pieces(self) -> list[str]:
+        """Names of the methods between the regions, which are compiled too."""
+        return []

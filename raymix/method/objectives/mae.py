@@ -52,11 +52,20 @@ class MaeObjective(Objective):
         """The loss, from the tokens of the visible patches (B, K, D) or of all (B, L, D)."""
         assert view.keep_BK is not None
         assert view.hide_BM is not None
-        y_BLE = self._decoder_input(self.project(z_BLD), view.keep_BK, view.hide_BM) + self.position_1LE
+        y_BLE, update_BLE = self.enter(z_BLD, view.keep_BK, view.hide_BM)
         for block in self.blocks:
-            y_BLE = block(y_BLE)
-        drawn_BMP = self.draw(self.norm(take(y_BLE, view.hide_BM)))
-        target_BMP = take(patchify(view.x_BCHW, self.patch), view.hide_BM)
+            y_BLE, update_BLE = block(y_BLE, update_BLE)
+        return self.leave(y_BLE, update_BLE, view.x_BCHW, view.hide_BM)
+
+    def enter(self, z_BLD: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions, and the decoder's input as what is to be added to them."""
+        y_BLE = self._decoder_input(self.project(z_BLD), keep_BK, hide_BM)
+        return self.position_1LE.expand_as(y_BLE).contiguous(), y_BLE
+
+    def leave(self, y_BLE: Tensor, update_BLE: Tensor, x_BCHW: Tensor, hide_BM: Tensor) -> Tensor:
+        """The loss of what is drawn at the hidden places."""
+        drawn_BMP = self.draw(self.norm(take(y_BLE + update_BLE, hide_BM)))
+        target_BMP = take(patchify(x_BCHW, self.patch), hide_BM)
         if self.norm_pixels:
             variance, mean = torch.var_mean(target_BMP, dim=2, keepdim=True)
             target_BMP = (target_BMP - mean) / (variance + 1e-6).sqrt()
@@ -66,6 +75,10 @@ class MaeObjective(Objective):
     def regions(self) -> list[nn.Module]:
         """The decoder's blocks."""
         return list(self.blocks)
+
+    def pieces(self) -> list[str]:
+        """What stands before and after them."""
+        return ["enter", "leave"]
 
     def _decoder_input(self, y_BXE: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> Tensor:
         """All L places: what the backbone says of those it computed, and the mask token at the hidden ones."""

@@ -1,0 +1,62 @@
+"""What `speed` asks for before the first step: compiled regions, recomputation, memory layout."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from raymix.method.steps import Model
+from raymix.method.views import Augment
+from raymix.spec.speed import Speed
+
+# Each distinct shape of a block is an entry: visible patches in ssl and mix steps, all patches, the decoder. Beyond
+# the limit torch would go on uncompiled without a word.
+_ENTRIES = 64
+
+
+def apply(speed: Speed, model: Model, device: torch.device) -> None:
+    """Prepares a model that is about to be trained. Its parameters stay where they are."""
+    regions = [*model.f.regions(), *model.g.regions()]
+    if device.type == "cuda" if speed.channels_last == "auto" else speed.channels_last:
+        model.f.to(memory_format=torch.channels_last)
+    if speed.recompute:
+        for region in regions:
+            _recompute(region)
+    mode = speed.compile if speed.compile != "auto" else "default" if device.type == "cuda" else "off"
+    if mode == "off":
+        return
+    torch._dynamo.config.recompile_limit = _ENTRIES
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    tuned = "max-autotune-no-cudagraphs" if mode == "max" else None
+    pieces: list[tuple[nn.Module, str]] = [(region, "forward") for region in regions]
+    pieces += [(module, "forward") for module in model.modules() if isinstance(module, Augment)]
+    pieces += [(owner, name) for owner in (model.f, model.g) for name in owner.pieces()]
+    for module, name in pieces:
+        setattr(module, name, torch.compile(getattr(module, name), dynamic=False, mode=tuned))
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """What runs inside is not compiled: evaluation has other batch sizes, too few to pay for a compilation."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def _recompute(region: nn.Module) -> None:
+    """Keeps a region's input alone for the backward pass (Chen et al. 2016, arXiv 1604.06174)."""
+    forward = region.forward
+
+    @functools.wraps(forward)
+    def again(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        # no region draws random numbers of torch's generator
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+    region.forward = again

@@ -1,0 +1,156 @@
+"""One optimizer step of each kind: written once, then called as it is or recorded and replayed as a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raymix.method import draw, optim, steps
+from raymix.method.steps import Batch
+from raymix.plan import Kind, Plan
+from raymix.train.runtime import Runtime
+from raymix.train.state import TrainState
+
+WARM_UPS = 2
+DDP_WARM_UPS = 11  # DDP settles its buckets and streams in its first ten backward passes
+
+
+@dataclass
+class Stepper:
+    """The steps of a run, ready to be called.
+
+    Attributes:
+        updates: forward, backward and optimizer, by kind; they read `lr` and `w`, which lie on the device.
+        recorded: the same as CUDA graphs, once `record` was called.
+    """
+
+    updates: dict[Kind, Update]
+    lr: Tensor  # the optimizer's own
+    w: Tensor
+    device: torch.device
+    recorded: dict[Kind, _Recorded]
+
+    def __call__(self, kind: Kind, batch: Batch, lr: Tensor, w: Tensor) -> Tensor:
+        """One optimizer step; returns its statistics (3,), still on the device, until the next step of this kind."""
+        self.lr.copy_(lr)
+        self.w.copy_(w)
+        if kind in self.recorded:
+            return self.recorded[kind](batch)
+        return self.updates[kind](batch)
+
+    def record(self, samples: dict[Kind, Batch]) -> None:
+        """Records every kind as a CUDA graph; all share one pool of memory, since one runs at a time."""
+        pool = torch.cuda.graph_pool_handle()
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # what warming up took is taken again by the pool
+        for kind, sample in samples.items():
+            self.recorded[kind] = _Recorded(self.updates[kind], sample, pool)
+
+
+@dataclass
+class Update:
+    """What one step does to the state: forward and backward of each part of the batch, then the optimizer."""
+
+    module: nn.Module
+    state: TrainState
+    w: Tensor
+    autocast: torch.dtype | None
+    accumulate: int
+    clip: float | None
+    decay: float  # of the averaged weights
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Changes the state; returns the step's statistics (3,), on the device."""
+        total: Tensor | None = None
+        for part, last in _parts(batch, self.accumulate):
+            with self._backward(last):
+                with torch.autocast(batch.y_B.device.type, self.autocast, enabled=self.autocast is not None):
+                    loss, stats = self.module(part, self.w)
+                (loss / self.accumulate if self.accumulate > 1 else loss).backward()
+            total = stats if total is None else total + stats
+        assert total is not None
+        self._optimize()
+        if self.accumulate > 1:  # the losses are means, the hits a sum
+            total[:2] /= self.accumulate
+        return total
+
+    def _optimize(self) -> None:
+        state = self.state
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(state.model.parameters(), self.clip, foreach=True)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.averaged is not None:
+            optim.average(list(state.averaged.parameters()), list(state.model.parameters()), self.decay)
+
+    def _backward(self, last: bool) -> AbstractContextManager[None]:
+        """Gradients are averaged over the ranks once, with those of the last part."""
+        if last or not isinstance(self.module, DistributedDataParallel):
+            return nullcontext()
+        context: AbstractContextManager[None] = self.module.no_sync()
+        return context
+
+
+class _Recorded:
+    """A step as a CUDA graph, which reads its batch from where the sample was when it was recorded."""
+
+    def __init__(self, update: Update, sample: Batch, pool: Any) -> None:
+        self._batch = Batch(*(value.clone() for value in _tensors(sample)))
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool):
+            stats = update(self._batch)
+        self._stats = stats
+
+    def __call__(self, batch: Batch) -> Tensor:
+        for mine, value in zip(self._batch, _tensors(batch), strict=True):
+            assert isinstance(mine, Tensor)
+            mine.copy_(value)
+        self._graph.replay()
+        return self._stats
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The batch with its keys as they are."""
+    return batch.x_BSSC, batch.y_B, draw.as_tensor(batch.key_B), batch.scale
+
+
+def _parts(batch: Batch, num: int) -> Iterator[tuple[Batch, bool]]:
+    """`num` consecutive parts, and whether each is the last.
+
+    A part's loss is divided by `num`, so its scale, which makes a share of the whole batch's mean, is multiplied.
+    """
+    if num == 1:
+        yield batch, True
+        return
+    x_BSSC, y_B, key_B, scale = _tensors(batch)
+    pieces = zip(x_BSSC.chunk(num), y_B.chunk(num), key_B.chunk(num), strict=True)
+    for number, (x, y, key) in enumerate(pieces, 1):
+        yield Batch(x, y, key, scale * num), number == num
+
+
+def autocast_dtype(plan: Plan, device: torch.device) -> torch.dtype | None:
+    """bf16 where the job asks for it or, under `auto`, on a GPU."""
+    precision = plan.spec.optim.precision
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and device.type == "cuda") else None
+
+
+def stepper(plan: Plan, kinds: tuple[Kind, ...], state: TrainState, runtime: Runtime) -> Stepper:
+    """The steps of `kinds` over all ranks, not yet recorded."""
+    device, asked = runtime.device, plan.spec.optim
+    w = torch.zeros((), device=device)
+    decay = optim.decay_of(asked.ema, plan.num_steps) if asked.ema is not None else 0.0
+    autocast = autocast_dtype(plan, device)
+    updates = {
+        kind: Update(
+            runtime.wrap(steps.build(plan.spec, state.model, kind)),
+            state, w, autocast, asked.accumulate, asked.clip, decay,
+        )
+        for kind in kinds
+    }  # fmt: skip
+    return Stepper(updates, state.optimizer.param_groups[0]["lr"], w, device, {})
