@@ -30,6 +30,28 @@ def loop(
     bench_loop(windows=windows, json_out=as_json, device=device)
 
 
+@bench_app.command(epilog="Example:  raymix bench steps --vs plain --set optim.batch=256")
+def steps(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="A field of the job that is measured. Repeatable."),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="This row of the table. Repeatable.")] = None,
+    vs: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RIVAL", help="plain: compiled as a whole and replayed; eager. Repeatable."),
+    ] = None,
+    windows: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved windows that are timed.")] = 9,
+    augment: Annotated[bool, typer.Option(help="Without: model and optimizer alone, on fixed views.")] = True,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """What each step kind costs: ms, FLOPs, share of the chip, memory, and mixing over two passes."""
+    from raymix.bench.steps import main as bench_steps
+
+    bench_steps(overrides or [], only or [], vs or [], windows, augment, device, as_json)
+
+
 @bench_app.command(epilog="Example:  raymix bench data --part stream --part read")
 def data(
     path: Annotated[

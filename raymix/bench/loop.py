@@ -46,7 +46,7 @@ def main(windows: int = 5, json_out: bool = False, device: str = "auto") -> None
     Raises:
         JobError: there is no such device here.
     """
-    where = _device(device)
+    where = device_named(device)
     before = torch.get_num_threads()
     set_up_process(where, CPU_THREADS if where.type == "cpu" else before)
     try:
@@ -128,7 +128,12 @@ def _summary(pairs: list[Pair], steps: int, batch: int) -> dict[str, object]:
     }
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """cpu, cuda, or auto: a GPU where there is one.
+
+    Raises:
+        JobError: there is no such device here.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
@@ -140,6 +145,7 @@ def _device(name: str) -> torch.device:
 
 def _model(spec: JobSpec) -> str:
     backbone, mae = spec.backbone, spec.objective
+    assert backbone.type == "vit"
     assert mae.type == "mae"
     size, decoder = spec.data.image_size, f"{mae.decoder_width}x{mae.decoder_depth}"
     return f"ViT-{backbone.size.capitalize()}, {size} px, patch {backbone.patch}, MAE decoder {decoder}"

@@ -1,7 +1,8 @@
-"""The rival of `raymix bench loop`: the loop that one would write by hand for this work, in plain PyTorch.
+"""The rival of `raymix bench loop` and `bench steps`: what one would write by hand for this work, in plain PyTorch.
 
 It shares the modules of the model with raymix and nothing else: random numbers come from torch's generator, images lie
-on the device, one fused AdamW, no waiting for the device before the end. Keep it as fast as plain PyTorch gets.
+on the device, one fused AdamW, no waiting for the device before the end. Keep it as fast as plain PyTorch gets: with
+`fast` the whole loss is compiled as one graph and the whole step replayed as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from raymix.method.objectives import View
 from raymix.method.steps import Model
 from raymix.spec import Optim
 
+WARM_UPS = 3
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -29,6 +32,8 @@ class Recipe:
     num_visible: int
     weight: float  # of the SSL loss in mix steps
     autocast: torch.dtype | None
+    fast: bool = False
+    augment: bool = True
 
 
 class PlainLoop:
@@ -42,32 +47,74 @@ class PlainLoop:
         decayed = [p for p in model.parameters() if p.ndim == 2]
         others = [p for p in model.parameters() if p.ndim != 2]
         groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
+        self.lr = torch.tensor(optim.lr, device=self.device)
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=self.lr, betas=optim.betas, fused=True, capturable=self.device.type == "cuda"
+        )
+        self.x, self.y = images[: optim.batch].clone(), labels[: optim.batch].clone()
+        self.total = torch.zeros((), device=self.device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.model.train()
+        if recipe.fast:
+            self._speed_up()
 
     def run(self, steps: int) -> float:
         """Trains `steps` steps of one warm-up and cosine; returns their mean loss."""
-        recipe, batch = self.recipe, self.recipe.optim.batch
-        self.model.train()
-        total = torch.zeros((), device=self.device)
+        batch = self.recipe.optim.batch
+        self.total.zero_()
         order, start = torch.randperm(len(self.images), device=self.device), 0
         for step in range(steps):
             if start + batch > len(order):
                 order, start = torch.randperm(len(self.images), device=self.device), 0
             rows, start = order[start : start + batch], start + batch
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(recipe.optim, (step + 0.5) / steps)
-            with torch.autocast(self.device.type, recipe.autocast, enabled=recipe.autocast is not None):
-                loss = self.loss(self.images[rows], self.labels[rows])
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            total += loss.detach()
-        return total.item() / steps
+            self.lr.fill_(learning_rate(self.recipe.optim, (step + 0.5) / steps))
+            torch.index_select(self.images, 0, rows, out=self.x)
+            torch.index_select(self.labels, 0, rows, out=self.y)
+            self.step()
+        return self.total.item() / steps
+
+    def again(self, steps: int) -> None:
+        """`steps` steps on the batch that is there."""
+        for _ in range(steps):
+            self.step()
+
+    def step(self) -> None:
+        """One optimizer step on the images `x` and labels `y`."""
+        if self.graph is not None:
+            self.graph.replay()
+        else:
+            self._step()
+
+    def _step(self) -> None:
+        autocast = self.recipe.autocast
+        with torch.autocast(self.device.type, autocast, enabled=autocast is not None):
+            loss = self.loss(self.x, self.y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.total += loss.detach()
+
+    def _speed_up(self) -> None:
+        """Compiles the loss and, on a GPU, records the step."""
+        torch._dynamo.config.recompile_limit = 64
+        self.loss = torch.compile(self.loss, dynamic=False)  # type: ignore[method-assign]
+        if self.device.type != "cuda":
+            return
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self.again(WARM_UPS)
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._step()
+        self.graph = graph
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """The loss of one batch: MAE, supervised, or both from one pass over the visible patches."""
         recipe, model = self.recipe, self.model
-        x = self.augment(images)
+        x = self.augment(images) if recipe.augment else (images.float() - self.mean) / self.std
         if recipe.kind == "sl":
             return self.cross_entropy(model.h(model.f(x)), labels)
         order = torch.rand(len(x), recipe.num_patches, device=self.device).argsort(1)
@@ -94,8 +141,9 @@ class PlainLoop:
         x, y = (2 * left - 1) * (1 - width), (2 * top - 1) * (1 - height)
         none, mirrored = torch.zeros_like(x), torch.where(flip < 0.5, width, -width)
         theta = torch.stack((mirrored, none, x, none, height, y), 1).view(batch, 2, 3)
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-        cropped = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+        with torch.autocast(self.device.type, enabled=False):
+            grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+            cropped = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
         return (cropped - self.mean) / self.std
 
 

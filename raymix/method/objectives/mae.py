@@ -78,7 +78,7 @@ class MaeObjective(Objective):
 
     def pieces(self) -> list[str]:
         """What stands before and after them."""
-        return ["enter", "leave"]
+        return ["view", "enter", "leave"]
 
     def _decoder_input(self, y_BXE: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> Tensor:
         """All L places: what the backbone says of those it computed, and the mask token at the hidden ones."""
