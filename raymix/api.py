@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 
 JobLike = str | Path | dict[str, Any] | JobSpec
 Overrides = list[str] | tuple[str, ...]
+Factories = list[str] | tuple[str, ...]
 
 
-def plan(job: JobLike, overrides: Overrides = ()) -> Plan:
+def plan(job: JobLike, overrides: Overrides = (), *, allow_import: Factories = ()) -> Plan:
     """What a job would do: phases, epochs and steps. Starts nothing.
 
     Args:
         job: A job's YAML file, a dict or a JobSpec.
         overrides: `field=value`, as `--set` takes them.
+        allow_import: Factories of backbones, as `package.module:factory`, that the job may import.
 
     Raises:
         JobError: the job or its data is wrong; one line that names the field.
     """
-    return runner.plan(load_spec(job, overrides))
+    return runner.plan(load_spec(job, overrides), tuple(allow_import))
 
 
 def run(
@@ -43,6 +45,7 @@ def run(
     overwrite: bool = False,
     verbose: bool = False,
     quiet: bool = False,
+    allow_import: Factories = (),
 ) -> RunReport:
     """Trains one backbone as the job says, with progress; returns the report, which shows itself in a notebook.
 
@@ -53,6 +56,7 @@ def run(
         overwrite: Throw away what the run folder holds.
         verbose: Let Ray's own log lines through.
         quiet: No progress.
+        allow_import: Factories of backbones, as `package.module:factory`, that the job may import.
 
     Raises:
         JobError: the job is wrong; nothing was started or written.
@@ -60,7 +64,9 @@ def run(
         Interrupted: a signal (the notebook's stop button) ended it; a checkpoint was saved, `resume` goes on.
     """
     spec = load_spec(job, overrides)
-    return runner.run(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet)
+    return runner.run(
+        spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet, allow_import=tuple(allow_import)
+    )
 
 
 def pilot(
@@ -71,21 +77,28 @@ def pilot(
     overwrite: bool = False,
     verbose: bool = False,
     quiet: bool = False,
+    allow_import: Factories = (),
 ) -> PilotReport:
     """Compares the job's arms at equal step-seconds; arguments and errors are those of `run`."""
     spec = load_spec(job, overrides)
-    return compare_arms(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet)
+    return compare_arms(
+        spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet, allow_import=tuple(allow_import)
+    )
 
 
-def load_model(run: str | Path) -> Trained:
+def load_model(run: str | Path, *, allow_import: Factories = ()) -> Trained:
     """The trained model of a run folder: an nn.Module from images to logits. Needs no Ray.
 
+    Args:
+        run: The folder.
+        allow_import: The factory of its backbone, where that is a module of your own.
+
     Raises:
-        JobError: the folder holds no run, or no checkpoint that verifies.
+        JobError: the folder holds no run, or no checkpoint that verifies; its backbone is not allowed.
     """
     from raymix.train.model import load
 
-    return load(Path(run))
+    return load(Path(run), tuple(allow_import))
 
 
 __all__ = ["JobError", "load_model", "load_spec", "pilot", "plan", "run"]

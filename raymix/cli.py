@@ -46,6 +46,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, as in --set optim.lr=1e-3. Repeatable."),
 ]
+AllowImport = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-import", metavar="PACKAGE.MODULE:FACTORY", help="Let backbone.type import run this. Repeatable."
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same job.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away what the run folder holds.")]
 Storage = Annotated[Path, typer.Option("--storage", metavar="DIR", help="The folder that holds run folders.")]
@@ -75,11 +81,11 @@ def _runs(context: typer.Context) -> None:
 
 
 @app.command(epilog="Example:  raymix validate jobs/digits.yaml --set optim.batch=100")
-def validate(job: Job, overrides: Overrides = None) -> None:
+def validate(job: Job, overrides: Overrides = None, allow_import: AllowImport = None) -> None:
     """Check a job: its fields, its paths, and that the data can carry it. Starts nothing."""
     from raymix.runner import plan as make_plan
 
-    plan = make_plan(_load(job, overrides))
+    plan = make_plan(_load(job, overrides), tuple(allow_import or ()))
     phases = ", ".join(f"{phase.kind} {phase.steps}" for phase in plan.phases)
     facts = plan.facts
     rows = f"{facts.num_train} training rows ({facts.num_labelled} labelled) of {facts.num_classes} classes"
@@ -87,11 +93,11 @@ def validate(job: Job, overrides: Overrides = None) -> None:
 
 
 @app.command(epilog="Example:  raymix plan jobs/digits.yaml --set schedule.mix_ratio=0.75")
-def plan(job: Job, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def plan(job: Job, overrides: Overrides = None, allow_import: AllowImport = None, as_json: AsJson = False) -> None:
     """Show what a job would do, phase by phase. Starts nothing."""
     from raymix.runner import plan as make_plan
 
-    made = make_plan(_load(job, overrides))
+    made = make_plan(_load(job, overrides), tuple(allow_import or ()))
     if as_json:
         typer.echo(made.model_dump_json(indent=2))
         return
@@ -104,6 +110,7 @@ def plan(job: Job, overrides: Overrides = None, as_json: AsJson = False) -> None
 def run(
     job: Job,
     overrides: Overrides = None,
+    allow_import: AllowImport = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
@@ -117,13 +124,22 @@ def run(
 
     spec = _load(job, overrides)
     with _interrupted_too(spec, as_json):
-        _finish(train(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=as_json), spec, as_json)
+        done = train(
+            spec,
+            resume=resume,
+            overwrite=overwrite,
+            verbose=verbose,
+            quiet=as_json,
+            allow_import=tuple(allow_import or ()),
+        )
+        _finish(done, spec, as_json)
 
 
 @app.command(epilog="Example:  raymix pilot jobs/digits.yaml --set pilot.arms='[ssl_sl, mix]'")
 def pilot(
     job: Job,
     overrides: Overrides = None,
+    allow_import: AllowImport = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
@@ -138,7 +154,15 @@ def pilot(
 
     spec = _load(job, overrides)
     with _interrupted_too(spec, as_json):
-        _finish(compare(spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=as_json), spec, as_json)
+        done = compare(
+            spec,
+            resume=resume,
+            overwrite=overwrite,
+            verbose=verbose,
+            quiet=as_json,
+            allow_import=tuple(allow_import or ()),
+        )
+        _finish(done, spec, as_json)
 
 
 @app.command(epilog="Example:  raymix schema > raymix.schema.json   and point your editor's YAML support at it")

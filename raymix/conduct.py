@@ -65,6 +65,7 @@ class Job:
     splits: Splits
     plan: Plan
     rates: Rates | None = None  # None: measured before the first step
+    allow_import: tuple[str, ...] = ()  # as the command was told
     alone: bool = True  # the command serves this run only, so its start-up is billed to it
 
 
@@ -82,7 +83,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     heard = _Heard()
     sink = Sinks([heard, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
     name = folder.path.name
-    task = Task(name, job.plan, job.splits, job.rates, str(folder.checkpoints))
+    task = Task(name, job.plan, job.splits, job.rates, str(folder.checkpoints), allow_import=job.allow_import)
     with _Books(job, session, clock) as books:
         try:
             outcome = session.execute(task, sink)

@@ -34,7 +34,11 @@ _MUST_BE = {
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of {max_length}",
 }
-_PATTERNS = {"name": "letters, digits, '.', '_' and '-', the first a letter or digit, at most 100"}
+_PATTERNS = {
+    "name": "letters, digits, '.', '_' and '-', the first a letter or digit, at most 100",
+    "backbone.name": "the name of a model, of letters, digits, '_', '.' and '-'",
+    "backbone.factory": "package.module:factory",
+}
 
 
 class _Place(NamedTuple):

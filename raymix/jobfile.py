@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from raymix.joberrors import first_error
-from raymix.spec import JobError, JobSpec
+from raymix.spec import JobError, JobSpec, long_form
 
 MAX_LENGTH = 100_000
 
@@ -155,6 +155,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
     where = f"--set {_clipped(override, 80)}"
     key, sign, text = override.partition("=")
     *parents, last = key.strip().split(".")
+    if "backbone" in data:  # so that --set backbone.pretrained=true finds the section behind a short form
+        data["backbone"] = long_form(data["backbone"])
     if not sign or not all([*parents, last]):
         raise JobError(where, "is not FIELD=VALUE", "for example --set optim.lr=1e-3")
     here = data

@@ -49,10 +49,17 @@ class _Pilot:
     checked: dict[int, Checked]  # by seed
     arms: dict[str, JobSpec]
     lengths: tuple[float, ...]
+    allow_import: tuple[str, ...]
 
 
 def pilot(
-    spec: JobSpec, *, resume: bool = False, overwrite: bool = False, verbose: bool = False, quiet: bool = False
+    spec: JobSpec,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+    allow_import: tuple[str, ...] = (),
 ) -> PilotReport:
     """Compares the job's arms at equal step-seconds; the folder holds report and runs when this returns.
 
@@ -64,9 +71,9 @@ def pilot(
     clock = Clock()
     quick = spec.pilot.preset == "quick"
     seeds = range(spec.seed, spec.seed + (1 if quick else spec.pilot.seeds))
-    checked = {seed: check(spec.model_copy(update={"seed": seed})) for seed in seeds}
-    arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec)}
+    checked = {seed: check(spec.model_copy(update={"seed": seed}), allow_import) for seed in seeds}
     first = checked[spec.seed]
+    arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec, first.drops)}
     for arm in arms.values():
         resolve(arm, first.plan.facts)  # an arm that the data cannot carry is found before anything starts
     if not first.plan.facts.num_val:
@@ -74,7 +81,7 @@ def pilot(
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
     if folder.resumed and (folder.path / PILOT_FILE).is_file() and read_pilot(folder.path).status == "done":
         return read_pilot(folder.path)
-    whole = _Pilot(spec, folder, checked, arms, (1.0,) if quick else (1 / _SPEEDUP, 1.0, 2.0))
+    whole = _Pilot(spec, folder, checked, arms, (1.0,) if quick else (1 / _SPEEDUP, 1.0, 2.0), allow_import)
     ids = rows_of(*(one.splits for one in checked.values()))
     num_runs = len(seeds) * len(arms) * len(whole.lengths)
     with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs) as (session, sink, signals):
@@ -84,9 +91,9 @@ def pilot(
     return report
 
 
-def arms_of(spec: JobSpec) -> tuple[str, ...]:
-    """The arms that a job compares: those it names, without `ssl_sl_drop` where the objective hides no patches."""
-    masks = isinstance(spec.objective, Mae)
+def arms_of(spec: JobSpec, drops: bool = True) -> tuple[str, ...]:
+    """The arms that a job compares: those it names, without `ssl_sl_drop` where no patches are left out."""
+    masks = isinstance(spec.objective, Mae) and drops
     return tuple(arm for arm in spec.pilot.arms if masks or arm != "ssl_sl_drop")
 
 
@@ -146,7 +153,7 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
         report = _finished(path)
         if report is None:
             own = RunFolder(asked, path, resume=True)
-            job = Job(own, checked.rows, splits, plan, frozen.rates, alone=False)
+            job = Job(own, checked.rows, splits, plan, frozen.rates, whole.allow_import, alone=False)
             report = train_one(job, session, sink, Clock())
         if report.status != "done":
             status = report.status
@@ -199,7 +206,7 @@ def _measure(whole: _Pilot, plans: tuple[Plan, ...], session: Session, sink: Sin
     kinds: dict[Kind, None] = dict.fromkeys(kind for plan in plans for kind in plan.kinds)
     first = whole.checked[whole.spec.seed]
     splits = readable(first.splits, session)
-    task = Task("measure", first.plan, splits, measure=tuple(kinds))
+    task = Task("measure", first.plan, splits, measure=tuple(kinds), allow_import=whole.allow_import)
     return session.execute(task, sink).history.rates
 
 

@@ -18,7 +18,7 @@ from raymix.report.run import RunReport
 from raymix.runfolder import Before, RunFolder, in_ray_job, storage_of
 from raymix.session import Needs, RunFailed, Session, open_session
 from raymix.signals import Interrupted, Signals
-from raymix.spec import JobError, JobSpec
+from raymix.spec import JobError, JobSpec, Vit
 from raymix.watch import Sink
 from raymix.watch.console import ConsoleSink
 
@@ -33,30 +33,44 @@ class Checked:
     rows: Rows
     splits: Splits
     plan: Plan
+    drops: bool = True  # the backbone can leave patches out
 
 
-def check(spec: JobSpec) -> Checked:
+def check(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> Checked:
     """Lists the data, cuts the splits and resolves the plan; reads no image and starts nothing.
 
+    A backbone of a library or of the user's own is made without weights; raymix's own needs no torch for that.
+
     Raises:
-        JobError: the data cannot carry the job.
+        JobError: the backbone does not fit the job, or the data cannot carry it.
     """
+    drops = True
+    if not isinstance(spec.backbone, Vit):
+        from raymix.method import fit
+
+        drops = fit.check(spec, allow_import)
     rows = index_data(spec.data)
     splits = split(rows, spec.data, spec.seed)
-    return Checked(spec, rows, splits, resolve(spec, facts(rows, splits)))
+    return Checked(spec, rows, splits, resolve(spec, facts(rows, splits)), drops)
 
 
-def plan(spec: JobSpec) -> Plan:
+def plan(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> Plan:
     """What a job would do; starts nothing.
 
     Raises:
         JobError: the job or its data is wrong.
     """
-    return check(spec).plan
+    return check(spec, allow_import).plan
 
 
 def run(
-    spec: JobSpec, *, resume: bool = False, overwrite: bool = False, verbose: bool = False, quiet: bool = False
+    spec: JobSpec,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+    allow_import: tuple[str, ...] = (),
 ) -> RunReport:
     """Trains one backbone as the job says; its folder holds the report when this returns.
 
@@ -66,7 +80,7 @@ def run(
         Interrupted: a signal ended it; a checkpoint was saved.
     """
     clock = Clock()
-    checked = check(spec)
+    checked = check(spec, allow_import)
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
     if folder.resumed and (folder.path / RUN_FILE).is_file() and (done := read_run(folder.path)).status == "done":
         return done
@@ -75,7 +89,7 @@ def run(
         splits = readable(checked.splits, session)
         now = facts(checked.rows, splits, session.run)
         made = folder.stored_plan(now) or resolve(spec, now)
-        report = train_one(Job(folder, checked.rows, splits, made), session, sink, clock)
+        report = train_one(Job(folder, checked.rows, splits, made, allow_import=allow_import), session, sink, clock)
     if report.status == "interrupted":
         raise signals.interrupted(f"checkpoint saved; --resume goes on from {folder.path}", report)
     return report

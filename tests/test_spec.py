@@ -99,7 +99,10 @@ def test_wrong_value_is_named(digits_job: Job, override: str, line: str) -> None
         ),
         ("data.train={path: x}", "data.train.format: missing (one of image_folder, images, tiny_imagenet, table, "),
         ("data.val={format: image_folder}", "data.val.path: missing (see raymix schema)"),
-        ("backbone.type=resnet", 'backbone.type: unknown value "resnet" (one of vit)'),
+        (
+            "backbone.type=resnet",
+            'backbone.type: unknown value "resnet" (one of vit, timm, torchvision, plugin, import)',
+        ),
         ("schedule.policy=adaptive", 'schedule.policy: unknown value "adaptive" (one of fixed)'),
         ("data=", "data: must be a section with fields of its own, not null"),
         ("optim={lr: 1, bath: 2, warmup: x}", "optim.bath: unknown key; and 1 more (did you mean optim.batch?)"),
@@ -194,9 +197,9 @@ def test_a_spec_is_frozen_and_refuses_the_unknown(digits_job: Job) -> None:
 
 
 def test_shared_pass_auto_is_the_cheapest_that_the_objective_allows(digits_job: Job) -> None:
-    assert load_spec(digits_job).shared_pass == "masked"
-    assert load_spec(digits_job, ["objective={type: simclr}"]).shared_pass == "full"
-    assert load_spec(digits_job, ["schedule.shared_pass=separate"]).shared_pass == "separate"
+    assert load_spec(digits_job).passes(drops=True) == ("masked", "masked")
+    assert load_spec(digits_job, ["objective={type: simclr}"]).passes(drops=True).mix == "full"
+    assert load_spec(digits_job, ["schedule.shared_pass=separate"]).passes(drops=True).mix == "separate"
 
 
 @pytest.mark.parametrize(

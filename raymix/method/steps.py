@@ -5,7 +5,7 @@
     mix:  L = w * g(f(view(x))) + (1 - w) * CE(h(f(view(x))), y)        one pass of f serves both
 
 x images (as stored, B S S C), y labels (B,), f backbone, g SSL objective, h classifier, w weight in [0, 1],
-v view, z tokens (B, L, D), L loss, m the token that stands for a hidden patch. Where the classifier has a pass of its
+v view, z tokens (B, L, D), L loss, m the token that stands for hidden patches. Where the classifier has a pass of its
 own, mixup or cutmix may come after the view of x.
 
 Each step is a module of its own that holds only what it trains, so that DDP finds a gradient for every parameter.
@@ -20,12 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raymix.method import backbones, mixing, objectives
+from raymix.method.backbones import START, Backbone, How
 from raymix.method.draw import Key
 from raymix.method.mixing import Mixing, Pair
-from raymix.method.objectives import Objective
+from raymix.method.objectives import Objective, View
 from raymix.method.views import Augment
 from raymix.plan import Kind
-from raymix.spec import JobSpec
+from raymix.spec import JobSpec, Passes
 
 
 class Batch(NamedTuple):
@@ -38,16 +39,21 @@ class Batch(NamedTuple):
 
 
 class Model(nn.Module):
-    """Everything that is trained."""
+    """Everything that is trained.
 
-    def __init__(self, spec: JobSpec, num_classes: int) -> None:
+    Raises:
+        JobError: the backbone cannot be made, or is code that `how` does not allow.
+    """
+
+    def __init__(self, spec: JobSpec, num_classes: int, how: How = START) -> None:
         super().__init__()
         self.a = Augment(spec.data.augment, spec.data.image_size, spec.data.num_channels)
-        self.f = backbones.build(spec)
+        self.f = backbones.build(spec, how)
         self.g: Objective = objectives.build(spec, self.a, self.f)
         self.h = backbones.Classifier(self.f.width, num_classes)
         self.mixing = mixing.build(spec.data.augment)
-        self.m = _MaskToken(self.f.token_shape) if spec.shared_pass == "full" and spec.objective.type == "mae" else None
+        hides = spec.objective.type == "mae" and "full" in spec.passes(self.f.drops)
+        self.m = MaskToken(self.f.token_shape) if hides else None
 
     @torch.no_grad()
     def classify(self, x_BSSC: Tensor) -> Tensor:
@@ -56,11 +62,23 @@ class Model(nn.Module):
         return logits
 
 
-class _MaskToken(nn.Module):
+class MaskToken(nn.Module):
+    """m: what stands for hidden patches where all are computed."""
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.token = nn.Parameter(torch.empty(shape))
         nn.init.normal_(self.token, std=0.02)
+
+
+def look(f: Backbone, v: View, m: MaskToken | None) -> Tensor:
+    """z = f(v): of the visible patches alone (B, K, D); with m, which stands for the hidden ones, of all (B, L, D)."""
+    if m is None or v.hide_BM is None:
+        z: Tensor = f(v.x_BCHW, v.keep_BK)
+    else:
+        hidden_BL = torch.zeros(len(v.x_BCHW), f.num_patches, dtype=torch.bool, device=v.x_BCHW.device)
+        z = f(v.x_BCHW, hidden_BL=hidden_BL.scatter_(1, v.hide_BM, True), token=m.token)
+    return z
 
 
 def cross_entropy(logits: Tensor, y: Tensor, scale: Tensor, smoothing: float, pair: Pair | None = None) -> Tensor:
@@ -96,15 +114,16 @@ def outcome(L: Tensor, ssl: Tensor | None, sl: Tensor | None, hits: Tensor | Non
 
 
 class SslStep(nn.Module):
-    """L = g(f(view(x)))"""
+    """L = g(f(view(x))); masked: of the visible patches alone; full: of all, m standing for the hidden ones."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, ssl_pass: str) -> None:
         super().__init__()
         self.f, self.g = model.f, model.g
+        self.m = model.m if ssl_pass == "full" else None
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
         v = self.g.view(batch.x_BSSC, batch.key_B)
-        L = self.g(self.f(v.x_BCHW, v.keep_BK), v)
+        L = self.g(look(self.f, v, self.m), v)
         return outcome(L, ssl=L, sl=None, hits=None)
 
 
@@ -132,25 +151,20 @@ class MixStep(nn.Module):
     """L = w * g(z) + (1 - w) * CE(h(z), y), z = f(view(x)).
 
     masked: the visible patches alone feed both losses (as in SupMAE, Liang et al., arXiv 2205.14540);
-    full: all places are computed, a token standing in for the hidden patches;
-    separate: z of the view for g and z' = f(x) for h, two passes (as in SSAT, Das et al., arXiv 2310.20704).
+    full: all places are computed, m standing for the hidden patches;
+    separate: z as in ssl steps for g and z' = f(x) for h, two passes (as in SSAT, Das et al., arXiv 2310.20704).
     """
 
-    def __init__(self, model: Model, shared_pass: str, smoothing: float) -> None:
+    def __init__(self, model: Model, passes: Passes, smoothing: float) -> None:
         super().__init__()
-        self.f, self.g, self.h, self.m, self.mixing = model.f, model.g, model.h, model.m, model.mixing
-        self.shared_pass, self.smoothing = shared_pass, smoothing
+        self.f, self.g, self.h, self.mixing = model.f, model.g, model.h, model.mixing
+        seen = passes.ssl if passes.mix == "separate" else passes.mix
+        self.m = model.m if seen == "full" else None
+        self.shared_pass, self.smoothing = passes.mix, smoothing
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
         v, y, scale = self.g.view(batch.x_BSSC, batch.key_B, mix=True), batch.y_B, batch.scale
-        if self.shared_pass == "full" and self.m is not None:
-            assert v.hide_BM is not None
-            hidden_BL = torch.zeros(
-                len(v.x_BCHW), self.f.num_patches, dtype=torch.bool, device=v.x_BCHW.device
-            ).scatter_(1, v.hide_BM, True)
-            z = self.f(v.x_BCHW, hidden_BL=hidden_BL, token=self.m.token)
-        else:
-            z = self.f(v.x_BCHW, v.keep_BK)
+        z = look(self.f, v, self.m)
         pair = None
         if self.shared_pass == "separate":
             x, pair = mixed(self.mixing, self.g.augment(batch.x_BSSC, batch.key_B), batch)
@@ -168,9 +182,9 @@ class MixStep(nn.Module):
 
 def build(spec: JobSpec, model: Model, kind: Kind) -> nn.Module:
     """The step of a kind."""
-    smoothing = spec.optim.label_smoothing
+    smoothing, passes = spec.optim.label_smoothing, spec.passes(model.f.drops)
     if kind == "ssl":
-        return SslStep(model)
+        return SslStep(model, passes.ssl)
     if kind == "mix":
-        return MixStep(model, spec.shared_pass, smoothing)
+        return MixStep(model, passes, smoothing)
     return SlStep(model, smoothing, drop=kind == "sl_drop")

@@ -4,10 +4,11 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 `raymix.plan` turns them into what will be done.
 """
 
+from raymix.spec.backbone import Import, Plugin, Timm, Torchvision, Vit, long_form
 from raymix.spec.base import JobError, Section
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
-from raymix.spec.job import Cluster, JobSpec
-from raymix.spec.method import SHARED_PASSES, FixedSchedule, Mae, Optim, SimClr, Vit, num_visible
+from raymix.spec.job import ARMS, Cluster, JobSpec, Passes, Weights, check_masks, nearest_size
+from raymix.spec.method import SHARED_PASSES, FixedSchedule, Mae, Optim, SimClr, num_visible
 from raymix.spec.sources import (
     CifarBinarySource,
     DigitsSource,
@@ -24,6 +25,7 @@ from raymix.spec.sources import (
 )
 
 __all__ = [
+    "ARMS",
     "NUM_CHANNELS",
     "SHARED_PASSES",
     "Augment",
@@ -36,20 +38,29 @@ __all__ = [
     "HfDiskSource",
     "ImageFolderSource",
     "ImagesSource",
+    "Import",
     "JobError",
     "JobSpec",
     "Mae",
     "NpzSource",
     "Optim",
     "ParquetSource",
+    "Passes",
+    "Plugin",
     "Section",
     "SimClr",
     "Source",
     "TableSource",
+    "Timm",
     "TinyImageNetSource",
+    "Torchvision",
     "TorchvisionSource",
     "ViewAugment",
     "Vit",
     "WebDatasetSource",
+    "Weights",
+    "check_masks",
+    "long_form",
+    "nearest_size",
     "num_visible",
 ]

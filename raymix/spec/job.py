@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, model_validator
 
+from raymix.spec.backbone import Backbone, Vit
 from raymix.spec.base import Bytes, Folder, JobError, Name, Seconds, Section, Share
 from raymix.spec.data import Data, check_channels
 from raymix.spec.method import (
     SHARED_PASSES,
-    Backbone,
     FixedSchedule,
     Mae,
     Objective,
     Optim,
     Schedule,
     SimClr,
-    Vit,
     num_visible,
 )
+from raymix.spec.speed import Speed
 
 
 class Cluster(Section):
@@ -58,11 +58,15 @@ class CheckpointSpec(Section):
     keep: int = Field(2, ge=1, le=1000)
 
 
+Weights = Literal["raw", "ema"]  # as the last step left them, or averaged
+
+
 class Evaluate(Section):
     """Evaluation on select rows while training; val is read once, at the end."""
 
     every: Share = Field(0.05, description="share of the run's steps between two evaluations; 0: none")
     max_share: Share = Field(0.03, description="largest share of training time that evaluations may take; 0: none")
+    weights: Weights = Field("raw", description="the weights whose accuracy is the run's (ema: optim.ema)")
 
 
 Arm = Literal["sl", "ssl_sl", "ssl_sl_one", "ssl_sl_drop", "mix"]
@@ -94,6 +98,7 @@ class JobSpec(Section):
     objective: Objective = Mae(type="mae")
     schedule: Schedule = FixedSchedule()
     optim: Optim = Optim()
+    speed: Speed = Speed()
     cluster: Cluster = Cluster()
     checkpoint: CheckpointSpec = CheckpointSpec()
     evaluate: Evaluate = Evaluate()
@@ -105,41 +110,70 @@ class JobSpec(Section):
         _check_views(self)
         _check_shared_pass(self)
         _check_workers(self)
+        _check_accumulate(self)
         if self.data.labelled_share is not None and self.schedule.interleave == "alternate":
             problem = "interleave: alternate has no mix batch, each step is all SSL or all SL"
             raise JobError("data.labelled_share", problem, "leave it out, or set schedule.interleave=joint")
+        if self.evaluate.weights == "ema" and self.optim.ema is None:
+            raise JobError("evaluate.weights", "there are no averaged weights", "set optim.ema, as in optim.ema=1%")
         if "://" in self.storage:
             raise JobError("storage", f"{self.storage} is not a folder", "name a folder that every node can reach")
         return self
 
     @property
     def num_patches(self) -> int:
-        """Patches (tokens) of one image."""
+        """Patches (tokens) of one image, of raymix's own ViT; other backbones tell theirs when they are built."""
+        assert isinstance(self.backbone, Vit)
         return (self.data.image_size // self.backbone.patch) ** 2
 
-    @property
-    def shared_pass(self) -> str:
-        """`schedule.shared_pass` with auto decided: the cheapest that the objective allows."""
-        asked = self.schedule.shared_pass
-        return SHARED_PASSES[self.objective.type][0] if asked == "auto" else asked
+    def passes(self, drops: bool) -> Passes:
+        """What is computed, with auto decided: the cheapest that the objective and the backbone allow.
+
+        `drops` says whether the backbone can leave patches out.
+        """
+        ssl, mix = self.objective.ssl_pass if isinstance(self.objective, Mae) else "full", self.schedule.shared_pass
+        allowed = [name for name in SHARED_PASSES[self.objective.type] if drops or name != "masked"]
+        if ssl == "auto":
+            ssl = "masked" if drops else "full"
+        return Passes(ssl, allowed[0] if mix == "auto" else mix)
+
+
+class Passes(NamedTuple):
+    """What a pass of the backbone computes where patches are hidden: the visible ones (masked) or all (full)."""
+
+    ssl: str
+    mix: str  # or separate: two passes
 
 
 def _check_patches(spec: JobSpec) -> None:
+    if not isinstance(spec.backbone, Vit):
+        return  # asked of the backbone itself, before anything starts: raymix.method.fit
     size, patch = spec.data.image_size, spec.backbone.patch
     if size % patch:
-        nearest = max(patch, round(size / patch) * patch)
-        raise JobError("data.image_size", f"{size} is not divisible by backbone.patch {patch}", f"{nearest} is")
+        raise JobError(
+            "data.image_size", f"{size} is not divisible by backbone.patch {patch}", nearest_size(size, patch)
+        )
+    check_masks(spec, spec.num_patches, "take a smaller backbone.patch")
+
+
+def nearest_size(size: int, patch: int) -> str:
+    """The hint that names the nearest size that patches of so many pixels divide."""
+    return f"{max(patch, round(size / patch) * patch)} is"
+
+
+def check_masks(spec: JobSpec, num_patches: int, hint: str) -> None:
+    """Raises JobError where MAE would leave no patch visible, or hide none."""
     if not isinstance(spec.objective, Mae):
         return
     for field in ("mask_ratio", "mix_mask_ratio"):
         ratio = getattr(spec.objective, field)
         if ratio is None:
             continue
-        visible = num_visible(spec.num_patches, ratio)
-        if not 0 < visible < spec.num_patches:
+        visible = num_visible(num_patches, ratio)
+        if not 0 < visible < num_patches:
             which = "visible" if visible == 0 else "hidden"
-            problem = f"{ratio} leaves no {which} patch of {spec.num_patches}"
-            raise JobError(f"objective.{field}", problem, "change it, or take a smaller backbone.patch")
+            problem = f"{ratio} leaves no {which} patch of {num_patches}"
+            raise JobError(f"objective.{field}", problem, f"change it, or {hint}")
 
 
 def _check_views(spec: JobSpec) -> None:
@@ -149,8 +183,8 @@ def _check_views(spec: JobSpec) -> None:
 
 
 def _check_shared_pass(spec: JobSpec) -> None:
-    asked, allowed = spec.shared_pass, SHARED_PASSES[spec.objective.type]
-    if asked not in allowed:
+    asked, allowed = spec.schedule.shared_pass, SHARED_PASSES[spec.objective.type]
+    if asked not in ("auto", *allowed):
         problem = f"objective {spec.objective.type} does not allow {asked}"
         raise JobError("schedule.shared_pass", problem, f"one of auto, {', '.join(allowed)}")
     masks = isinstance(spec.objective, Mae)
@@ -177,3 +211,16 @@ def _check_workers(spec: JobSpec) -> None:
     if spec.cluster.gpus_per_worker and not spec.cluster.workers:
         problem = "cluster.workers: 0 trains in this process, on its first GPU where there is one"
         raise JobError("cluster.gpus_per_worker", problem, "leave it out, or ask for workers")
+
+
+def _check_accumulate(spec: JobSpec) -> None:
+    batch, parts, workers = spec.optim.batch, spec.optim.accumulate, spec.cluster.num_replicas
+    if parts == 1:
+        return
+    if isinstance(spec.objective, SimClr):
+        problem = "simclr contrasts all images of a batch with each other, and parts of it would be another loss"
+        raise JobError("optim.accumulate", problem, "set it to 1, and speed.recompute=true to save memory")
+    if batch % (workers * parts):
+        nearest = max(1, round(batch / (workers * parts))) * workers * parts
+        problem = f"{batch} is not divisible by {workers} workers times optim.accumulate {parts}"
+        raise JobError("optim.batch", problem, f"the nearest that is: {nearest}")

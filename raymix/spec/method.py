@@ -1,4 +1,4 @@
-"""What is trained and how: backbone, SSL objective, schedule, optimizer."""
+"""What is trained and how: SSL objective, schedule, optimizer; the backbones stand in `backbone.py`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raymix.spec.base import JobError, Section
+from raymix.spec.base import JobError, Section, Share
 from raymix.spec.data import ViewAugment, check_crop
-
-
-class Vit(Section):
-    """raymix's own Vision Transformer."""
-
-    type: Literal["vit"] = "vit"
-    size: Literal["nano", "tiny", "small", "base"] = Field(
-        "tiny", description="nano 64x4 (wide x deep), tiny 192x12, small 384x12, base 768x12"
-    )
-    patch: int = Field(8, ge=1, description="pixels a side of a patch")
-
-
-Backbone = Vit
 
 
 class Mae(Section):
@@ -32,6 +19,11 @@ class Mae(Section):
     decoder_width: int = Field(96, ge=8, le=4096, multiple_of=8)
     decoder_depth: int = Field(2, ge=1, le=24)
     norm_pixels: bool = Field(True, description="target: pixels normalised within each patch")
+    ssl_pass: Literal["auto", "masked", "full"] = Field(
+        "auto",
+        description="what ssl steps compute: masked the visible patches alone, full all of them, a token standing in "
+        "for the hidden ones; auto: masked where the backbone can leave patches out",
+    )
 
     @property
     def mix_ratio_masked(self) -> float:
@@ -64,7 +56,7 @@ class SimClr(Section):
 
 Objective = Annotated[Mae | SimClr, Field(discriminator="type")]
 SHARED_PASSES: dict[str, tuple[str, ...]] = {
-    # cheapest first: `schedule.shared_pass: auto` takes the first
+    # cheapest first: `schedule.shared_pass: auto` takes the first that the backbone can do; masked leaves patches out
     "mae": ("masked", "full", "separate"),
     "simclr": ("full", "separate"),
 }
@@ -120,11 +112,18 @@ class Optim(Section):
     """AdamW over all parameters, warm-up and cosine."""
 
     batch: int = Field(256, ge=2, le=10**6, description="images a step, over all workers")
+    accumulate: int = Field(
+        1, ge=1, le=10**4, description="parts of a batch that are computed one after another, to save memory"
+    )
     lr: float = Field(1e-3, gt=0, le=10)
     weight_decay: float = Field(0.05, ge=0, le=10, description="on matrices alone")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     warmup: float = Field(0.05, ge=0, lt=1, description="share of a cycle that warms up")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradient of all parameters; null: any")
+    ema: Share | None = Field(
+        None, gt=0, description="half-life of averaged weights, as a share of the run's steps, as in 1%; null: none"
+    )
     restart: Literal["never", "phase"] = Field(
         "never", description="never: one cycle over the run; phase: a cycle and fresh optimizer state for each phase"
     )

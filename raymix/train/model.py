@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from raymix.data.decode import decode
 from raymix.data.frame import Frame
+from raymix.method.backbones import How
 from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.spec import JobError
@@ -49,11 +50,11 @@ class Trained(nn.Module):
         return features
 
 
-def load(run: Path) -> Trained:
+def load(run: Path, allow_import: tuple[str, ...] = ()) -> Trained:
     """The newest checkpoint of a run that verifies, in evaluation mode on the CPU.
 
     Raises:
-        JobError: the folder holds no run, or no checkpoint that verifies.
+        JobError: the folder holds no run, or no checkpoint that verifies; its backbone may not be imported.
     """
     try:
         plan = Plan.model_validate_json((run / "plan.json").read_text())
@@ -64,6 +65,6 @@ def load(run: Path) -> Trained:
     if name is None:
         raise JobError(str(run), "holds no checkpoint that verifies", "; ".join(skipped))
     tensors = load_file(run / "checkpoints" / name / checkpoint.TENSORS)
-    model = Model(plan.spec, plan.facts.num_classes)
+    model = Model(plan.spec, plan.facts.num_classes, How(allow_import, start=False))
     model.load_state_dict({k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)})
     return Trained(model, plan.facts.class_names, Frame(size, plan.spec.data.channels)).eval()

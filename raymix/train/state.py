@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from raymix.method import optim
+from raymix.method.backbones import START, How
 from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.report.history import History, Rates
@@ -29,11 +30,11 @@ class TrainState:
     averaged: Model | None = None
 
     @classmethod
-    def fresh(cls, plan: Plan, device: torch.device) -> TrainState:
+    def fresh(cls, plan: Plan, device: torch.device, how: How = START) -> TrainState:
         """The state before the first step: weights drawn from the job's seed, the same on every rank and device."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.spec.seed)
-            model = Model(plan.spec, plan.facts.num_classes)
+            model = Model(plan.spec, plan.facts.num_classes, how)
         model.to(device)
         averaged = None
         if plan.spec.optim.ema is not None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from raymix.data.splits import Splits
+from raymix.method.backbones import How
 from raymix.plan import Kind, Plan, Stream, positions
 from raymix.report.history import History, Rates
 from raymix.spec import Weights
@@ -34,6 +35,7 @@ class Task:
     rates: Rates | None = None  # None: measured before the first step
     checkpoints: str | None = None  # folder; None: none are kept
     measure: tuple[Kind, ...] = ()  # time these kinds and train nothing
+    allow_import: tuple[str, ...] = ()  # factories of backbones that the command was told may run
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Outcome:
 def execute(task: Task, runtime: Runtime) -> Outcome:
     """Trains a task to its end, from its newest checkpoint where there is one, and reads val once at the end."""
     started = time.perf_counter()
-    state, feed = TrainState.fresh(task.plan, runtime.device), Feed(task.plan, task.splits, runtime)
+    state = TrainState.fresh(task.plan, runtime.device, How(task.allow_import))
+    feed = Feed(task.plan, task.splits, runtime)
     try:
         if task.measure:
             _, rates = prepare(task.plan, task.measure, state, feed, runtime, None)

@@ -104,9 +104,9 @@ def naive(model: Model, spec: JobSpec, kind: Kind, batch: Batch, w: float) -> Te
         return ssl_loss(model, spec, z, v)
     if kind == "sl_drop":
         return ce(model.h(z), y, smoothing)
-    if spec.shared_pass == "separate":
+    if spec.passes(True).mix == "separate":
         return w * ssl_loss(model, spec, z, v) + (1 - w) * ce(model.h(model.f(model.a(x, key))), y, smoothing)
-    if spec.shared_pass == "full" and spec.objective.type == "mae":
+    if spec.passes(True).mix == "full" and spec.objective.type == "mae":
         z = with_tokens(model, v)
     return w * ssl_loss(model, spec, z, v) + (1 - w) * ce(model.h(z), y.repeat(v.num_views), smoothing)
 

@@ -7,8 +7,26 @@ D width.
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+
+class How(NamedTuple):
+    """How a backbone is made."""
+
+    allow_import: tuple[str, ...] = ()  # factories, as `package.module:factory`, that may be imported
+    start: bool = True  # with the weights that training starts from; False: they come from elsewhere
+    meta: bool = False  # without weights, to learn its shapes
+
+    def device(self) -> AbstractContextManager[Any]:
+        """The device that it is made on."""
+        return torch.device("meta") if self.meta else nullcontext()
+
+
+START = How()
 
 
 class Backbone(nn.Module):
@@ -16,7 +34,7 @@ class Backbone(nn.Module):
 
     Attributes:
         width: D.
-        patch: pixels a side of what one token stands for.
+        patch: pixels a side of what one token stands for; 0: the tokens are no grid over the image.
         num_patches: L.
         drops: whether it can compute the visible patches alone (`keep_BK`).
         token_shape: of the parameter that stands for a hidden patch, broadcast over what it replaces.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raymix.method.backbones.base import Backbone, init, patchify, take
+from raymix.method.backbones.base import Backbone, How, init, patchify, take
 from raymix.spec import JobSpec
 from raymix.spec import Vit as VitSpec
 
@@ -94,8 +94,9 @@ class Vit(Backbone):
         return ["enter", "leave"]
 
 
-def build(spec: JobSpec) -> Vit:
+def build(spec: JobSpec, how: How) -> Vit:
     """The ViT that a job names, with random weights."""
     assert isinstance(spec.backbone, VitSpec)
     width, depth, heads = SIZES[spec.backbone.size]
-    return Vit(spec.data.image_size, spec.data.num_channels, spec.backbone.patch, width, depth, heads)
+    with how.device():
+        return Vit(spec.data.image_size, spec.data.num_channels, spec.backbone.patch, width, depth, heads)

@@ -1,0 +1,54 @@
+"""Whether a job's backbone can do what its objective and schedule ask of it."""
+
+from __future__ import annotations
+
+from raymix.method import backbones
+from raymix.method.backbones import Backbone
+from raymix.spec import ARMS, JobError, JobSpec, Mae, Vit, check_masks, nearest_size
+
+
+def check(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> bool:
+    """Makes the backbone without weights; returns whether it can leave patches out.
+
+    Raises:
+        JobError: it cannot be made, may not be imported, or does not fit the objective or the schedule.
+    """
+    f = backbones.outline(spec, allow_import)
+    if isinstance(spec.objective, Mae):
+        _check_grid(spec, f)
+    if not f.drops:
+        _check_full(spec)
+    return f.drops
+
+
+def _check_grid(spec: JobSpec, f: Backbone) -> None:
+    """MAE hides patches, so the tokens must be those of patches."""
+    size, name = spec.data.image_size, _name(spec)
+    if not f.patch:
+        what = "one vector an image" if f.num_patches == 1 else f"{f.num_patches} tokens that are no grid over it"
+        raise JobError("objective.type", f"mae hides patches of an image, and {name} gives {what}", "take simclr")
+    if f.num_patches * f.patch**2 != size**2:
+        problem = f"{size} is not divisible by {f.patch}, the stride of {name}, as mae needs it"
+        raise JobError("data.image_size", problem, nearest_size(size, f.patch))
+    if not isinstance(spec.backbone, Vit):
+        check_masks(spec, f.num_patches, f"take a larger data.image_size: {name} has a token for {f.patch} pixels")
+
+
+def _check_full(spec: JobSpec) -> None:
+    """What needs a backbone that can leave patches out."""
+    why = f"{_name(spec)} always computes all of an image"
+    if isinstance(spec.objective, Mae) and spec.objective.ssl_pass == "masked":
+        raise JobError("objective.ssl_pass", f"masked leaves patches out, and {why}", "auto or full; ViTs can")
+    if spec.schedule.shared_pass == "masked":
+        raise JobError("schedule.shared_pass", f"masked leaves patches out, and {why}", "auto, full or separate")
+    if spec.schedule.sl_drop:
+        raise JobError("schedule.sl_drop", f"needs patches that can be left out, and {why}", "leave it out; ViTs can")
+    if "ssl_sl_drop" in spec.pilot.arms and spec.pilot.arms != ARMS:
+        raise JobError("pilot.arms", f"ssl_sl_drop leaves patches out, and {why}", "leave it out; ViTs can")
+
+
+def _name(spec: JobSpec) -> str:
+    asked = spec.backbone
+    if asked.type == "import":
+        return asked.factory
+    return asked.type if isinstance(asked, Vit) else f"{asked.type}/{asked.name}"
