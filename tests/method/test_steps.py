@@ -53,10 +53,10 @@ def mae(model: Model, spec: JobSpec, z: Tensor, view: View) -> Tensor:
                 places.append(g.project(z[b, place]) + token)
             else:
                 places.append(g.project(z[b, keep.index(place)]) if place in keep else g.token_11E[0, 0])
-        y = torch.stack(places)[None] + g.position_1LE
+        y, update = g.position_1LE, torch.stack(places)[None]
         for block in g.blocks:
-            y = block(y)
-        drawn = g.draw(g.norm(y))[0]
+            y, update = block(y, update)
+        drawn = g.draw(g.norm(y + update))[0]
         for place in hide:
             target = patch_of(x_CHW, place, spec.backbone.patch)
             if spec.objective.norm_pixels:
@@ -123,9 +123,10 @@ def with_tokens(model: Model, view: View) -> Tensor:
         ]
         rows.append(torch.stack(embedded) + model.f.position_1LD[0])
     z = torch.stack(rows)
+    update = torch.zeros_like(z)
     for block in model.f.blocks:
-        z = block(z)
-    return model.f.norm(z)
+        z, update = block(z, update)
+    return model.f.norm(z + update)
 
 
 # ---- steps against formulas -------------------------------------------------------------------------------------
@@ -145,6 +146,23 @@ def test_the_target_can_be_plain_pixels() -> None:
     L, _ = steps.build(spec, model, "ssl")(batch, torch.tensor(1.0))
     torch.testing.assert_close(L, naive(model, spec, "ssl", batch, 1.0))
     assert not torch.isclose(L, naive(model, spec_of(), "ssl", batch, 1.0)), "and that is another loss"
+
+
+@pytest.mark.parametrize(("shared_pass", "kind"), [("masked", "ssl"), ("separate", "ssl"), ("separate", "mix")])
+def test_ssl_steps_compute_all_patches_where_they_are_told_to(shared_pass: str, kind: Kind) -> None:
+    """`objective.ssl_pass: full`; the SSL side of separate mix steps goes by it, too."""
+    spec = spec_of(shared_pass=shared_pass, objective_options={"ssl_pass": "full"})
+    model, batch, w = model_of(spec), batch_of(LABELS), 0.3
+    L, _ = steps.build(spec, model, kind)(batch, torch.tensor(w))
+    v = model.g.view(batch.x_BSSC, batch.key_B, mix=kind == "mix")
+    expected = mae(model, spec, with_tokens(model, v), v)
+    if kind == "mix":
+        logits = model.h(model.f(model.a(batch.x_BSSC, batch.key_B)))
+        expected = w * expected + (1 - w) * ce(logits, batch.y_B, spec.optim.label_smoothing)
+    torch.testing.assert_close(L, expected)
+    L.backward()
+    assert model.m is not None
+    assert model.m.token.grad is not None
 
 
 @pytest.mark.parametrize("shared_pass", SHARED_PASSES["mae"])
