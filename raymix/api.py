@@ -46,6 +46,7 @@ def run(
     verbose: bool = False,
     quiet: bool = False,
     allow_import: Factories = (),
+    profile: bool = False,
 ) -> RunReport:
     """Trains one backbone as the job says, with progress; returns the report, which shows itself in a notebook.
 
@@ -57,6 +58,7 @@ def run(
         verbose: Let Ray's own log lines through.
         quiet: No progress.
         allow_import: Factories of backbones, as `package.module:factory`, that the job may import.
+        profile: Leave a profiler's trace of a few steps of each kind in the run folder.
 
     Raises:
         JobError: the job is wrong; nothing was started or written.
@@ -65,7 +67,13 @@ def run(
     """
     spec = load_spec(job, overrides)
     return runner.run(
-        spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet, allow_import=tuple(allow_import)
+        spec,
+        resume=resume,
+        overwrite=overwrite,
+        verbose=verbose,
+        quiet=quiet,
+        allow_import=tuple(allow_import),
+        profile=profile,
     )
 
 

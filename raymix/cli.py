@@ -113,6 +113,9 @@ def run(
     allow_import: AllowImport = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Leave traces of a few steps of each kind in the folder's profile/.")
+    ] = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
@@ -131,6 +134,7 @@ def run(
             verbose=verbose,
             quiet=as_json,
             allow_import=tuple(allow_import or ()),
+            profile=profile,
         )
         _finish(done, spec, as_json)
 

@@ -66,6 +66,7 @@ class Job:
     plan: Plan
     rates: Rates | None = None  # None: measured before the first step
     allow_import: tuple[str, ...] = ()  # as the command was told
+    profile: bool = False  # a trace of each step kind is left in the folder
     alone: bool = True  # the command serves this run only, so its start-up is billed to it
 
 
@@ -83,7 +84,15 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     heard = _Heard()
     sink = Sinks([heard, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
     name = folder.path.name
-    task = Task(name, job.plan, job.splits, job.rates, str(folder.checkpoints), allow_import=job.allow_import)
+    task = Task(
+        name,
+        job.plan,
+        job.splits,
+        job.rates,
+        str(folder.checkpoints),
+        allow_import=job.allow_import,
+        profile=str(folder.path / "profile") if job.profile else None,
+    )
     with _Books(job, session, clock) as books:
         try:
             outcome = session.execute(task, sink)
@@ -226,6 +235,7 @@ def _build(
             evaluate_seconds=sum(r.evaluate_seconds for r in reports) + (outcome.evaluate_seconds if outcome else 0),
             checkpoint_seconds=outcome.checkpoint_seconds if outcome else 0,
             startup_seconds=max(0.0, outcome.first_step_at - books.clock.started_at) if outcome else 0,
+            startup={**session.startup, "prepare": history.rates.prepare_seconds},
         ),
         step_seconds=dict(history.rates.step_seconds),
         curve=curve(history),

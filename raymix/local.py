@@ -68,9 +68,10 @@ class LocalSession:
         self.device = device.type
         self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
+        before = time.monotonic()
         keep, self.run = decide(needs, room_of_machine(), sink)
         supply, self.skipped = _kept(needs, device, sink) if keep else _streamed(needs, device, sink)
-        self.kept = supply.where
+        self.kept, self.startup = supply.where, {"images": time.monotonic() - before}
         self._runtime = LocalRuntime(supply, device, sink)
 
     @property

@@ -136,7 +136,7 @@ def _turns(spec: JobSpec, facts: Facts) -> Iterator[tuple[PhaseKind, float, tupl
     ssl_epochs, sl_epochs = schedule.ssl_epochs - mix, schedule.sl_epochs - mix
 
     def steps(epochs: float, rows: int) -> int:
-        return round(epochs * rows / spec.optim.batch)
+        return round(epochs * rows / spec.batch)
 
     yield "ssl", ssl_epochs, (("ssl", steps(ssl_epochs, facts.num_train)),)
     mixed = steps(mix, facts.num_train)
@@ -149,7 +149,7 @@ def _turns(spec: JobSpec, facts: Facts) -> Iterator[tuple[PhaseKind, float, tupl
 
 
 def _check_rows(spec: JobSpec, facts: Facts) -> None:
-    batch = spec.optim.batch
+    batch = spec.batch
     if facts.num_classes < 2:
         raise JobError("data.train", f"{facts.num_classes} class(es) found", "a classifier needs two or more")
     if spec.schedule.sl_epochs and not facts.num_labelled:
@@ -161,7 +161,7 @@ def _check_rows(spec: JobSpec, facts: Facts) -> None:
 
 
 def _check_labelled_share(spec: JobSpec, facts: Facts) -> None:
-    share, batch = spec.data.labelled_share, spec.optim.batch
+    share, batch = spec.data.labelled_share, spec.batch
     if share is None:
         return
     if not 0 < facts.num_labelled < facts.num_train:
@@ -181,8 +181,8 @@ def _check_streaming(spec: JobSpec, facts: Facts) -> None:
         nearest = min((n for n in range(1, SHARDS + 1) if not SHARDS % n), key=lambda n: (abs(n - workers), n))
         problem = f"images are streamed in runs of {facts.run}, and {workers} does not divide {SHARDS}"
         raise JobError("cluster.workers", problem, f"the nearest that does: {nearest}")
-    if share is not None and round(share * spec.optim.batch) % workers:
-        labelled, batch = round(share * spec.optim.batch), spec.optim.batch
+    if share is not None and round(share * spec.batch) % workers:
+        labelled, batch = round(share * spec.batch), spec.batch
         nearest = max(workers, round(labelled / workers) * workers)
         problem = f"{labelled} labelled rows a batch are not divisible by {workers} workers, and images are streamed"
         raise JobError("data.labelled_share", problem, f"the nearest that is: {nearest / batch:g}")
@@ -190,7 +190,7 @@ def _check_streaming(spec: JobSpec, facts: Facts) -> None:
 
 def _check_sides(plan: Plan) -> None:
     """A side that was asked for has a step at least; rounding may leave a phase without one, but not a whole side."""
-    schedule, batch = plan.spec.schedule, plan.spec.optim.batch
+    schedule, batch = plan.spec.schedule, plan.spec.batch
     sides: list[tuple[str, float, str, int, set[Kind]]] = [
         ("schedule.ssl_epochs", schedule.ssl_epochs, "training", plan.facts.num_train, {"ssl", "mix"}),
         ("schedule.sl_epochs", schedule.sl_epochs, "labelled", plan.facts.num_labelled, {"sl", "sl_drop", "mix"}),
@@ -263,7 +263,7 @@ def pattern(plan: Plan, start: int, steps: int) -> tuple[tuple[Kind, int], ...]:
 
 def rows_per_step(plan: Plan, kind: Kind) -> dict[Stream, int]:
     """Rows of each stream that a step of a kind takes; they stand in the batch in this order."""
-    batch, share = plan.spec.optim.batch, plan.spec.data.labelled_share
+    batch, share = plan.spec.batch, plan.spec.data.labelled_share
     if kind == "mix" and share is not None:
         labelled = round(share * batch)
         return {"labelled": labelled, "unlabelled": batch - labelled}
@@ -279,7 +279,7 @@ def positions(plan: Plan, step: int) -> dict[Stream, int]:
         other: Kind = "mix" if phase.turns[0][0] == "mix" else "ssl"  # what its other steps are; none in an SL phase
         for stream, rows in rows_per_step(plan, other).items():
             consumed[stream] += (done - on_labelled) * rows
-        consumed["labelled"] += on_labelled * plan.spec.optim.batch
+        consumed["labelled"] += on_labelled * plan.spec.batch
     return consumed
 
 

@@ -22,6 +22,8 @@ from raymix.spec import JobError, JobSpec, Vit
 from raymix.watch import Sink
 from raymix.watch.console import ConsoleSink
 
+LARGEST_SHARE = 0.05  # of the training rows that a batch on auto may take: twenty steps an epoch at least
+
 __all__ = ["Interrupted", "RunFailed", "check", "plan", "run"]
 
 
@@ -71,8 +73,11 @@ def run(
     verbose: bool = False,
     quiet: bool = False,
     allow_import: tuple[str, ...] = (),
+    profile: bool = False,
 ) -> RunReport:
     """Trains one backbone as the job says; its folder holds the report when this returns.
+
+    `profile`: the folder also gets a trace of a few steps of each kind.
 
     Raises:
         JobError: the job is wrong; nothing was started or written.
@@ -88,11 +93,27 @@ def run(
     with opened(checked, ids, verbose=verbose, quiet=quiet, before=before) as (session, sink, signals):
         splits = readable(checked.splits, session)
         now = facts(checked.rows, splits, session.run)
-        made = folder.stored_plan(now) or resolve(spec, now)
-        report = train_one(Job(folder, checked.rows, splits, made, allow_import=allow_import), session, sink, clock)
+        made = folder.stored_plan(now) or _sized(resolve(spec, now), splits, allow_import, session, sink)
+        job = Job(folder, checked.rows, splits, made, allow_import=allow_import, profile=profile)
+        report = train_one(job, session, sink, clock)
     if report.status == "interrupted":
         raise signals.interrupted(f"checkpoint saved; --resume goes on from {folder.path}", report)
     return report
+
+
+def _sized(plan: Plan, splits: Splits, allow_import: tuple[str, ...], session: Session, sink: Sink) -> Plan:
+    """The plan, with the batch that fits where the job has that on auto."""
+    if plan.spec.optim.batch != "auto":
+        return plan
+    from raymix.train.task import Task
+
+    ceiling = max(plan.spec.batch, int(plan.facts.num_train * LARGEST_SHARE))
+    sink.stage("finding the largest batch")
+    task = Task(plan.spec.name, plan, splits, largest=ceiling, allow_import=allow_import)
+    batch = session.execute(task, sink).batch
+    sink.note(f"optim.batch: {batch} fits into the memory ({ceiling} would have been taken)")
+    optim = plan.spec.optim.model_copy(update={"batch": batch})
+    return resolve(plan.spec.model_copy(update={"optim": optim}), plan.facts)
 
 
 def readable(splits: Splits, session: Session) -> Splits:
@@ -131,9 +152,13 @@ def _check_machine(spec: JobSpec) -> None:
     """Refuses what this machine cannot give, before anything is started.
 
     Raises:
+        JobError: the batch is to fill a GPU's memory, and none is asked for.
         JobError: GPUs are asked for and there are too few; a cluster elsewhere is asked when it is reached.
     """
     cluster = spec.cluster
+    if spec.optim.batch == "auto" and not (cluster.gpus_per_worker if cluster.workers else _has_gpu()):
+        problem = "auto fills a GPU's memory, and this job trains on CPUs"
+        raise JobError("optim.batch", problem, "name a batch, as in optim.batch=256, or set cluster.gpus_per_worker=1")
     if not cluster.gpus_per_worker or cluster.address or in_ray_job():
         return
     import torch
@@ -142,3 +167,9 @@ def _check_machine(spec: JobSpec) -> None:
     if wanted > there:
         problem = f"{wanted:g} GPU(s) asked for in all, this machine has {there}"
         raise JobError("cluster.gpus_per_worker", problem, "set it to 0 to train on CPUs, or name a cluster.address")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

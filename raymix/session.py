@@ -42,6 +42,7 @@ class Session(Protocol):
     frame: Frame  # how it keeps each image
     run: int  # 0: images are kept; else they are streamed, as `Facts` has it
     kept: str  # device, host or stream
+    startup: dict[str, float]  # seconds by part; workers start while images are read
 
     @property
     def worker_seconds(self) -> float:

@@ -47,7 +47,7 @@ def bench_cached(spec: JobSpec, device: torch.device, num_rows: int, window_seco
         "figures": [_figure(kind, row, asked) for kind, row in kinds.items()],
         "kinds": kinds,
         "device": device.type,
-        "batch": spec.optim.batch,
+        "batch": spec.batch,
         "images": num_rows,
     }
 

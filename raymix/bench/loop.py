@@ -66,7 +66,7 @@ def measure(spec: JobSpec, device: torch.device, windows: int, window_seconds: f
     ratios: list[float] = []
     for kind in KINDS:
         pairs, steps = _pairs(spec, kind, data, device, windows, window_seconds)
-        kinds[kind] = _summary(pairs, steps, spec.optim.batch)
+        kinds[kind] = _summary(pairs, steps, spec.batch)
         ratios += [pair.plain / pair.raymix for pair in pairs]
     return {
         "ratio": statistics.median(ratios),
@@ -74,7 +74,7 @@ def measure(spec: JobSpec, device: torch.device, windows: int, window_seconds: f
         "windows": windows,
         "device": device.type,
         "device_name": describe(device)["name"],
-        "batch": spec.optim.batch,
+        "batch": spec.batch,
         "model": _model(spec),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -27,6 +27,7 @@ class Recipe:
 
     kind: str  # ssl, mix or sl
     optim: Optim
+    batch: int
     crop: tuple[float, float]  # smallest and largest share of the area
     num_patches: int
     num_visible: int
@@ -51,7 +52,7 @@ class PlainLoop:
         self.optimizer = torch.optim.AdamW(
             groups, lr=self.lr, betas=optim.betas, fused=True, capturable=self.device.type == "cuda"
         )
-        self.x, self.y = images[: optim.batch].clone(), labels[: optim.batch].clone()
+        self.x, self.y = images[: recipe.batch].clone(), labels[: recipe.batch].clone()
         self.total = torch.zeros((), device=self.device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.model.train()
@@ -60,7 +61,7 @@ class PlainLoop:
 
     def run(self, steps: int) -> float:
         """Trains `steps` steps of one warm-up and cosine; returns their mean loss."""
-        batch = self.recipe.optim.batch
+        batch = self.recipe.batch
         self.total.zero_()
         order, start = torch.randperm(len(self.images), device=self.device), 0
         for step in range(steps):

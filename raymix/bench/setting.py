@@ -65,7 +65,7 @@ class Dataset:
 
 def plan(spec: JobSpec, kind: Kind, steps: int, num_rows: int) -> Plan:
     """A run of `steps` steps of one kind."""
-    epochs = steps * spec.optim.batch / num_rows
+    epochs = steps * spec.batch / num_rows
     schedule = FixedSchedule(
         ssl_epochs=0 if kind == "sl" else epochs,
         sl_epochs=0 if kind == "ssl" else epochs,
@@ -124,6 +124,7 @@ def plain_loop(
     recipe = Recipe(
         kind=kind,
         optim=spec.optim,
+        batch=spec.batch,
         crop=spec.data.augment.crop,
         num_patches=spec.num_patches,
         num_visible=num_visible(spec.num_patches, hidden),

@@ -58,13 +58,13 @@ def measure(
     spec: JobSpec, rows: list[Row], vs: list[str], device: torch.device, windows: int, augment: bool
 ) -> dict[str, Any]:
     """Every row by raymix and, where asked, by its rivals; as `--json` prints it."""
-    data = Dataset(spec, num_rows=2 * spec.optim.batch)
+    data = Dataset(spec, num_rows=2 * spec.batch)
     found = {row.name: _row(with_row(spec, row), row, vs, data, device, windows, augment) for row in rows}
     return {
         "rows": found,
         "ratios": _ratios({name: row["ms"] for name, row in found.items()}),
         "augment": augment,
-        "batch": spec.optim.batch,
+        "batch": spec.batch,
         "model": spec.backbone.model_dump(mode="json"),
         "image_size": spec.data.image_size,
         "peak_flops": chips.peak(device),
@@ -92,7 +92,7 @@ def _row(
     work, top = flops(spec, row.kind, data, device), chips.peak(device)
     result: dict[str, Any] = {
         "ms": medians["raymix"],
-        "images_per_second": 1000 * spec.optim.batch / medians["raymix"],
+        "images_per_second": 1000 * spec.batch / medians["raymix"],
         "flops": work,
         "share_of_peak": None if top is None else work / (medians["raymix"] / 1000) / top,
         "memory_bytes": memory["raymix"] if device.type == "cuda" else None,

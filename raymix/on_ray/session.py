@@ -54,7 +54,9 @@ class RaySession:
         self._error: BaseException | None = None
         self._memory: Memory | None = None
         sink.stage("starting Ray")
+        before = time.monotonic()
         self._owned = connect(needs.spec.cluster, needs.verbose)
+        self.startup = {"ray": time.monotonic() - before}
         if not needs.verbose:
             hush_data()
         try:
@@ -71,6 +73,7 @@ class RaySession:
         self._thread.start()
         try:
             ray.get(self._mailbox.put_images.remote(self._read(needs, keep, sink)))
+            self.startup["images"] = time.monotonic() - self._started
         except BaseException:
             self.close()
             raise
@@ -144,6 +147,7 @@ class RaySession:
         if event.what == "joined":
             self.device, self.device_name, self.kept = event.value
             self.groups += 1
+            self.startup.setdefault("workers", time.monotonic() - self._started)
             if self.groups > 1:
                 sink.note(f"the workers were started again (group {self.groups})")
         elif event.what == "begin":

@@ -82,6 +82,9 @@ class Totals(Section):
     evaluate_seconds: float = Field(description="select rows while training, and val at the end")
     checkpoint_seconds: float
     startup_seconds: float = Field(description="from the command's start to the first step")
+    startup: dict[str, float] = Field(
+        {}, description="of these: ray, workers (from the asking until they have the images), images, prepare"
+    )
 
 
 class Point(Section):

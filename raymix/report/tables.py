@@ -87,7 +87,7 @@ def plan_table(plan: Plan, rates: Mapping[str, float] | None = None) -> Renderab
         seconds = [words.tenths(_seconds(phase, known))] if known else []
         table.add_row(phase.kind, *_plan_cells(plan, phase), *seconds)
     table.add_section()
-    images = words.count(plan.num_steps * plan.spec.optim.batch)
+    images = words.count(plan.num_steps * plan.spec.batch)
     total = [words.tenths(sum(_seconds(phase, known) for phase in plan.phases))] if known else []
     table.add_row("all", "", words.count(plan.num_steps), "", images, "", "", *total, style="bold")
     facts_ = plan.facts
@@ -154,7 +154,7 @@ def _plan_cells(plan: Plan, phase: Phase) -> list[str]:
         words.epochs(phase.epochs),
         words.count(phase.steps),
         kinds,
-        words.count(phase.steps * plan.spec.optim.batch),
+        words.count(phase.steps * plan.spec.batch),
         _change(f"{rate(plan, phase.start):.1e}", f"{rate(plan, last):.1e}"),
         _change(f"{weight(plan, phase.start):.2f}", f"{weight(plan, last):.2f}"),
     ]

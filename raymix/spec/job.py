@@ -121,6 +121,14 @@ class JobSpec(Section):
         return self
 
     @property
+    def batch(self) -> int:
+        """Images a step, over all workers; near 256 as long as that is on auto."""
+        if self.optim.batch != "auto":
+            return self.optim.batch
+        unit = self.cluster.num_replicas * self.optim.accumulate
+        return max(1, round(256 / unit)) * unit
+
+    @property
     def num_patches(self) -> int:
         """Patches (tokens) of one image, of raymix's own ViT; other backbones tell theirs when they are built."""
         assert isinstance(self.backbone, Vit)
@@ -197,7 +205,7 @@ def _check_shared_pass(spec: JobSpec) -> None:
 
 
 def _check_workers(spec: JobSpec) -> None:
-    batch, workers = spec.optim.batch, spec.cluster.num_replicas
+    batch, workers = spec.batch, spec.cluster.num_replicas
     if batch % workers:
         lower = batch // workers * workers
         nearest = lower if lower and batch - lower <= lower + workers - batch else lower + workers
@@ -214,7 +222,7 @@ def _check_workers(spec: JobSpec) -> None:
 
 
 def _check_accumulate(spec: JobSpec) -> None:
-    batch, parts, workers = spec.optim.batch, spec.optim.accumulate, spec.cluster.num_replicas
+    batch, parts, workers = spec.batch, spec.optim.accumulate, spec.cluster.num_replicas
     if parts == 1:
         return
     if isinstance(spec.objective, SimClr):

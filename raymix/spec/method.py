@@ -111,7 +111,11 @@ Schedule = FixedSchedule
 class Optim(Section):
     """AdamW over all parameters, warm-up and cosine."""
 
-    batch: int = Field(256, ge=2, le=10**6, description="images a step, over all workers")
+    batch: Annotated[int, Field(ge=2, le=10**6)] | Literal["auto"] = Field(
+        256,
+        description="images a step, over all workers; auto: as many as fit into the GPUs' memory, at most a twentieth "
+        "of the training rows, found when the run starts",
+    )
     accumulate: int = Field(
         1, ge=1, le=10**4, description="parts of a batch that are computed one after another, to save memory"
     )

@@ -10,6 +10,7 @@ from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.spec import Weights
 from raymix.train.compiling import eager
+from raymix.train.norm import settle
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
 from raymix.train.stepper import autocast_dtype
@@ -35,6 +36,13 @@ def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runt
     for rank, part in enumerate(runtime.gather(local)):
         correct[rank :: runtime.world] = part
     return correct
+
+
+def settle_all(plan: Plan, state: TrainState, splits: Splits, runtime: Runtime) -> None:
+    """BatchNorm's running statistics, where there are any, as the present weights have them; see `norm.settle`."""
+    for model in (state.model, state.averaged):
+        if model is not None:
+            settle(plan, model, splits.train, runtime)
 
 
 def evaluate_all(

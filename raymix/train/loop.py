@@ -12,7 +12,7 @@ from raymix.method import optim
 from raymix.plan import STREAM_OF, Plan, Segment, rate, weight
 from raymix.report.history import SegmentReport
 from raymix.train.checkpoint import Checkpoints
-from raymix.train.evaluate import evaluate_all
+from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
@@ -77,7 +77,7 @@ def _report(plan: Plan, segment: Segment, totals: np.ndarray, labelled: int, lab
         segment=segment,
         seconds=seconds,
         data_seconds=waited,
-        images=segment.steps * plan.spec.optim.batch,
+        images=segment.steps * plan.spec.batch,
         labelled=labelled,
         ssl_loss=ssl / ssl_steps if ssl_steps else None,
         sl_loss=sl / labelled_steps if labelled_steps else None,
@@ -87,6 +87,7 @@ def _report(plan: Plan, segment: Segment, totals: np.ndarray, labelled: int, lab
 
 def _with_select(plan: Plan, report: SegmentReport, state: TrainState, feed: Feed, runtime: Runtime) -> SegmentReport:
     started = time.perf_counter()
+    settle_all(plan, state, feed.splits, runtime)
     found = evaluate_all(plan, state, feed.splits, feed.splits.select, runtime)
     top1 = {name: 100 * float(correct.mean()) for name, correct in found.items()}
     seconds = max(runtime.gather(time.perf_counter() - started))

@@ -45,7 +45,7 @@ def settle(plan: Plan, model: Model, ids: Ids, runtime: Runtime) -> None:
     if not layers:
         return
     model.eval()
-    size = min(plan.spec.optim.batch, EVAL_BATCH)
+    size = min(plan.spec.batch, EVAL_BATCH)
     num = max(1, min(NUM_BATCHES, len(ids) // size))
     rows, _ = Order(ids, plan.spec.seed, "all", plan.facts.run).rows(0, num * size)
     mine = rows.reshape(num, size)[runtime.rank :: runtime.world]

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from raymix.plan import Kind, Plan
 from raymix.report.history import Rates
 from raymix.train import compiling
 from raymix.train.feed import Feed
+from raymix.train.profile import profile
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
 from raymix.train.stepper import DDP_WARM_UPS, WARM_UPS, Stepper, stepper
@@ -28,11 +30,18 @@ TIMED_SECONDS = 5.0  # of all kinds together; slow steps are timed less often
 
 
 def prepare(
-    plan: Plan, kinds: tuple[Kind, ...], state: TrainState, feed: Feed, runtime: Runtime, rates: Rates | None
+    plan: Plan,
+    kinds: tuple[Kind, ...],
+    state: TrainState,
+    feed: Feed,
+    runtime: Runtime,
+    rates: Rates | None,
+    profiled: bool = False,
+    folder: Path | None = None,
 ) -> tuple[Stepper, Rates]:
     """The steps, compiled, warmed up and recorded, and what each costs; measured unless `rates` are given.
 
-    The state stays as it was.
+    The state stays as it was. `profiled`: a trace of each kind is left in `folder` by the rank that has one.
     """
     started = time.perf_counter()
     compiling.apply(plan.spec.speed, state.model, runtime.device)
@@ -48,6 +57,8 @@ def prepare(
     if replay:
         step.record(batches)
     measured = {} if rates else _time(step, batches, lr, w, runtime)
+    if profiled:
+        profile(step, batches, folder)
     state.load(saved)
     if rates is None:
         rates = Rates(step_seconds=measured)

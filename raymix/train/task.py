@@ -16,8 +16,9 @@ from raymix.plan import Kind, Plan, Stream, positions
 from raymix.report.history import History, Rates
 from raymix.spec import Weights
 from raymix.train import checkpoint
+from raymix.train.batch import largest
 from raymix.train.checkpoint import Checkpoints
-from raymix.train.evaluate import evaluate_all
+from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
 from raymix.train.loop import train
 from raymix.train.prepare import prepare
@@ -27,7 +28,7 @@ from raymix.train.state import TrainState
 
 @dataclass(frozen=True)
 class Task:
-    """A run to be trained, or (`measure`) step kinds to be timed."""
+    """A run to be trained; or step kinds to be timed (`measure`), or a batch to be found (`largest`)."""
 
     run: str
     plan: Plan
@@ -35,6 +36,8 @@ class Task:
     rates: Rates | None = None  # None: measured before the first step
     checkpoints: str | None = None  # folder; None: none are kept
     measure: tuple[Kind, ...] = ()  # time these kinds and train nothing
+    largest: int = 0  # find the largest batch up to this and train nothing
+    profile: str | None = None  # folder for a trace of each step kind; None: none are made
     allow_import: tuple[str, ...] = ()  # factories of backbones that the command was told may run
 
 
@@ -53,11 +56,15 @@ class Outcome:
     seconds: float = 0.0  # the whole task
     seen: dict[Stream, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    batch: int = 0  # where `largest` was asked for
 
 
 def execute(task: Task, runtime: Runtime) -> Outcome:
     """Trains a task to its end, from its newest checkpoint where there is one, and reads val once at the end."""
     started = time.perf_counter()
+    if task.largest:
+        batch = largest(task.plan, task.splits, runtime, How(task.allow_import), task.largest)
+        return Outcome(task.run, History(rates=Rates(step_seconds={})), False, batch=batch)
     state = TrainState.fresh(task.plan, runtime.device, How(task.allow_import))
     feed = Feed(task.plan, task.splits, runtime)
     try:
@@ -75,7 +82,8 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     notes = _restore(task, state, runtime)
     resumed = bool(state.history.reports)
     known = state.history.rates if resumed else task.rates
-    step, rates = prepare(plan, plan.kinds, state, feed, runtime, known)
+    folder = Path(task.profile) if task.profile and runtime.rank == 0 else None
+    step, rates = prepare(plan, plan.kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder)
     feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:
         state.history = History(rates=rates)
@@ -83,6 +91,7 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     runtime.begin(task.run, plan, state.history)
     first_step_at = time.time()
     train(plan, state, step, feed, runtime, checkpoints)
+    settle_all(plan, state, task.splits, runtime)  # what is saved last is what will be classified with
     checkpoints.save(state)
     complete = state.history.done_steps == plan.num_steps
     correct, before_val = {}, time.perf_counter()
