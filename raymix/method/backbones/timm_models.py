@@ -109,6 +109,10 @@ def _created(name: str, pretrained: bool, image_size: int, arguments: dict[str, 
         if "img_size" not in str(error):
             raise
         net = timm.create_model(name, pretrained=pretrained, **arguments)  # takes images of any size
+    if "drop_path_rate" not in arguments:
+        for layer in net.modules():
+            if isinstance(layer, timm.layers.DropPath):
+                layer.drop_prob = 0.0  # most models have none unless asked for, some (Swin) a tenth
     return net
 
 

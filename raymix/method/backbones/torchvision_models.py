@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raymix.method.backbones import weights
 from raymix.method.backbones.base import Backbone, How
-from raymix.method.backbones.grid import Made, grid_of
+from raymix.method.backbones.grid import Grid, Made, grid_of
 from raymix.method.backbones.patches import PatchVit
 from raymix.spec import JobError, JobSpec, Torchvision
 
@@ -64,14 +64,17 @@ def build(spec: JobSpec, how: How) -> Backbone:
     assert isinstance(asked, Torchvision)
     _check(asked)
     pretrained = asked.pretrained and how.start
-    net, is_vit = _made(asked, data.image_size, pretrained, how), asked.name.startswith("vit_")
+    net = _made(asked, data.image_size, pretrained, how)
     if data.num_channels != 3:
         _take_channels(net, data.num_channels)
+    if asked.name.startswith("vit_"):
+        f: TorchvisionVit | Grid = TorchvisionVit(net, data.image_size)
+    else:
+        made = Made(_body(net, asked.name), f"torchvision/{asked.name}", _call)
+        f = grid_of(made, data.image_size, data.num_channels)
     if asked.weights is not None and (how.start or how.meta):
-        weights.load(net, asked.weights, _adapted)
-    if is_vit:
-        return TorchvisionVit(net, data.image_size)
-    return grid_of(Made(_body(net, asked.name), f"torchvision/{asked.name}", _call), data.image_size, data.num_channels)
+        weights.load(f.net, asked.weights, _adapted)
+    return f
 
 
 def _check(asked: Torchvision) -> None:
