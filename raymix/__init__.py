@@ -4,6 +4,7 @@
     raymix.pilot("jobs/digits.yaml")                      # compare the ways to train
     raymix.run("jobs/digits.yaml", ["optim.lr=1e-3"])     # train one
     raymix.load_model("runs/digits")                      # the trained nn.Module
+    raymix.Schedule(num_images=50_000, num_labelled=5_000)      # the steps, for a training loop of your own
 
 Importing it loads neither torch nor ray; they come with the first call that trains.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from raymix.api import load_model, load_spec, pilot, plan, run
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
+from raymix.schedule import Schedule
 from raymix.session import RunFailed
 from raymix.signals import Interrupted
 from raymix.spec import JobError, JobSpec
@@ -24,6 +26,7 @@ __all__ = [
     "PilotReport",
     "RunFailed",
     "RunReport",
+    "Schedule",
     "load_model",
     "load_spec",
     "pilot",

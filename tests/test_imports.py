@@ -28,7 +28,7 @@ LAYERS = [
     ["signals"],
     ["session"],
     ["runfolder"],
-    ["train"],
+    ["train", "schedule"],
     ["method", "data", "policy"],
     ["watch"],
     ["report"],
