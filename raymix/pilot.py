@@ -76,6 +76,9 @@ def pilot(
     arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec, first.drops)}
     for arm in arms.values():
         resolve(arm, first.plan.facts)  # an arm that the data cannot carry is found before anything starts
+    if spec.optim.batch == "auto":
+        problem = "auto would be another batch on another machine, and a pilot goes on where it was begun"
+        raise JobError("optim.batch", problem, "name a batch, as in optim.batch=256")
     if not first.plan.facts.num_val:
         raise JobError("data.holdout", "leaves no val rows to compare on", "raise it, or give a data.val")
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)

@@ -43,7 +43,9 @@ def uniform(key_B: Key, purpose: int, num: int) -> Tensor:
     """`num` numbers in [0, 1) for each row, float32 (B, N)."""
     if isinstance(key_B, StepKeys):
         return key_B.steps.uniform(key_B.number, purpose, num)
-    h_BN = _mix32(key_B[..., None] ^ _counters(purpose, num, key_B.device))
+    # a compiled step holds the counters as constants of its own
+    counters = _counters.__wrapped__ if torch.compiler.is_compiling() else _counters
+    h_BN = _mix32(key_B[..., None] ^ counters(purpose, num, key_B.device))
     return (h_BN >> 8).to(torch.float32).mul_(2.0**-24)
 
 

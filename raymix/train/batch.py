@@ -66,7 +66,7 @@ def _peak(plan: Plan, splits: Splits, runtime: Runtime, how: How, batch: int) ->
 
 def _try(plan: Plan, splits: Splits, runtime: Runtime, how: How) -> None:
     state = TrainState.fresh(plan, runtime.device, how)
-    compiling.apply(plan.spec.speed.model_copy(update={"compile": "off"}), state.model, runtime.device)
+    compiling.apply(plan.spec.speed.model_copy(update={"compile": "off"}), state.model, runtime.device, runtime.world)
     state.model.train()
     feed, step = Feed(plan, splits, runtime), stepper(plan, plan.kinds, state, runtime)
     try:

@@ -20,15 +20,17 @@ from raymix.spec.speed import Speed
 _ENTRIES = 64
 
 
-def apply(speed: Speed, model: Model, device: torch.device) -> None:
-    """Prepares a model that is about to be trained. Its parameters stay where they are."""
+def apply(speed: Speed, model: Model, device: torch.device, world: int) -> None:
+    """Prepares a model that is about to be trained on so many ranks. Its parameters stay where they are."""
+    if world > 1 and device.type == "cuda":  # torch has it for GPUs alone: on CPUs each worker normalises its own rows
+        model.f = nn.SyncBatchNorm.convert_sync_batchnorm(model.f)  # type: ignore[no-untyped-call]
     regions = [*model.f.regions(), *model.g.regions()]
     if device.type == "cuda" if speed.channels_last == "auto" else speed.channels_last:
         model.f.to(memory_format=torch.channels_last)
     if speed.recompute:
         for region in regions:
             _recompute(region)
-    mode = speed.compile if speed.compile != "auto" else "default" if device.type == "cuda" else "off"
+    mode = mode_of(speed, device)
     if mode == "off":
         return
     torch._dynamo.config.recompile_limit = _ENTRIES
@@ -39,6 +41,11 @@ def apply(speed: Speed, model: Model, device: torch.device) -> None:
     pieces += [(owner, name) for owner in (model.f, model.g) for name in owner.pieces()]
     for module, name in pieces:
         setattr(module, name, torch.compile(getattr(module, name), dynamic=False, mode=tuned))
+
+
+def mode_of(speed: Speed, device: torch.device) -> str:
+    """off, default or max."""
+    return speed.compile if speed.compile != "auto" else "default" if device.type == "cuda" else "off"
 
 
 @contextmanager

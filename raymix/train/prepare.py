@@ -44,12 +44,13 @@ def prepare(
     The state stays as it was. `profiled`: a trace of each kind is left in `folder` by the rank that has one.
     """
     started = time.perf_counter()
-    compiling.apply(plan.spec.speed, state.model, runtime.device)
-    saved, step = state.snapshot(), stepper(plan, kinds, state, runtime)
+    compiling.apply(plan.spec.speed, state.model, runtime.device, runtime.world)
+    replay = _replays(plan, runtime)
+    draws = replay or compiling.mode_of(plan.spec.speed, runtime.device) != "off"
+    saved, step = state.snapshot(), stepper(plan, kinds, state, runtime, draws)
     state.model.train()
     batches = {kind: feed.sample(kind) for kind in kinds}
     lr, w = torch.zeros((), device=runtime.device), torch.full((), 0.5, device=runtime.device)
-    replay = _replays(plan, runtime)
     with _aside(runtime.device):
         for kind in kinds:
             for _ in range(DDP_WARM_UPS if replay and runtime.world > 1 else WARM_UPS):

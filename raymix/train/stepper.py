@@ -28,12 +28,15 @@ class Stepper:
     Attributes:
         updates: forward, backward and optimizer, by kind; they read `lr` and `w`, which lie on the device.
         recorded: the same as CUDA graphs, once `record` was called.
+        draws: whether each step draws its own random numbers; else many steps' are drawn at once (`draw.Keys`), which
+            saves launches where nothing is compiled.
     """
 
     updates: dict[Kind, Update]
     lr: Tensor  # the optimizer's own
     w: Tensor
     device: torch.device
+    draws: bool
     recorded: dict[Kind, _Recorded]
 
     def __call__(self, kind: Kind, batch: Batch, lr: Tensor, w: Tensor) -> Tensor:
@@ -42,7 +45,7 @@ class Stepper:
         self.w.copy_(w)
         if kind in self.recorded:
             return self.recorded[kind](batch)
-        return self.updates[kind](batch)
+        return self.updates[kind](Batch(*_tensors(batch)) if self.draws else batch)
 
     def record(self, samples: dict[Kind, Batch]) -> None:
         """Records every kind as a CUDA graph; all share one pool of memory, since one runs at a time."""
@@ -140,7 +143,7 @@ def autocast_dtype(plan: Plan, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and device.type == "cuda") else None
 
 
-def stepper(plan: Plan, kinds: tuple[Kind, ...], state: TrainState, runtime: Runtime) -> Stepper:
+def stepper(plan: Plan, kinds: tuple[Kind, ...], state: TrainState, runtime: Runtime, draws: bool = False) -> Stepper:
     """The steps of `kinds` over all ranks, not yet recorded."""
     device, asked = runtime.device, plan.spec.optim
     w = torch.zeros((), device=device)
@@ -153,4 +156,4 @@ def stepper(plan: Plan, kinds: tuple[Kind, ...], state: TrainState, runtime: Run
         )
         for kind in kinds
     }  # fmt: skip
-    return Stepper(updates, state.optimizer.param_groups[0]["lr"], w, device, {})
+    return Stepper(updates, state.optimizer.param_groups[0]["lr"], w, device, draws, {})
