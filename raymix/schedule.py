@@ -198,7 +198,9 @@ class Schedule:
             labels: int (num_images,), -1 where an image has no label.
             seed: Of the order.
             start: Step that the run goes on at.
-            rank, world: This process among those that share every batch.
+            rank, world: This process among those that share every batch. Under DDP a step leaves out what its kind does
+                not train (`find_unused_parameters=True`), and Lightning must keep the sampler
+                (`use_distributed_sampler=False`).
 
         Raises:
             JobError: the labels are not those of the schedule, or `world` does not divide the batch.
