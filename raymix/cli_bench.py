@@ -22,12 +22,15 @@ def _bench(context: typer.Context) -> None:
 def loop(
     windows: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved windows that are timed.")] = 5,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
+    plain: Annotated[
+        str, typer.Option(help="compiled (as a whole, and replayed), eager, or auto: compiled on a GPU.")
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Images a second of raymix's training loop over those of a plain PyTorch loop, same model, data in memory."""
     from raymix.bench.loop import main as bench_loop
 
-    bench_loop(windows=windows, json_out=as_json, device=device)
+    bench_loop(windows=windows, json_out=as_json, device=device, plain=plain)
 
 
 @bench_app.command(epilog="Example:  raymix bench steps --vs plain --set optim.batch=256")

@@ -1,6 +1,10 @@
-"""The rate at which a chip multiplies matrices, at best."""
+"""A chip's rate at best, and what a loop takes of its memory."""
 
 from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -29,3 +33,26 @@ def peak(device: torch.device) -> float | None:
     name = torch.cuda.get_device_name(device)
     found = [chip for chip in _BF16 if chip in name]
     return _BF16[max(found, key=len)] if found else None
+
+
+class Taken:
+    """Bytes of GPU memory, 0 on a CPU."""
+
+    bytes = 0
+
+
+@contextmanager
+def memory_taken(device: torch.device) -> Iterator[Taken]:
+    """What the allocator took from the GPU at most within, beyond what it held before."""
+    taken = Taken()
+    if device.type != "cuda":
+        yield taken
+        return
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_reserved()
+    yield taken
+    torch.cuda.synchronize()
+    taken.bytes = torch.cuda.max_memory_reserved() - before

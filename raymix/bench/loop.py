@@ -1,7 +1,8 @@
 """`raymix bench loop`: images a second of raymix's own training loop over those of a plain PyTorch loop.
 
 Both train in short slices by turns, so that whatever else the machine does falls on both alike; the one that goes first
-changes from slice to slice. The ratio of a pair is plain seconds over raymix seconds for the same steps.
+changes from slice to slice. The ratio of a pair is plain seconds over raymix seconds for the same steps. On a GPU the
+plain loop is compiled as a whole and replayed as a CUDA graph, unless it is asked for as it is written (eager).
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from raymix.bench import chips
 from raymix.bench.setting import KINDS, Dataset, RaymixLoop, job, plain_loop
 from raymix.plan import Kind
 from raymix.spec import JobError, JobSpec
 from raymix.train.prepare import synchronise
 from raymix.train.task import describe, set_up_process
 
-WINDOW_SECONDS = 3.0
-SLICES = 8  # of a window; each is reported as a segment is, which costs raymix a little more than a run would
+WINDOW_SECONDS = {"cuda": 4.0, "cpu": 3.0}
+# of a window; each is a run of its own to raymix, with a plan and a feed, which costs it a little more than a run would
+SLICES = {"cuda": 2, "cpu": 8}
 CPU_THREADS = 2
 
 
@@ -40,17 +43,20 @@ class Pair(NamedTuple):
     plain: float
 
 
-def main(windows: int = 5, json_out: bool = False, device: str = "auto") -> None:
+def main(windows: int = 5, json_out: bool = False, device: str = "auto", plain: str = "auto") -> None:
     """Measures and prints, as JSON or as a table.
 
     Raises:
-        JobError: there is no such device here.
+        JobError: there is no such device here, or no such plain loop.
     """
     where = device_named(device)
+    if plain not in ("auto", "compiled", "eager"):
+        raise JobError("--plain", f"{plain} is none of auto, compiled, eager")
+    fast = where.type == "cuda" if plain == "auto" else plain == "compiled"
     before = torch.get_num_threads()
     set_up_process(where, CPU_THREADS if where.type == "cpu" else before)
     try:
-        result = measure(job(where), where, windows, WINDOW_SECONDS)
+        result = measure(job(where), where, windows, WINDOW_SECONDS[where.type], fast)
     finally:
         torch.set_num_threads(before)
     if json_out:
@@ -59,18 +65,21 @@ def main(windows: int = 5, json_out: bool = False, device: str = "auto") -> None
         _print(result)
 
 
-def measure(spec: JobSpec, device: torch.device, windows: int, window_seconds: float) -> dict[str, object]:
-    """Both loops on every step kind, as `--json` prints it."""
+def measure(
+    spec: JobSpec, device: torch.device, windows: int, window_seconds: float, fast: bool = False
+) -> dict[str, object]:
+    """Both loops on every step kind, as `--json` prints it; `fast`: the plain one is compiled and replayed."""
     data = Dataset(spec, num_rows=9000 if device.type == "cuda" else 2000)
     kinds: dict[str, object] = {}
     ratios: list[float] = []
     for kind in KINDS:
-        pairs, steps = _pairs(spec, kind, data, device, windows, window_seconds)
-        kinds[kind] = _summary(pairs, steps, spec.batch)
+        pairs, steps, memory = _pairs(spec, kind, data, device, windows, window_seconds, fast)
+        kinds[kind] = {**_summary(pairs, steps, spec.batch), "memory_ratio": memory}
         ratios += [pair.plain / pair.raymix for pair in pairs]
     return {
         "ratio": statistics.median(ratios),
         "kinds": kinds,
+        "plain": "compiled" if fast else "eager",
         "windows": windows,
         "device": device.type,
         "device_name": describe(device)["name"],
@@ -82,22 +91,27 @@ def measure(spec: JobSpec, device: torch.device, windows: int, window_seconds: f
 
 
 def _pairs(
-    spec: JobSpec, kind: Kind, data: Dataset, device: torch.device, windows: int, window_seconds: float
-) -> tuple[list[Pair], int]:
-    """The windows of one kind in pairs, and the steps of each."""
-    raymix, plain = RaymixLoop(spec, kind, data, device), plain_loop(spec, kind, data, device)
-    steps = max(2, math.ceil(window_seconds / raymix.step_seconds))
-    for loop in (raymix, plain):
-        _seconds(loop, max(2, steps // 4), device)  # warms caches and allocators up
-    return [_window(raymix, plain, steps, window % 2 == 1, device) for window in range(windows)], steps
+    spec: JobSpec, kind: Kind, data: Dataset, device: torch.device, windows: int, window_seconds: float, fast: bool
+) -> tuple[list[Pair], int, float | None]:
+    """The windows of one kind in pairs, the steps of each, and raymix's GPU memory over the plain loop's."""
+    with chips.memory_taken(device) as mine:
+        raymix = RaymixLoop(spec, kind, data, device)
+        steps = max(2, math.ceil(window_seconds / raymix.step_seconds))
+        _seconds(raymix, max(2, steps // 4), device)  # warms caches and allocators up
+    with chips.memory_taken(device) as other:
+        plain = plain_loop(spec, kind, data, device, fast)
+        _seconds(plain, max(2, steps // 4), device)
+    pairs = [_window(raymix, plain, steps, window % 2 == 1, device) for window in range(windows)]
+    return pairs, steps, mine.bytes / other.bytes if other.bytes else None
 
 
 def _window(raymix: _Loop, plain: _Loop, steps: int, swap: bool, device: torch.device) -> Pair:
     """One window of each, cut into slices that take turns: the noise of a host changes within a second."""
     spent = {raymix: 0.0, plain: 0.0}
     done = 0
-    for part in range(SLICES):
-        share = round((part + 1) * steps / SLICES) - done
+    slices = SLICES[device.type]
+    for part in range(slices):
+        share = round((part + 1) * steps / slices) - done
         done += share
         order = (raymix, plain) if (part % 2 == 0) != swap else (plain, raymix)
         for loop in order if share else ():
@@ -152,7 +166,8 @@ def _model(spec: JobSpec) -> str:
 
 
 def _print(result: dict[str, object]) -> None:
-    table = Table("step", "raymix images/s", "plain images/s", "raymix ms", "plain ms", "ratio", box=box.SIMPLE_HEAD)
+    head = ("step", "images/s", "plain images/s", "ms", "plain ms", "ratio", "memory ratio")
+    table = Table(*head, box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
     kinds = result["kinds"]
@@ -165,6 +180,7 @@ def _print(result: dict[str, object]) -> None:
             f"{row['raymix_t_ms']:.2f}",
             f"{row['plain_t_ms']:.2f}",
             f"{row['ratio']:.3f}",
+            "" if row["memory_ratio"] is None else f"{row['memory_ratio']:.3f}",
         )
     console = Console(highlight=False)
     console.print(table)
@@ -172,6 +188,6 @@ def _print(result: dict[str, object]) -> None:
     console.print(
         f"raymix's loop runs at {result['ratio']:.3f} of the speed of a plain PyTorch loop that takes as many steps "
         f"with the same model ({result['model']}), augmentation, fused AdamW and precision, batch {result['batch']}, "
-        f"eager, images in memory; median of {result['windows']} pairs of windows a step kind on "
-        f"{result['device_name']}{threads}."
+        f"images in memory, the plain one {result['plain']}; median of {result['windows']} pairs of windows a step "
+        f"kind on {result['device_name']}{threads}."
     )

@@ -6,7 +6,6 @@ one pass for both losses costs of two: below 1 it saves.
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import statistics
@@ -81,12 +80,13 @@ def _row(
     rivals: dict[str, Steps] = {}
     memory, ready = dict[str, int](), dict[str, float]()
     for name in names:
-        _forget(device)
-        before, started = _held(device), time.perf_counter()
-        rivals[name] = rival(name, spec, row, data, device, augment)
-        rivals[name].again(3)
-        synchronise(device)
-        ready[name], memory[name] = time.perf_counter() - started, _peak(device) - before
+        with chips.memory_taken(device) as taken:
+            started = time.perf_counter()
+            rivals[name] = rival(name, spec, row, data, device, augment)
+            rivals[name].again(3)
+            synchronise(device)
+            ready[name] = time.perf_counter() - started
+        memory[name] = taken.bytes
     ms = _interleaved(rivals, device, windows)
     medians = {name: statistics.median(values) for name, values in ms.items()}
     work, top = flops(spec, row.kind, data, device), chips.peak(device)
@@ -137,22 +137,6 @@ def _ratios(ms: dict[str, float]) -> dict[str, dict[str, float]]:
         if mix in ms and ssl in ms and "sl" in ms and cheapest is not None:
             found[mix] = {"same": ms[mix] / (ms[ssl] + ms["sl"]), "cheapest": ms[mix] / (cheapest + ms["sl"])}
     return found
-
-
-def _forget(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _held(device: torch.device) -> int:
-    return torch.cuda.memory_reserved() if device.type == "cuda" else 0
-
-
-def _peak(device: torch.device) -> int:
-    return torch.cuda.max_memory_reserved() if device.type == "cuda" else 0
 
 
 def _rows(only: list[str]) -> list[Row]:

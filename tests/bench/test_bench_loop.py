@@ -74,7 +74,7 @@ def test_result_has_a_ratio_for_each_kind_and_one_for_all() -> None:
 
 
 def test_command_prints_json_alone_or_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "WINDOW_SECONDS", 0.02)
+    monkeypatch.setattr(loop, "WINDOW_SECONDS", {"cpu": 0.02})
     monkeypatch.setattr(loop, "CPU_THREADS", 1)  # two would wait for each other where tests share the cores
     monkeypatch.setattr(loop, "job", lambda device: small())
     run = CliRunner().invoke(app, ["bench", "loop", "--windows", "1", "--device", "cpu", "--json"])
