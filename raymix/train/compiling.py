@@ -23,7 +23,7 @@ _ENTRIES = 64
 def apply(speed: Speed, model: Model, device: torch.device, world: int) -> None:
     """Prepares a model that is about to be trained on so many ranks. Its parameters stay where they are."""
     if world > 1 and device.type == "cuda":  # torch has it for GPUs alone: on CPUs each worker normalises its own rows
-        model.f = nn.SyncBatchNorm.convert_sync_batchnorm(model.f)  # type: ignore[no-untyped-call]
+        model.f = _synchronised(model.f)
     regions = [*model.f.regions(), *model.g.regions()]
     if device.type == "cuda" if speed.channels_last == "auto" else speed.channels_last:
         model.f.to(memory_format=torch.channels_last)
@@ -53,6 +53,15 @@ def eager() -> Iterator[None]:
     """What runs inside is not compiled: evaluation has other batch sizes, too few to pay for a compilation."""
     with torch.compiler.set_stance("force_eager"):
         yield
+
+
+def _synchronised(backbone: Any) -> Any:
+    """BatchNorm over all ranks. timm's own layers hold an activation, which torch's converter would drop."""
+    if any(type(module).__module__.startswith("timm.") for module in backbone.modules()):
+        from timm.layers import convert_sync_batchnorm
+
+        return convert_sync_batchnorm(backbone)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)  # type: ignore[no-untyped-call]
 
 
 def _recompute(region: nn.Module) -> None:

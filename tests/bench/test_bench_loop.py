@@ -83,7 +83,7 @@ def test_command_prints_json_alone_or_a_table(monkeypatch: pytest.MonkeyPatch) -
     run = CliRunner().invoke(app, ["bench", "loop", "--windows", "1", "--device", "cpu"])
     assert run.exit_code == 0, run.output
     text = " ".join(run.stdout.split())
-    assert "raymix images/s" in text
+    assert "plain images/s" in text
     assert "of the speed of a plain PyTorch loop that takes as many steps" in text
     assert text.endswith("a step kind on CPU, threads: 1.")
 
