@@ -108,7 +108,7 @@ def _made(asked: Torchvision, image_size: int, pretrained: bool, how: How) -> nn
         raise JobError("backbone.args", problem, "change them") from error
     if pretrained:
         try:
-            tensors = torchvision.models.get_model_weights(asked.name).DEFAULT.get_state_dict(check_hash=True)
+            tensors = torchvision.models.get_model_weights(asked.name).DEFAULT.get_state_dict(check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             problem = f"torchvision cannot fetch them: {reason}"
