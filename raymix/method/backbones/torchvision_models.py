@@ -92,7 +92,6 @@ def _check(asked: Torchvision) -> None:
 def _made(asked: Torchvision, image_size: int, pretrained: bool, how: How) -> nn.Module:
     """The whole model. Its own stochastic depth is off unless it is asked for, as in timm."""
     import torchvision
-    from torchvision.models.vision_transformer import interpolate_embeddings
     from torchvision.ops import StochasticDepth
 
     arguments = dict(asked.args)
@@ -107,20 +106,26 @@ def _made(asked: Torchvision, image_size: int, pretrained: bool, how: How) -> nn
         problem = f"torchvision refuses them for {asked.name}: {' '.join(str(error).split())[:200]}"
         raise JobError("backbone.args", problem, "change them") from error
     if pretrained:
-        try:
-            tensors = torchvision.models.get_model_weights(asked.name).DEFAULT.get_state_dict(check_hash=True, weights_only=True)
-        except (OSError, RuntimeError) as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            problem = f"torchvision cannot fetch them: {reason}"
-            raise JobError("backbone.pretrained", problem, "give backbone.weights") from error
-        if asked.name.startswith("vit_"):
-            tensors = interpolate_embeddings(arguments["image_size"], patch, tensors)
-        net.load_state_dict(tensors)
+        net.load_state_dict(_adapted(_fetched(asked.name), net))
     if "stochastic_depth_prob" not in asked.args:
         for layer in net.modules():
             if isinstance(layer, StochasticDepth):
                 layer.p = 0.0
     return net
+
+
+def _fetched(name: str) -> dict[str, Tensor]:
+    """torchvision's own weights."""
+    import torchvision
+
+    try:
+        best = torchvision.models.get_model_weights(name).DEFAULT
+        tensors: dict[str, Tensor] = best.get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        problem = f"torchvision cannot fetch them: {reason}"
+        raise JobError("backbone.pretrained", problem, "give backbone.weights") from error
+    return tensors
 
 
 def _take_channels(net: nn.Module, num_channels: int) -> None:
