@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -94,6 +97,13 @@ def open_session(needs: Needs, sink: Sink) -> Session:
         from raymix.local import LocalSession
 
         return LocalSession(needs, sink)
+    from raymix.on_ray.cluster import connect
+
+    sink.stage("starting Ray")
+    before = time.monotonic()
+    # what RaySession needs takes seconds to import, and so does Ray to start: one waits while the other works
+    threading.Thread(target=importlib.import_module, args=("torch",), name="raymix-import", daemon=True).start()
+    owned = connect(needs.spec.cluster, needs.verbose)
     from raymix.on_ray.session import RaySession
 
-    return RaySession(needs, sink)
+    return RaySession(needs, sink, owned, ray_seconds=time.monotonic() - before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from raymix import conduct
 from raymix.jobfile import load_spec
 from raymix.report.history import SegmentReport
 from raymix.report.run import RunReport
-from raymix.runner import Interrupted, RunFailed, run
+from raymix.runner import Interrupted, RunFailed, plan, run
 from raymix.spec import JobError, JobSpec
 from raymix.watch.jsonl import JsonlSink
 
@@ -110,6 +111,40 @@ def test_a_run_leaves_what_the_design_names(spec_of: SpecOf) -> None:
     assert totals.cost == pytest.approx(totals.worker_seconds)
     assert report.attempts == 1
     assert {"torch", "raymix", "python", "device"} <= report.environment.keys()
+
+
+def test_the_start_is_accounted_for_part_by_part(spec_of: SpecOf) -> None:
+    totals = run(spec_of(), quiet=True).totals
+    assert set(totals.startup) == {"images", "prepare"}
+    assert 0 < sum(totals.startup.values()) <= totals.startup_seconds
+
+
+def test_averaged_weights_are_reported_beside_the_raw_ones(spec_of: SpecOf) -> None:
+    spec = spec_of(optim={"batch": 24, "ema": "5%"}, evaluate={"every": 0.2, "max_share": 1, "weights": "ema"})
+    report = run(spec, quiet=True)
+    assert report.final is not None
+    assert set(report.final.by_weights) == {"raw", "ema"}
+    assert (report.final.weights, report.final.top1) == ("ema", report.final.by_weights["ema"])
+    told = [row for row in metrics(folder_of(spec)) if row["select_top1"] is not None]
+    assert told
+    assert all(row["select_ema_top1"] is not None for row in told)
+    assert report.final.select_top1 == told[-1]["select_ema_top1"]
+
+
+def test_a_profile_holds_a_trace_of_each_kind_and_changes_nothing(spec_of: SpecOf) -> None:
+    plain = run(spec_of(), quiet=True)
+    spec = spec_of(name="profiled")
+    profiled = run(spec, quiet=True, profile=True)
+    assert [p.ssl_loss for p in profiled.curve] == [p.ssl_loss for p in plain.curve]
+    for kind in ("ssl", "mix", "sl"):
+        with gzip.open(folder_of(spec) / "profile" / f"{kind}.json.gz", "rt") as file:
+            names = {event.get("name") for event in json.load(file)["traceEvents"]}
+        assert {"aten::addmm", "Optimizer.step#AdamW.step"} <= names
+
+
+def test_a_batch_on_auto_is_planned_for_near_256(spec_of: SpecOf) -> None:
+    spec = spec_of(data={"fraction": 1}, optim={"batch": "auto"}, cluster={"workers": 3, "gpus_per_worker": 1})
+    assert plan(spec).spec.batch == 255
 
 
 def test_the_same_job_gives_the_same_model(spec_of: SpecOf) -> None:
@@ -354,6 +389,14 @@ def test_overwrite_keeps_what_is_there_until_the_new_run_can_start(
         ),
         ({"data": {"train": {"format": "image_folder", "path": "nowhere"}}}, "data.train.path: "),
         ({"optim": {"batch": 5000}}, "optim.batch: 5000 is larger than the "),
+        (
+            {"data": {"fraction": 1}, "optim": {"batch": "auto"}},
+            "optim.batch: auto fills a GPU's memory, and this",
+        ),
+        (
+            {"data": {"fraction": 1}, "optim": {"batch": "auto"}, "cluster": {"workers": 2}},
+            "optim.batch: auto fills a GPU's memory, and this",
+        ),
         ({"data": {"fraction": 0.001}}, "data.fraction: 0.001 leaves class "),
     ],
 )
@@ -361,6 +404,7 @@ def test_a_mistake_starts_and_writes_nothing(
     spec_of: SpecOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], line: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("raymix.runner.open_session", None)
     with pytest.raises(JobError) as caught:
         run(spec_of(**changed), quiet=True)

@@ -16,7 +16,7 @@ from ray.train.torch import TorchTrainer
 
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
-from raymix.on_ray.cluster import connect, hush_data, room, smallest_store
+from raymix.on_ray.cluster import hush_data, room, smallest_store
 from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.reading import Streaming
@@ -48,15 +48,13 @@ class RaySession:
 
     device, device_name, kept = "cpu", "CPU", "host"  # until the first worker has said what it is
 
-    def __init__(self, needs: Needs, sink: Sink) -> None:
+    def __init__(self, needs: Needs, sink: Sink, owned: bool, ray_seconds: float) -> None:
+        """`owned`: the Ray that this process is connected to ends with the session; connecting took `ray_seconds`."""
         self._spec, self.frame, self._stopping = needs.spec, needs.frame, False
         self._cursor, self.groups, self._idle = 0, 0, False
         self._error: BaseException | None = None
         self._memory: Memory | None = None
-        sink.stage("starting Ray")
-        before = time.monotonic()
-        self._owned = connect(needs.spec.cluster, needs.verbose)
-        self.startup = {"ray": time.monotonic() - before}
+        self._owned, self.startup = owned, {"ray": ray_seconds}
         if not needs.verbose:
             hush_data()
         try:

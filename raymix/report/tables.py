@@ -98,6 +98,9 @@ def plan_table(plan: Plan, rates: Mapping[str, float] | None = None) -> Renderab
     parts: list[RenderableType] = [Text(plan.spec.name, style="bold"), table, Text(rows)]
     if not known:
         parts.append(Text("seconds: measured by the run before its first step", style="dim"))
+    if plan.spec.optim.batch == "auto":
+        text = f"optim.batch: found when the run starts; {plan.spec.batch} stands for it here"
+        parts.append(Text(text, style="yellow"))
     if facts_.num_val:
         parts.append(Text(_pilot_line(plan), style="dim"))
     return Group(*parts)

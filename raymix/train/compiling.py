@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,19 @@ from raymix.spec.speed import Speed
 # Each distinct shape of a block is an entry: visible patches in ssl and mix steps, all patches, the decoder. Beyond
 # the limit torch would go on uncompiled without a word.
 _ENTRIES = 64
+
+
+def begin(device: torch.device) -> None:
+    """Compiles next to nothing, in a thread: torch's compiler and its processes take seconds to start.
+
+    They do so while images are read, not when the first block waits for them.
+    """
+
+    def compile_little() -> None:
+        torch.cuda.set_device(device)
+        torch.compile(torch.square)(torch.ones(8, device=device))
+
+    threading.Thread(target=compile_little, name="raymix-compiler", daemon=True).start()
 
 
 def apply(speed: Speed, model: Model, device: torch.device, world: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch.profiler import ProfilerActivity, schedule
+from torch.profiler import ProfilerActivity
 from torch.profiler import profile as profiled
 
 from raymix.method.steps import Batch
@@ -25,10 +25,9 @@ def profile(step: Stepper, batches: dict[Kind, Batch], folder: Path | None) -> N
         activities.append(ProfilerActivity.CUDA)
     lr, w = torch.zeros((), device=step.device), torch.full((), 0.5, device=step.device)
     for kind, batch in batches.items():
-        with profiled(activities=activities, schedule=schedule(wait=0, warmup=1, active=STEPS)) as trace:
-            for _ in range(1 + STEPS):
+        with profiled(activities=activities) as trace:
+            for _ in range(STEPS):
                 step(kind, batch, lr, w)
-                trace.step()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             trace.export_chrome_trace(str(folder / f"{kind}.json.gz"))

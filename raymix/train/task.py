@@ -15,7 +15,7 @@ from raymix.method.backbones import How
 from raymix.plan import Kind, Plan, Stream, positions
 from raymix.report.history import History, Rates
 from raymix.spec import Weights
-from raymix.train import checkpoint
+from raymix.train import checkpoint, compiling
 from raymix.train.batch import largest
 from raymix.train.checkpoint import Checkpoints
 from raymix.train.evaluate import evaluate_all, settle_all
@@ -128,6 +128,7 @@ def set_up_process(device: torch.device, threads: int) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
+        compiling.begin(device)
 
 
 def describe(device: torch.device) -> dict[str, Any]:
