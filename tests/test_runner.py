@@ -14,11 +14,13 @@ import torch
 import yaml
 
 from raymix import conduct
+from raymix.data.reading import read_local
 from raymix.jobfile import load_spec
 from raymix.report.history import SegmentReport
 from raymix.report.run import RunReport
-from raymix.runner import Interrupted, RunFailed, plan, run
+from raymix.runner import Interrupted, RunFailed, check, plan, run
 from raymix.spec import JobError, JobSpec
+from raymix.train.model import load
 from raymix.watch.jsonl import JsonlSink
 
 SpecOf = Callable[..., JobSpec]
@@ -129,6 +131,12 @@ def test_averaged_weights_are_reported_beside_the_raw_ones(spec_of: SpecOf) -> N
     assert told
     assert all(row["select_ema_top1"] is not None for row in told)
     assert report.final.select_top1 == told[-1]["select_ema_top1"]
+    checked = check(spec)
+    trained = load(folder_of(spec))
+    images = read_local(checked.rows, checked.splits.val, trained.frame)
+    logits = trained(torch.from_numpy(images.pixels[images.slots[checked.splits.val]]))
+    right = logits.argmax(1).numpy() == checked.splits.labels[checked.splits.val]
+    assert 100 * right.mean() == pytest.approx(report.final.by_weights["ema"]), "what is loaded is what was reported"
 
 
 def test_a_profile_holds_a_trace_of_each_kind_and_changes_nothing(spec_of: SpecOf) -> None:

@@ -150,6 +150,8 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
             "optim.batch: 96 is not divisible by 1 workers times optim.accumulate 5 (the nearest that is: 95)",
         ),
         ("objective={type: simclr}; optim.accumulate=2", "optim.accumulate: simclr contrasts all images of a batch"),
+        ("speed.compile=fast", 'speed.compile: unknown value "fast" (one of auto, off, default, max)'),
+        ("optim.ema=0", "optim.ema: must be above 0, not 0"),
         ("evaluate.weights=ema", "evaluate.weights: there are no averaged weights (set optim.ema, as in optim.ema=1%)"),
         ("objective={type: simclr}; optim.batch=4; cluster.workers=4", "optim.batch: 4 leaves a worker without"),
         (
@@ -254,3 +256,8 @@ def test_a_simclr_job_survives_its_own_json(digits_job: Job) -> None:
     """A run folder keeps its plan whole, and a model is loaded from it."""
     spec = load_spec({**digits_job, "objective": {"type": "simclr"}})
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(("written", "meant"), [("off", "off"), (False, "off"), ("auto", "auto"), (True, "on")])
+def test_switches_are_words_however_yaml_reads_them(digits_job: Job, written: Any, meant: str) -> None:
+    assert load_spec({**digits_job, "speed": {"replay": written}}).speed.replay == meant

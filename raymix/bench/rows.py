@@ -86,7 +86,7 @@ def rival(name: str, spec: JobSpec, row: Row, data: Dataset, device: torch.devic
         loop: PlainLoop = plain_loop(spec, row.kind, data, device, fast=True, augment=augment)
         return loop
     if name == "eager":
-        spec = load_spec(spec.model_dump(mode="json", exclude_unset=True), ["speed={compile: 'off', replay: false}"])
+        spec = load_spec(spec.model_dump(mode="json", exclude_unset=True), ["speed={compile: off, replay: off}"])
     return RaymixSteps(spec, row.kind, data, device, augment)
 
 

@@ -9,20 +9,23 @@ from pydantic import BeforeValidator, Field
 from raymix.spec.base import Section
 
 
-def _off(value: Any) -> Any:
-    """YAML reads a bare `off` as false."""
-    return "off" if value is False else value
+def _word(value: Any) -> Any:
+    """YAML may read a bare `off` as false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)]
 
 
 class Speed(Section):
     """Compilation, replay, memory layout, and memory for time."""
 
-    compile: Annotated[Literal["auto", "off", "default", "max"], BeforeValidator(_off)] = Field(
+    compile: Annotated[Literal["auto", "off", "default", "max"], BeforeValidator(_word)] = Field(
         "auto",
         description="default: the repeated blocks are compiled once each; max: their matrix products are tuned too, "
         "which takes minutes at the start; auto: default on a GPU, off on a CPU",
     )
-    replay: Literal["auto"] | bool = Field(
+    replay: Switch = Field(
         "auto",
         description="each step kind is recorded once as a CUDA graph and replayed; auto: on a GPU where one worker "
         "trains, off among several",
@@ -30,6 +33,4 @@ class Speed(Section):
     recompute: bool = Field(
         False, description="activation checkpointing: blocks are computed again in the backward pass, to save memory"
     )
-    channels_last: Literal["auto"] | bool = Field(
-        "auto", description="convolutions in channels-last layout; auto: on a GPU"
-    )
+    channels_last: Switch = Field("auto", description="convolutions in channels-last layout; auto: on a GPU")

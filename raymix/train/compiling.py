@@ -39,7 +39,7 @@ def apply(speed: Speed, model: Model, device: torch.device, world: int) -> None:
     if world > 1 and device.type == "cuda":  # torch has it for GPUs alone: on CPUs each worker normalises its own rows
         model.f = _synchronised(model.f)
     regions = [*model.f.regions(), *model.g.regions()]
-    if device.type == "cuda" if speed.channels_last == "auto" else speed.channels_last:
+    if speed.channels_last == "on" or (speed.channels_last == "auto" and device.type == "cuda"):
         model.f.to(memory_format=torch.channels_last)
     if speed.recompute:
         for region in regions:

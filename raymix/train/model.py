@@ -16,7 +16,7 @@ from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.spec import JobError
 from raymix.train import checkpoint
-from raymix.train.state import MODEL
+from raymix.train.state import AVERAGED, MODEL
 
 
 class Trained(nn.Module):
@@ -66,5 +66,6 @@ def load(run: Path, allow_import: tuple[str, ...] = ()) -> Trained:
         raise JobError(str(run), "holds no checkpoint that verifies", "; ".join(skipped))
     tensors = load_file(run / "checkpoints" / name / checkpoint.TENSORS)
     model = Model(plan.spec, plan.facts.num_classes, How(allow_import, start=False))
-    model.load_state_dict({k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)})
+    prefix = AVERAGED if plan.spec.evaluate.weights == "ema" else MODEL  # those whose accuracy the run reports
+    model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     return Trained(model, plan.facts.class_names, Frame(size, plan.spec.data.channels)).eval()

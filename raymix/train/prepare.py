@@ -70,7 +70,7 @@ def prepare(
 def _replays(plan: Plan, runtime: Runtime) -> bool:
     """Whether steps are recorded; among several GPUs only where that is asked for by name."""
     asked = plan.spec.speed.replay
-    return runtime.device.type == "cuda" and (runtime.world == 1 if asked == "auto" else asked)
+    return runtime.device.type == "cuda" and (asked == "on" or (asked == "auto" and runtime.world == 1))
 
 
 @contextmanager
