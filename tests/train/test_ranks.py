@@ -18,6 +18,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "mae masked": {},
     "mae full, sl_drop": {"schedule": {"shared_pass": "full", "sl_drop": 0.5}},
     "mae separate": {"schedule": {"shared_pass": "separate"}},
+    "mae masked, in parts, clipped": {"optim": {"accumulate": 2, "clip": 0.5, "ema": "10%"}},
     "simclr full": {"objective": SIMCLR},
     "simclr separate": {"objective": SIMCLR, "schedule": {"shared_pass": "separate"}},
 }
@@ -38,7 +39,7 @@ def ranks(
 def asked(job: dict[str, Any], sections: dict[str, Any]) -> dict[str, Any]:
     """Three steps of ssl, six of mix and three of sl."""
     schedule = {"ssl_epochs": 1.5, "sl_epochs": 7, "mix_ratio": 1 / 7, **sections.get("schedule", {})}
-    optim = {"batch": 12, "lr": 0.01, "warmup": 0}
+    optim = {"batch": 12, "lr": 0.01, "warmup": 0, **sections.get("optim", {})}
     data = {**job["data"], "fraction": 0.08, "select": 0, "augment": {"crop": [0.5, 1], "color": 0.3}}
     return {**job, "evaluate": {"every": 0}, **sections, "data": data, "schedule": schedule, "optim": optim}
 
