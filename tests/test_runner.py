@@ -131,6 +131,7 @@ def test_averaged_weights_are_reported_beside_the_raw_ones(spec_of: SpecOf) -> N
     assert told
     assert all(row["select_ema_top1"] is not None for row in told)
     assert report.final.select_top1 == told[-1]["select_ema_top1"]
+    assert "of the averaged ones" in (folder_of(spec) / "report.html").read_text()
     checked = check(spec)
     trained = load(folder_of(spec))
     images = read_local(checked.rows, checked.splits.val, trained.frame)

@@ -95,6 +95,22 @@ def clock_b(report: RunReport) -> list[tuple[str, float]]:
     return [*named, ("other", max(0.0, rest))]
 
 
+def weights_line(report: RunReport) -> str:
+    """Top-1 of the raw and of the averaged weights; '' where there are only raw ones."""
+    final = report.final
+    if final is None or len(final.by_weights) < 2:
+        return ""
+    raw, averaged = (words.percent(final.by_weights[name]) for name in ("raw", "ema"))
+    return f"top-1 of the last weights {raw}, of the averaged ones {averaged}; evaluate.weights: {final.weights}"
+
+
+def startup_line(report: RunReport) -> str:
+    """The parts of the start-up, of the last attempt; '' where there are none."""
+    parts = ", ".join(f"{name} {words.seconds(value)}" for name, value in report.totals.startup.items())
+    beside = " (images are read while workers start)" if "workers" in report.totals.startup else ""
+    return f"start-up: {parts}{beside}" if parts else ""
+
+
 def phase_cells(phase: PhaseReport) -> list[str]:
     """A phase as cells: epochs, steps, images, labelled, seconds, images/s, worker-seconds, cost, losses."""
     return [

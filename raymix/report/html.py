@@ -87,6 +87,8 @@ def _run_values(report: RunReport) -> dict[str, Any]:
             for phase in report.phases
         ],
         "clock_b": _clock_bar(report),
+        "startup": facts.startup_line(report),
+        "weights": facts.weights_line(report),
         "phase_heads": [head.format(unit=report.unit) for head in PHASE_HEADS],
         "phases": [(phase.kind, facts.phase_cells(phase)) for phase in report.phases],
         "total": facts.total_cells(report.phases),

@@ -40,8 +40,8 @@ def run_table(report: RunReport) -> RenderableType:
         Text(f"wall {words.seconds(totals.wall_seconds)}: {spent}"),
         Text(bill),
     ]
-    if line := facts.images_line(report):
-        parts.append(Text(line))
+    lines = (facts.weights_line(report), facts.startup_line(report), facts.images_line(report))
+    parts += [Text(line) for line in lines if line]
     if report.rows.skipped:
         causes = ", ".join(f"{cause} {number:,}" for cause, number in report.rows.skipped.items())
         parts.append(Text(f"unreadable images left out: {causes}", style="yellow"))
