@@ -40,9 +40,8 @@ def blur(x_BCHW: Tensor, sigma_B: Tensor, radius: int) -> Tensor:
     weight_BT = weight_BT / weight_BT.sum(1, keepdim=True)
     kernel_GT = weight_BT.repeat_interleave(C, 0)  # a group for each channel of each image
     x_1GHW = F.pad(x_BCHW.reshape(1, B * C, H, W), (radius,) * 4, mode="reflect")
-    with torch.autocast(x_BCHW.device.type, enabled=False):  # bf16 holds pixels to 1/256 only
-        x_1GHW = F.conv2d(x_1GHW, kernel_GT[:, None, None, :], groups=B * C)
-        x_1GHW = F.conv2d(x_1GHW, kernel_GT[:, None, :, None], groups=B * C)
+    x_1GHW = F.conv2d(x_1GHW, kernel_GT[:, None, None, :], groups=B * C)
+    x_1GHW = F.conv2d(x_1GHW, kernel_GT[:, None, :, None], groups=B * C)
     return x_1GHW.view(B, C, H, W)
 
 

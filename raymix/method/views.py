@@ -9,6 +9,7 @@ B batch, C channels, S pixels a side as stored, H W pixels a side as seen.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,15 @@ from raymix.spec import Augment as AugmentSpec
 _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
 _RATIO = math.log(4 / 3)  # aspect ratios from 3/4 to 4/3 (Szegedy et al. 2015)
+
+
+class Drawn(NamedTuple):
+    """The numbers in [0, 1) that make a view, a row for each image; None: nothing of that is asked for."""
+
+    crop_B5: Tensor
+    color_B6: Tensor | None
+    filter_B3: Tensor | None
+    erase_B5: Tensor | None
 
 
 class Augment(nn.Module):
@@ -50,10 +60,26 @@ class Augment(nn.Module):
         `view` picks independent draws of the same row.
         """
         with torch.autocast(x_BSSC.device.type, enabled=False):  # in bf16 a crop is off by up to an eighth of a pixel
-            x_BCHW = self._crop(pixels(x_BSSC), draw.uniform(key_B, draw.CROP + view, 5))
-            x_BCHW = self._filter(self._color(x_BCHW, key_B, view), key_B, view)
-            x_BCHW = self.normalise(x_BCHW)
-            return self._erase(x_BCHW, draw.uniform(key_B, draw.ERASE + view, 5)) if self.spec.erase else x_BCHW
+            return self.change(x_BSSC, self._drawn(key_B, view))
+
+    def change(self, x_BSSC: Tensor, drawn: Drawn) -> Tensor:
+        """The view that follows from the numbers drawn for it; what is compiled, since it is the same in every step."""
+        x_BCHW = self._crop(pixels(x_BSSC), drawn.crop_B5)
+        if drawn.color_B6 is not None:
+            x_BCHW = self._color(x_BCHW, drawn.color_B6)
+        if drawn.filter_B3 is not None:
+            x_BCHW = self._filter(x_BCHW, drawn.filter_B3)
+        x_BCHW = self.normalise(x_BCHW)
+        return x_BCHW if drawn.erase_B5 is None else self._erase(x_BCHW, drawn.erase_B5)
+
+    def _drawn(self, key_B: Key, view: int) -> Drawn:
+        spec = self.spec
+        return Drawn(
+            draw.uniform(key_B, draw.CROP + view, 5),
+            draw.uniform(key_B, draw.COLOR + view, 6) if spec.color or spec.grayscale or spec.hue else None,
+            draw.uniform(key_B, draw.FILTER + view, 3) if spec.blur or spec.solarize else None,
+            draw.uniform(key_B, draw.ERASE + view, 5) if spec.erase else None,
+        )
 
     @torch.no_grad()
     def clean(self, x_BSSC: Tensor) -> Tensor:
@@ -81,12 +107,9 @@ class Augment(nn.Module):
         grid_BHW2 = F.affine_grid(theta_B23, size, align_corners=False)
         return F.grid_sample(x_BCSS, grid_BHW2, mode="bilinear", padding_mode="border", align_corners=False)
 
-    def _color(self, x_BCHW: Tensor, key_B: Key, view: int) -> Tensor:
+    def _color(self, x_BCHW: Tensor, u_B6: Tensor) -> Tensor:
         """Brightness, contrast and saturation jitter, greyscale, hue jitter."""
         spec = self.spec
-        if not (spec.color or spec.grayscale or spec.hue):
-            return x_BCHW
-        u_B6 = draw.uniform(key_B, draw.COLOR + view, 6)
         left_out_B = u_B6[:, 5] >= spec.color_share
         if spec.color or spec.grayscale:
             factor_B3 = (1 + spec.color * (2 * u_B6[:, :3] - 1)).masked_fill(left_out_B[:, None], 1)
@@ -97,12 +120,10 @@ class Augment(nn.Module):
             x_BCHW = color.turn_hue(x_BCHW, (spec.hue * (2 * u_B6[:, 4] - 1)).masked_fill(left_out_B, 0))
         return x_BCHW
 
-    def _filter(self, x_BCHW: Tensor, key_B: Key, view: int) -> Tensor:
+    def _filter(self, x_BCHW: Tensor, u_B3: Tensor) -> Tensor:
         """Blur and solarise."""
         spec, size = self.spec, self.image_size
-        if not (spec.blur or spec.solarize):
-            return x_BCHW
-        blur_B, sigma_B, solarize_B = draw.uniform(key_B, draw.FILTER + view, 3).unbind(1)
+        blur_B, sigma_B, solarize_B = u_B3.unbind(1)
         if spec.blur:
             sigma_B = filters.sigma(size, sigma_B).masked_fill(blur_B >= spec.blur, 0)
             x_BCHW = filters.blur(x_BCHW, sigma_B, filters.radius(size))

@@ -22,8 +22,9 @@ class Speed(Section):
 
     compile: Annotated[Literal["auto", "off", "default", "max"], BeforeValidator(_word)] = Field(
         "auto",
-        description="default: the repeated blocks are compiled once each; max: their matrix products are tuned too, "
-        "which takes minutes at the start; auto: default on a GPU, off on a CPU",
+        description="default: repeated blocks, augmentation and MAE's loss are compiled, each shape once; max: also "
+        "what stands between them, and matrix products are tuned, which takes minutes at the first start on a machine; "
+        "auto: default on a GPU, off on a CPU",
     )
     replay: Switch = Field(
         "auto",

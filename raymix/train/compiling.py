@@ -51,8 +51,8 @@ def apply(speed: Speed, model: Model, device: torch.device, world: int) -> None:
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     tuned = "max-autotune-no-cudagraphs" if mode == "max" else None
     pieces: list[tuple[nn.Module, str]] = [(region, "forward") for region in regions]
-    pieces += [(module, "forward") for module in model.modules() if isinstance(module, Augment)]
-    pieces += [(owner, name) for owner in (model.f, model.g) for name in owner.pieces()]
+    pieces += [(module, "change") for module in model.modules() if isinstance(module, Augment)]
+    pieces += [(owner, name) for owner in (model.f, model.g) for name in owner.pieces(mode == "max")]
     for module, name in pieces:
         setattr(module, name, torch.compile(getattr(module, name), dynamic=False, mode=tuned))
 

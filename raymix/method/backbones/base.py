@@ -63,8 +63,8 @@ class Backbone(nn.Module):
     def regions(self) -> list[nn.Module]:
         """Its repeated parts, which are compiled, and recomputed where memory is short, one by one."""
 
-    def pieces(self) -> list[str]:
-        """Names of the methods between the regions, which are compiled too."""
+    def pieces(self, thorough: bool) -> list[str]:
+        """Names of the methods between the regions that are compiled too; `thorough`: also where it brings little."""
         return []
 
 

@@ -89,9 +89,9 @@ class Vit(Backbone):
         """The blocks."""
         return list(self.blocks)
 
-    def pieces(self) -> list[str]:
+    def pieces(self, thorough: bool) -> list[str]:
         """What stands before and after them."""
-        return ["enter", "leave"]
+        return ["enter", "leave"] if thorough else []
 
 
 def build(spec: JobSpec, how: How) -> Vit:

@@ -41,6 +41,6 @@ class Objective(nn.Module):
         """Its repeated parts, which are compiled, and recomputed where memory is short, one by one."""
         return []
 
-    def pieces(self) -> list[str]:
-        """Names of the methods between the regions, which are compiled too."""
+    def pieces(self, thorough: bool) -> list[str]:
+        """Names of the methods between the regions that are compiled too; `thorough`: also where it brings little."""
         return []

@@ -76,9 +76,9 @@ class MaeObjective(Objective):
         """The decoder's blocks."""
         return list(self.blocks)
 
-    def pieces(self) -> list[str]:
-        """What stands before and after them."""
-        return ["view", "enter", "leave"]
+    def pieces(self, thorough: bool) -> list[str]:
+        """The loss; if thorough, the view and what stands before the blocks."""
+        return ["view", "enter", "leave"] if thorough else ["leave"]
 
     def _decoder_input(self, y_BXE: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> Tensor:
         """All L places: what the backbone says of those it computed, and the mask token at the hidden ones."""

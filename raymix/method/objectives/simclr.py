@@ -43,9 +43,9 @@ class SimClrObjective(Objective):
         views = self.augment(x_BSSC, key_B), self.second(x_BSSC, key_B, draw.SECOND_VIEW)
         return View(torch.cat(views), num_views=2, num_classified=self.num_classified)
 
-    def pieces(self) -> list[str]:
-        """The views; the loss has a collective in it."""
-        return ["view"]
+    def pieces(self, thorough: bool) -> list[str]:
+        """If thorough, the views; the loss has a collective in it."""
+        return ["view"] if thorough else []
 
     def forward(self, z_BLD: Tensor, view: View) -> Tensor:
         """NT-Xent: each view's own partner against all other views of the global batch."""
