@@ -177,7 +177,7 @@ def test_replayed_steps_are_the_called_ones(digits: DigitsOf, shared: str, accum
     from raymix.watch import Sinks
 
     device, losses = torch.device("cuda", 0), {}
-    for name, speed in {"called": {"compile": "off", "replay": "off"}, "replayed": {}}.items():
+    for name, speed in {"called": {"compile": "off", "replay": "off"}, "replayed": {"compile": "off"}}.items():
         asked = digits(
             schedule={**PHASES, "ssl_epochs": 4, "sl_epochs": 4, "shared_pass": shared},
             optim={"batch": 24, "lr": 1e-3, "restart": "phase", "accumulate": accumulate, "ema": "5%", "clip": 1.0},
