@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,13 @@ def apply(speed: Speed, model: Model, device: torch.device, world: int) -> None:
         setattr(module, name, torch.compile(getattr(module, name), dynamic=False, mode=tuned))
 
 
+def forget(device: torch.device) -> None:
+    """Gives back the GPU memory of the last task's model: compiled methods hold it in cycles, with its graphs."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def mode_of(speed: Speed, device: torch.device) -> str:
     """off, default or max."""
     return speed.compile if speed.compile != "auto" else "default" if device.type == "cuda" else "off"
@@ -67,6 +75,11 @@ def eager() -> Iterator[None]:
     """What runs inside is not compiled: evaluation has other batch sizes, too few to pay for a compilation."""
     with torch.compiler.set_stance("force_eager"):
         yield
+
+
+def draws(module: nn.Module) -> bool:
+    """Whether it draws from torch's generator, as dropout and drop path do; raymix's own parts never do."""
+    return any(getattr(part, "p", 0) or getattr(part, "drop_prob", 0) for part in module.modules())
 
 
 def _synchronised(backbone: Any) -> Any:
@@ -86,7 +99,7 @@ def _recompute(region: nn.Module) -> None:
     def again(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
-        # no region draws random numbers of torch's generator
-        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=keeps_rng, **kwargs)
 
+    keeps_rng = draws(region)
     region.forward = again

@@ -45,7 +45,7 @@ def prepare(
     """
     started = time.perf_counter()
     compiling.apply(plan.spec.speed, state.model, runtime.device, runtime.world)
-    replay = _replays(plan, runtime)
+    replay = _replays(plan, runtime) and not (plan.spec.speed.recompute and compiling.draws(state.model))
     draws = replay or compiling.mode_of(plan.spec.speed, runtime.device) != "off"
     saved, step = state.snapshot(), stepper(plan, kinds, state, runtime, draws)
     state.model.train()

@@ -62,6 +62,7 @@ class Outcome:
 def execute(task: Task, runtime: Runtime) -> Outcome:
     """Trains a task to its end, from its newest checkpoint where there is one, and reads val once at the end."""
     started = time.perf_counter()
+    compiling.forget(runtime.device)
     if task.largest:
         batch = largest(task.plan, task.splits, runtime, How(task.allow_import), task.largest)
         return Outcome(task.run, History(rates=Rates(step_seconds={})), False, batch=batch)

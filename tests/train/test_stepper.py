@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from small_runs import Digits, trained
-from torch import Tensor
+from torch import Tensor, nn
 
 from raymix.method import optim
 from raymix.plan import rate, segment, weight
@@ -80,6 +81,20 @@ def test_recomputed_blocks_give_the_same_bits(digits: DigitsOf) -> None:
     (plain, one), (recomputed, other) = steps_of(asked, prepared=True), steps_of(again, prepared=True)
     assert torch.equal(plain, recomputed)
     assert all(torch.equal(p, weights(other)[name]) for name, p in weights(one).items())
+
+
+def test_recomputed_dropout_is_the_same_dropout() -> None:
+    region, x = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 1)), torch.randn(64, 8)
+    gradients = []
+    for recompute in (False, True):
+        twin = copy.deepcopy(region)
+        assert compiling.draws(twin)
+        if recompute:
+            compiling._recompute(twin)
+        torch.manual_seed(0)
+        twin(x).sum().backward()
+        gradients.append([p.grad for p in twin.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
 
 
 def test_compiled_steps_give_the_same_losses(digits: DigitsOf) -> None:
