@@ -102,7 +102,8 @@ def open_session(needs: Needs, sink: Sink) -> Session:
     sink.stage("starting Ray")
     before = time.monotonic()
     # what RaySession needs takes seconds to import, and so does Ray to start: one waits while the other works
-    threading.Thread(target=importlib.import_module, args=("torch",), name="raymix-import", daemon=True).start()
+    # (no daemon: a process that ends in the midst of such an import may crash)
+    threading.Thread(target=importlib.import_module, args=("torch",), name="raymix-import").start()
     owned = connect(needs.spec.cluster, needs.verbose)
     from raymix.on_ray.session import RaySession
 
