@@ -62,5 +62,5 @@ class TrainState:
             value.copy_(tensors[name])
 
     def snapshot(self) -> dict[str, Tensor]:
-        """A copy of every tensor."""
-        return {name: value.detach().clone() for name, value in self.tensors().items()}
+        """A copy of every tensor, in the host's memory: a GPU's peak is not raised by it."""
+        return {name: value.detach().to("cpu", copy=True) for name, value in self.tensors().items()}
