@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from raymix.plan import Kind, Segment
@@ -9,10 +11,14 @@ from raymix.spec import Section
 
 
 class Rates(Section):
-    """What the steps cost on the very workers of this run, measured in `prepare`. Seconds."""
+    """What the steps cost on the workers of a run: measured in `prepare`, or known or estimated before."""
 
     step_seconds: dict[Kind, float] = Field(description="one optimizer step of each kind")
+    step_flops: dict[Kind, float] = Field({}, description="floating-point operations of one step, over all workers")
+    row_seconds: float = Field(0.0, description="evaluation of one row, by all workers together")
+    checkpoint_seconds: float = Field(0.0, description="one checkpoint")
     prepare_seconds: float = 0.0
+    source: Literal["measured", "cache", "estimate"] = "measured"
 
 
 class SegmentReport(Section):
