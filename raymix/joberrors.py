@@ -161,7 +161,7 @@ def _tag_of(section: type[BaseModel]) -> tuple[str, str]:
     return next(
         (name, get_args(field.annotation)[0])
         for name, field in section.model_fields.items()
-        if get_origin(field.annotation) is Literal
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
     )
 
 

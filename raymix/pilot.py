@@ -25,7 +25,7 @@ from raymix.report.run import RunReport, Status
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import Checked, check, opened, readable, rows_of
 from raymix.session import Session
-from raymix.spec import JobError, JobSpec, Mae, Section
+from raymix.spec import FixedSchedule, JobError, JobSpec, Mae, Section
 from raymix.watch import Sink
 
 _FROZEN = "frozen.json"
@@ -102,7 +102,7 @@ def arms_of(spec: JobSpec, drops: bool = True) -> tuple[str, ...]:
 
 def arm_spec(spec: JobSpec, arm: str) -> JobSpec:
     """The job of one arm: rows, seeds, augmentation and backbone are the job's own, the schedule is the arm's."""
-    schedule, optim = spec.schedule, spec.optim
+    schedule, optim = _epochs(spec), spec.optim
     conventional = {"mix_ratio": 0.0, "sl_drop": 0.0}
     if arm == "mix":
         return spec
@@ -118,6 +118,21 @@ def arm_spec(spec: JobSpec, arm: str) -> JobSpec:
     return spec.model_copy(update={"schedule": schedule, "optim": optim.model_copy(update={"restart": restart})})
 
 
+def _epochs(spec: JobSpec) -> FixedSchedule:
+    """The schedule of a job that is compared: epochs, which every arm scales to its length.
+
+    Raises:
+        JobError: it has another policy, a budget or a goal.
+    """
+    if not isinstance(spec.schedule, FixedSchedule):
+        problem = f"{spec.schedule.policy} plans by itself, and a pilot gives every arm the same seconds"
+        raise JobError("schedule.policy", problem, "compare with policy: fixed")
+    for name in ("budget", "goal"):
+        if getattr(spec, name) is not None:
+            raise JobError(name, "would end runs that are compared at equal seconds", "leave it out of a pilot")
+    return spec.schedule
+
+
 def seconds_of(plan: Plan, rates: Rates) -> float:
     """Step-seconds of a plan at measured rates."""
     return sum(rates.step_seconds[kind] * steps for phase in plan.phases for kind, steps in phase.turns)
@@ -125,7 +140,7 @@ def seconds_of(plan: Plan, rates: Rates) -> float:
 
 def scaled(spec: JobSpec, factor: float) -> JobSpec:
     """The same schedule, `factor` times as long."""
-    schedule = spec.schedule
+    schedule = _epochs(spec)
     update = {"ssl_epochs": schedule.ssl_epochs * factor, "sl_epochs": schedule.sl_epochs * factor}
     return spec.model_copy(update={"schedule": schedule.model_copy(update=update)})
 
@@ -232,8 +247,8 @@ def _pilot_run(report: RunReport, asked: JobSpec, length: float, planned: float,
         cost=report.totals.cost,
         planned_seconds=planned,
         step_seconds=report.totals.step_seconds,
-        ssl_epochs=asked.schedule.ssl_epochs,
-        sl_epochs=asked.schedule.sl_epochs,
+        ssl_epochs=_epochs(asked).ssl_epochs,
+        sl_epochs=_epochs(asked).sl_epochs,
         steps=sum(phase.steps for phase in report.phases),
         images=sum(phase.images for phase in report.phases),
         labelled=sum(phase.labelled for phase in report.phases),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from raymix.plan import Kind, Segment
+from raymix.plan import Decision, Kind, Segment
 from raymix.spec import Section
 
 
@@ -35,6 +35,24 @@ class SegmentReport(Section):
     select_top1: float | None = Field(None, description="on the select rows, after the segment")
     select_ema_top1: float | None = Field(None, description="the same of the averaged weights")
     evaluate_seconds: float = 0.0
+    trial_half_top1: float | None = Field(None, description="on the select rows, in the middle of a supervised trial")
+    trial_top1: float | None = Field(None, description="the same at its end; then it is undone")
+    trial_seconds: float = 0.0
+    elapsed: float = Field(0.0, description="seconds from the attempt's first step to the end of all this")
+
+    @property
+    def cost_seconds(self) -> float:
+        """Steps, evaluation and trial."""
+        return self.seconds + self.evaluate_seconds + self.trial_seconds
+
+
+class Attempt(Section):
+    """One going at a run: from its start, or a resumption, to wherever it came."""
+
+    reports: int = Field(description="reports that there were before it")
+    allowance: float | None = Field(
+        None, description="what its steps may cost, in seconds, or in FLOPs where the budget is; null: anything"
+    )
 
 
 class History(Section):
@@ -43,6 +61,8 @@ class History(Section):
     rates: Rates
     reports: tuple[SegmentReport, ...] = ()
     pending: Segment | None = None
+    decisions: tuple[Decision, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def next_step(self) -> int:
@@ -57,8 +77,21 @@ class History(Section):
 
     def add(self, report: SegmentReport) -> History:
         """This history and one more report; what was pending is now done."""
-        return History.model_construct(rates=self.rates, reports=(*self.reports, report), pending=None)
+        return self._with(reports=(*self.reports, report), pending=None)
 
     def expect(self, segment: Segment | None) -> History:
         """This history and the segment that runs now."""
-        return History.model_construct(rates=self.rates, reports=self.reports, pending=segment)
+        return self._with(pending=segment)
+
+    def decide(self, decision: Decision | None) -> History:
+        """This history and one more change of plan; None: none."""
+        return self if decision is None else self._with(decisions=(*self.decisions, decision))
+
+    def begin(self, allowance: float | None) -> History:
+        """This history and a new attempt, which may spend so much."""
+        return self._with(attempts=(*self.attempts, Attempt(reports=len(self.reports), allowance=allowance)))
+
+    def _with(self, **changes: Any) -> History:
+        # made in every segment: what is there has been validated
+        fields = {name: getattr(self, name) for name in History.model_fields}
+        return History.model_construct(**{**fields, **changes})

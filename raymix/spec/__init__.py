@@ -8,7 +8,16 @@ from raymix.spec.backbone import Import, Plugin, Timm, Torchvision, Vit, long_fo
 from raymix.spec.base import JobError, Section
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import ARMS, Cluster, JobSpec, Passes, Weights, check_masks, nearest_size
-from raymix.spec.method import SHARED_PASSES, FixedSchedule, Mae, Optim, SimClr, num_visible
+from raymix.spec.method import SHARED_PASSES, Mae, Optim, SimClr, num_visible
+from raymix.spec.schedule import (
+    AdaptiveSchedule,
+    Budget,
+    BudgetedSchedule,
+    FixedSchedule,
+    Goal,
+    PhasesSchedule,
+    Weight,
+)
 from raymix.spec.sources import (
     CifarBinarySource,
     DigitsSource,
@@ -28,13 +37,17 @@ __all__ = [
     "ARMS",
     "NUM_CHANNELS",
     "SHARED_PASSES",
+    "AdaptiveSchedule",
     "Augment",
+    "Budget",
+    "BudgetedSchedule",
     "Channels",
     "CifarBinarySource",
     "Cluster",
     "Data",
     "DigitsSource",
     "FixedSchedule",
+    "Goal",
     "HfDiskSource",
     "ImageFolderSource",
     "ImagesSource",
@@ -46,6 +59,7 @@ __all__ = [
     "Optim",
     "ParquetSource",
     "Passes",
+    "PhasesSchedule",
     "Plugin",
     "Section",
     "SimClr",
@@ -58,6 +72,7 @@ __all__ = [
     "ViewAugment",
     "Vit",
     "WebDatasetSource",
+    "Weight",
     "Weights",
     "check_masks",
     "long_form",

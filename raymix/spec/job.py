@@ -11,14 +11,13 @@ from raymix.spec.base import Bytes, Folder, JobError, Name, Seconds, Section, Sh
 from raymix.spec.data import Data, check_channels
 from raymix.spec.method import (
     SHARED_PASSES,
-    FixedSchedule,
     Mae,
     Objective,
     Optim,
-    Schedule,
     SimClr,
     num_visible,
 )
+from raymix.spec.schedule import Budget, FixedSchedule, Goal, PhasesSchedule, Schedule
 from raymix.spec.speed import Speed
 
 
@@ -35,6 +34,8 @@ class Cluster(Section):
         None, description="size of Ray's object store where raymix starts Ray, as in 2GB; null: what reading needs"
     )
     price_per_worker_hour: float | None = Field(None, ge=0)
+    price_file: Folder | None = Field(None, description="YAML of prices per worker-hour by node type, for `node_type`")
+    node_type: str | None = Field(None, min_length=1, description="what price_file calls the machines")
     max_restarts: int = Field(3, ge=0, description="restarts of the worker group after a failure")
 
     @model_validator(mode="after")
@@ -43,6 +44,13 @@ class Cluster(Section):
             problem = "ray:// (Ray Client) cannot carry a training run"
             hint = "submit the job instead: ray job submit --address http://HOST:8265 --working-dir . -- raymix run JOB"
             raise JobError("cluster.address", problem, hint)
+        if (self.price_file is None) != (self.node_type is None):
+            missing = "node_type" if self.node_type is None else "price_file"
+            raise JobError(f"cluster.{missing}", "missing", "price_file and node_type go together")
+        if self.price_file is not None and self.price_per_worker_hour is not None:
+            raise JobError(
+                "cluster.price_per_worker_hour", "cluster.price_file says it too", "leave one of the two out"
+            )
         return self
 
     @property
@@ -97,6 +105,8 @@ class JobSpec(Section):
     backbone: Backbone = Vit()
     objective: Objective = Mae(type="mae")
     schedule: Schedule = FixedSchedule()
+    budget: Budget | None = None
+    goal: Goal | None = None
     optim: Optim = Optim()
     speed: Speed = Speed()
     cluster: Cluster = Cluster()
@@ -111,6 +121,7 @@ class JobSpec(Section):
         _check_shared_pass(self)
         _check_workers(self)
         _check_accumulate(self)
+        _check_compute(self)
         if self.data.labelled_share is not None and self.schedule.interleave == "alternate":
             problem = "interleave: alternate has no mix batch, each step is all SSL or all SL"
             raise JobError("data.labelled_share", problem, "leave it out, or set schedule.interleave=joint")
@@ -232,3 +243,29 @@ def _check_accumulate(spec: JobSpec) -> None:
         nearest = max(1, round(batch / (workers * parts))) * workers * parts
         problem = f"{batch} is not divisible by {workers} workers times optim.accumulate {parts}"
         raise JobError("optim.batch", problem, f"the nearest that is: {nearest}")
+
+
+def _check_compute(spec: JobSpec) -> None:
+    """Policy, budget and goal fit each other."""
+    schedule, budget = spec.schedule, spec.budget
+    if schedule.policy in ("budgeted", "adaptive") and budget is None:
+        raise JobError("budget", f"schedule.policy {schedule.policy} spends one", "set it, as in budget={wall: 1h}")
+    if schedule.policy == "adaptive" and not spec.data.select:
+        raise JobError("data.select", "schedule.policy adaptive looks at select rows", "keep some, as in 0.1")
+    if schedule.policy == "adaptive" and spec.optim.restart == "phase":
+        raise JobError("optim.restart", "schedule.policy adaptive has one cycle", "set it to never")
+    if isinstance(schedule, PhasesSchedule):
+        units = {phase.duration.unit for phase in schedule.phases}
+        if "rest" in units and budget is None:
+            raise JobError("schedule.phases", "`for: rest` is the rest of a budget", "set budget, or name a length")
+        if "seconds" in units and budget is not None and budget.currency == "flops":
+            raise JobError("schedule.phases", "lasts a time, and the budget is in FLOPs", "use %, epochs or steps")
+    if spec.goal is not None and not (spec.data.select and spec.evaluate.every and spec.evaluate.max_share):
+        raise JobError("goal", "nothing is evaluated while training", "set data.select and evaluate.every")
+    if budget is None:
+        return
+    if budget.currency == "money" and spec.cluster.price_per_worker_hour is None and spec.cluster.price_file is None:
+        problem = "what a worker-hour costs is not set"
+        raise JobError("budget.money", problem, "set cluster.price_per_worker_hour or cluster.price_file")
+    if budget.currency == "money" and spec.cluster.price_per_worker_hour == 0:
+        raise JobError("budget.money", "at a price of 0 it never ends", "set cluster.price_per_worker_hour")

@@ -1,4 +1,4 @@
-"""What is trained and how: SSL objective, schedule, optimizer; the backbones stand in `backbone.py`."""
+"""What is trained: SSL objective and optimizer; the backbones stand in `backbone.py`, schedules in `schedule.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raymix.spec.base import JobError, Section, Share
+from raymix.spec.base import Section, Share
 from raymix.spec.data import ViewAugment, check_crop
 
 
@@ -60,52 +60,6 @@ SHARED_PASSES: dict[str, tuple[str, ...]] = {
     "mae": ("masked", "full", "separate"),
     "simclr": ("full", "separate"),
 }
-
-
-class Weight(Section):
-    """w in L = w * SSL + (1 - w) * SL over the mix phase."""
-
-    curve: Literal["constant", "linear", "cosine"] = "constant"
-    start: float = Field(0.5, ge=0, le=1)
-    end: float = Field(0.5, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.curve == "constant" and self.start != self.end:
-            problem = f"a constant weight cannot go from {self.start} to {self.end}"
-            raise JobError("schedule.weight.curve", problem, "set curve to linear or cosine, or end to start")
-        return self
-
-
-class FixedSchedule(Section):
-    """The epochs asked for, merged as MixTraining does: mix = mix_ratio * min(ssl_epochs, sl_epochs)."""
-
-    policy: Literal["fixed"] = "fixed"
-    ssl_epochs: float = Field(100, ge=0, le=1e6)
-    sl_epochs: float = Field(100, ge=0, le=1e6)
-    mix_ratio: float = Field(0.5, ge=0, le=1)
-    interleave: Literal["joint", "alternate"] = "joint"
-    alternate_steps: int | None = Field(None, ge=1, description="steps a turn of `alternate`; null: whole epochs")
-    shared_pass: Literal["auto", "masked", "full", "separate"] = "auto"
-    weight: Weight = Weight()
-    sl_drop: float = Field(
-        0.0, ge=0, le=1, description="leading share of the SL epochs that sees unmasked patches only"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.ssl_epochs + self.sl_epochs == 0:
-            raise JobError("schedule.sl_epochs", "ssl_epochs and sl_epochs are both 0", "ask for at least one epoch")
-        if self.alternate_steps is not None and self.interleave != "alternate":
-            problem = "applies to interleave: alternate only"
-            raise JobError("schedule.alternate_steps", problem, "set schedule.interleave=alternate or leave it out")
-        if self.interleave == "alternate" and self.weight != Weight():
-            problem = "interleave: alternate has no common loss to weigh, each step is all SSL or all SL"
-            raise JobError("schedule.weight", problem, "leave it out, or set schedule.interleave=joint")
-        return self
-
-
-Schedule = FixedSchedule
 
 
 class Optim(Section):

@@ -1,0 +1,42 @@
+"""What will be done: JobSpec + Facts -> Plan, the pure functions of a plan, and how it is changed on the way."""
+
+from raymix.plan.change import changed
+from raymix.plan.curves import rate, weight
+from raymix.plan.resolve import resolve
+from raymix.plan.steps import pattern, positions, rows_per_step, runs, segment
+from raymix.plan.types import (
+    SHARDS,
+    STREAM_OF,
+    Anchor,
+    Decision,
+    Facts,
+    Kind,
+    Phase,
+    PhaseKind,
+    Plan,
+    Segment,
+    Stream,
+)
+
+__all__ = [
+    "SHARDS",
+    "STREAM_OF",
+    "Anchor",
+    "Decision",
+    "Facts",
+    "Kind",
+    "Phase",
+    "PhaseKind",
+    "Plan",
+    "Segment",
+    "Stream",
+    "changed",
+    "pattern",
+    "positions",
+    "rate",
+    "resolve",
+    "rows_per_step",
+    "runs",
+    "segment",
+    "weight",
+]

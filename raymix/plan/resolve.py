@@ -1,0 +1,98 @@
+"""JobSpec + Facts -> Plan; arithmetic only, and what the data cannot carry is refused here.
+
+Epochs of a source with N rows become round(epochs * N / batch) steps (DESIGN: nothing is dropped, no ragged batch).
+"""
+
+from __future__ import annotations
+
+import math
+
+from raymix.plan.turns import asked, merged
+from raymix.plan.types import SHARDS, Facts, Kind, Phase, Plan
+from raymix.spec import JobError, JobSpec
+
+
+def resolve(spec: JobSpec, facts: Facts) -> Plan:
+    """The plan that follows from a job and the facts; arithmetic only.
+
+    Raises:
+        JobError: the data cannot carry the job; the message names the field.
+    """
+    _check_rows(spec, facts)
+    _check_labelled_share(spec, facts)
+    _check_streaming(spec, facts)
+    phases: list[Phase] = []
+    start = 0
+    for phase in asked(spec, facts):
+        if turns := merged(phase.turns):
+            total = sum(steps for _, steps in turns)
+            made = Phase(
+                kind=phase.kind, epochs=phase.epochs, start=start, steps=total, turns=turns, weight=phase.weight
+            )
+            phases.append(made)
+            start += total
+    plan = Plan(spec=spec, facts=facts, phases=tuple(phases))
+    _check_sides(plan)
+    return plan
+
+
+def _check_rows(spec: JobSpec, facts: Facts) -> None:
+    batch = spec.batch
+    if facts.num_classes < 2:
+        raise JobError("data.train", f"{facts.num_classes} class(es) found", "a classifier needs two or more")
+    if _trains_classifier(spec) and not facts.num_labelled:
+        raise JobError("data.label_fraction", "no labelled rows are left to train on", "raise it, or lower data.select")
+    if batch > facts.num_train:
+        raise JobError(
+            "optim.batch", f"{batch} is larger than the {facts.num_train} training rows", "take a smaller batch"
+        )
+
+
+def _trains_classifier(spec: JobSpec) -> bool:
+    schedule = spec.schedule
+    if schedule.policy == "phases":
+        return any(phase.kind != "ssl" for phase in schedule.phases)
+    return schedule.policy == "adaptive" or bool(schedule.sl_epochs)
+
+
+def _check_labelled_share(spec: JobSpec, facts: Facts) -> None:
+    share, batch = spec.data.labelled_share, spec.batch
+    if share is None:
+        return
+    if not 0 < facts.num_labelled < facts.num_train:
+        which = "unlabelled" if facts.num_labelled else "labelled"
+        raise JobError("data.labelled_share", f"there are no {which} training rows", "leave it out")
+    if not 0 < round(share * batch) < batch:
+        problem = f"{share:g} of a batch of {batch} leaves no row of one side"
+        raise JobError("data.labelled_share", problem, "change it, or take a larger optim.batch")
+
+
+def _check_streaming(spec: JobSpec, facts: Facts) -> None:
+    """Every rank reads its own residues of 48, and so many of each stream in every batch."""
+    share, workers = spec.data.labelled_share, spec.cluster.num_replicas
+    if not facts.run:
+        return
+    if facts.run > 1 and SHARDS % workers:
+        nearest = min((n for n in range(1, SHARDS + 1) if not SHARDS % n), key=lambda n: (abs(n - workers), n))
+        problem = f"images are streamed in runs of {facts.run}, and {workers} does not divide {SHARDS}"
+        raise JobError("cluster.workers", problem, f"the nearest that does: {nearest}")
+    if share is not None and round(share * spec.batch) % workers:
+        labelled, batch = round(share * spec.batch), spec.batch
+        nearest = max(workers, round(labelled / workers) * workers)
+        problem = f"{labelled} labelled rows a batch are not divisible by {workers} workers, and images are streamed"
+        raise JobError("data.labelled_share", problem, f"the nearest that is: {nearest / batch:g}")
+
+
+def _check_sides(plan: Plan) -> None:
+    """A side that was asked for has a step at least; rounding may leave a phase without one, but not a whole side."""
+    schedule, batch = plan.spec.schedule, plan.spec.batch
+    if schedule.policy != "fixed":
+        return  # a budget that holds no step ends the run at once and says so
+    sides: list[tuple[str, float, str, int, set[Kind]]] = [
+        ("schedule.ssl_epochs", schedule.ssl_epochs, "training", plan.facts.num_train, {"ssl", "mix"}),
+        ("schedule.sl_epochs", schedule.sl_epochs, "labelled", plan.facts.num_labelled, {"sl", "sl_drop", "mix"}),
+    ]
+    for field, epochs, which, rows, kinds in sides:
+        if epochs and not kinds.intersection(plan.kinds):
+            problem = f"{epochs:g} epochs of {rows} {which} rows do not fill one batch of {batch}"
+            raise JobError(field, problem, f"ask for at least {math.ceil(batch / rows)}, or a smaller optim.batch")

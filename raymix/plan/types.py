@@ -1,0 +1,126 @@
+"""The values of a plan: facts, phases, segments, decisions, and the plan itself; all frozen."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from functools import cached_property
+from itertools import accumulate
+from typing import Literal
+
+from pydantic import Field
+
+from raymix.spec import JobSpec, Section, Weight
+
+Kind = Literal["ssl", "mix", "sl", "sl_drop"]
+Stream = Literal["all", "labelled", "unlabelled"]
+PhaseKind = Literal["ssl", "mix", "sl"]
+
+STREAM_OF: dict[Kind, Stream] = {"ssl": "all", "mix": "all", "sl": "labelled", "sl_drop": "labelled"}
+SHARDS = 48  # residues of a position that always stay on one rank where images are streamed
+
+
+class Facts(Section):
+    """What is known of the data and the machines before anything runs: rows, labels, workers."""
+
+    num_train: int = Field(ge=0, description="training rows, labelled or not, without select and val")
+    num_labelled: int = Field(ge=0, description="those of them that carry a label")
+    num_select: int = Field(ge=0)
+    num_val: int = Field(ge=0)
+    class_names: tuple[str, ...]
+    run: int = Field(0, ge=0, description="0: images are kept; else they are streamed, so many neighbours at a time")
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the labelled rows."""
+        return len(self.class_names)
+
+
+class Anchor(Section):
+    """Where progress was when what is left was last planned: from here on it rises evenly to 1.
+
+    A change of plan changes the slope of rate and weight and never their present value.
+    """
+
+    step: int = Field(0, description="steps done, of the run or of the phase")
+    progress: float = 0.0
+
+    def progress_at(self, done: float, steps: int) -> float:
+        """Progress in [0, 1] after `done` of `steps` steps."""
+        return self.progress + (done - self.step) * (1 - self.progress) / (steps - self.step)
+
+
+class Phase(Section):
+    """A stretch of the schedule: `turns` lists its step kinds, in order, with their numbers of steps."""
+
+    kind: PhaseKind
+    epochs: float
+    start: int = Field(description="global step at which it begins")
+    steps: int
+    turns: tuple[tuple[Kind, int], ...]
+    anchor: Anchor = Anchor()
+    weight: Weight | None = Field(None, description="curve of w over it; null: the job's")
+
+    # `alternate` may have a turn a step, so turns are looked up by bisection
+    @cached_property
+    def turn_ends(self) -> tuple[int, ...]:
+        """Global step after each turn."""
+        return tuple(accumulate((steps for _, steps in self.turns), initial=self.start))[1:]
+
+    @cached_property
+    def labelled_ends(self) -> tuple[int, ...]:
+        """Steps of the phase on the labelled stream, up to the end of each turn."""
+        return tuple(accumulate(steps if STREAM_OF[kind] == "labelled" else 0 for kind, steps in self.turns))
+
+    def labelled_steps(self, steps: int) -> int:
+        """How many of its first `steps` steps read the labelled stream; the others read all rows."""
+        turn = bisect_right(self.turn_ends, self.start + steps)
+        whole = self.labelled_ends[turn - 1] if turn else 0
+        if turn == len(self.turns) or STREAM_OF[self.turns[turn][0]] != "labelled":
+            return whole
+        return whole + self.start + steps - (self.turn_ends[turn - 1] if turn else self.start)
+
+
+class Segment(Section):
+    """The next few steps, as the policy names them: about two seconds of one phase."""
+
+    phase: int = Field(description="index of the phase")
+    kind: PhaseKind
+    start: int = Field(description="global step at which it begins")
+    steps: int = Field(ge=1)
+    pattern: tuple[tuple[Kind, int], ...] = Field(description="step kinds in order with their numbers of steps")
+    progress: tuple[float, float] = Field(description="share of the run done, before and after")
+    lr: tuple[float, float] = Field(description="of its first and last step")
+    weight: tuple[float, float] = Field(description="w of its first and last step")
+    evaluate: bool = Field(description="select rows are evaluated after it")
+    trial: int = Field(0, ge=0, description="steps of a supervised trial after it, which is then undone")
+
+
+class Plan(Section):
+    """The whole run, frozen: what was asked, what is known, and the phases that follow from both."""
+
+    spec: JobSpec
+    facts: Facts
+    phases: tuple[Phase, ...]
+    anchor: Anchor = Anchor()
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the run."""
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Step kinds that the plan uses, in order of first use."""
+        return tuple(dict.fromkeys(kind for phase in self.phases for kind, steps in phase.turns if steps))
+
+    def phase_at(self, step: int) -> int:
+        """Index of the phase that holds a global step."""
+        return next(i for i, phase in enumerate(self.phases) if step < phase.start + phase.steps)
+
+
+class Decision(Section):
+    """A change of the plan while it is carried out. What is done stays as it was."""
+
+    step: int = Field(description="global step from which on it holds")
+    steps: tuple[int, ...] = Field(description="steps of each phase, those done included")
+    reason: str

@@ -1,0 +1,103 @@
+"""Who gets compute next: pure functions (Plan, History) -> what is named next, and why nothing is.
+
+A policy only decides. It runs without torch and Ray, in microseconds, and gives the same answer to the same question,
+so a restarted worker group that asks with the same history goes on as it would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from raymix.plan import Decision, Plan, Segment, changed
+from raymix.policy.costs import cost_of, costs, in_flops, known, left
+from raymix.policy.segments import SEGMENT_SECONDS, next_of_plan
+from raymix.policy.wants import DECIDE
+from raymix.report.history import History, Rates, SegmentReport
+
+__all__ = ["SEGMENT_SECONDS", "End", "Named", "Policy", "name_next", "next_segment", "planned", "unroll"]
+
+End = Literal["complete", "budget", "goal", "patience"]
+Policy = Callable[[Plan, History], "Named"]
+
+
+class Named(NamedTuple):
+    """What a policy answers."""
+
+    segment: Segment | None  # None: the run is over
+    decision: Decision | None = None  # changes the plan before it
+    end: End | None = None  # why it is over
+
+
+def name_next(plan: Plan, history: History) -> Named:
+    """What follows, by the job's policy, budget and goal. `plan` is as the decisions so far have left it."""
+    if (end := _ended(plan, history)) is not None:
+        return Named(None, None, end)
+    decision = DECIDE[plan.spec.schedule.policy](plan, history)
+    if decision is not None:
+        plan = changed(plan, decision)
+    segment = next_of_plan(plan, history)
+    if segment is not None:
+        return Named(segment, decision)
+    # a plan that was cut to a budget is over because the budget is
+    cut = plan.spec.budget is not None and bool(history.decisions or decision)
+    return Named(None, decision, "budget" if cut else "complete")
+
+
+def next_segment(plan: Plan, history: History) -> Segment | None:
+    """The next segment alone."""
+    return name_next(plan, history).segment
+
+
+def planned(plan: Plan, rates: Rates, allowance: float | None) -> Plan:
+    """The plan as it will be when steps cost what `rates` say and may cost `allowance` in all."""
+    decision = name_next(plan, History(rates=rates).begin(allowance)).decision
+    return plan if decision is None else changed(plan, decision)
+
+
+def follow(
+    plan: Plan, rates: Rates, allowance: float | None = None, slower: float = 1.0
+) -> Iterator[tuple[Plan, History, Named]]:
+    """What comes of a plan if every step takes `slower` times what `rates` say: each answer, with what it was given."""
+    history = History(rates=rates).begin(allowance)
+    while True:
+        named = name_next(plan, history)
+        yield plan, history, named
+        history = history.decide(named.decision)
+        plan = plan if named.decision is None else changed(plan, named.decision)
+        if named.segment is None:
+            return
+        seconds = slower * cost_of(named.segment, rates.step_seconds)
+        elapsed = seconds + (history.reports[-1].elapsed if history.reports else 0.0)
+        history = history.add(
+            SegmentReport(
+                segment=named.segment, seconds=seconds, data_seconds=0, images=0, labelled=0, ssl_loss=None,
+                sl_loss=None, elapsed=elapsed,
+            )
+        )  # fmt: skip
+
+
+def unroll(plan: Plan, rates: Rates, allowance: float | None = None, slower: float = 1.0) -> list[Segment]:
+    """The segments that follow if every step takes `slower` times what `rates` say."""
+    return [named.segment for _, _, named in follow(plan, rates, allowance, slower) if named.segment is not None]
+
+
+def _ended(plan: Plan, history: History) -> End | None:
+    """Whether goal, patience or budget end the run here."""
+    goal = plan.spec.goal
+    if goal is not None:
+        weights = plan.spec.evaluate.weights
+        reached = [r.select_top1 if weights == "raw" else r.select_ema_top1 for r in known(history)]
+        found = [top1 for top1 in reached if top1 is not None]
+        if goal.top1 is not None and found and found[-1] >= goal.top1:
+            return "goal"
+        if goal.patience is not None and len(found) > goal.patience:
+            if max(found[-goal.patience :]) <= max(found[: -goal.patience]):
+                return "patience"
+    rest = left(plan, history)
+    if rest is not None and history.next_step < plan.num_steps:
+        price = costs(plan, history)
+        cheapest = min(price[kind] for kind in plan.kinds)
+        if rest < (cheapest if in_flops(plan) else cheapest / 2):
+            return "budget"
+    return None

@@ -1,0 +1,104 @@
+"""The adaptive split: how long SSL goes on is decided by what it has brought, a second against a second.
+
+The model behind it: accuracy = a + b * ln(seconds of SSL) + c * ln(seconds of supervised steps). Then a second of SSL
+brings b / t_ssl, one of mix or SL c / t_sl, and a budget is best split as t_ssl : t_sl = b : c. Trials tell b and c: a
+few supervised steps from where SSL has come to, evaluated on select rows in the middle and at the end, then undone.
+b is the slope of what trials reach over ln(seconds of SSL before them), c that of a trial over ln(its own seconds).
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+from raymix.plan import Decision, Kind, Plan
+from raymix.policy.costs import known, left, spent
+from raymix.policy.fit import fit
+from raymix.report.history import History, SegmentReport
+from raymix.spec import AdaptiveSchedule
+
+MARKS = (0.05, 0.1, 0.18, 0.3)  # shares of the budget after which a trial is made, as long as it is spent on SSL
+PRIOR = 0.25  # share of the budget for SSL that two trials must speak against
+LEAST = 0.05  # share that SSL gets in any case
+STALE = 4  # evaluations in a row without a new best after which mix steps give way to SL steps
+
+
+def adaptive(plan: Plan, history: History) -> Decision | None:
+    """SSL as long as another second of it brings more than one of mix or SL would, then mix, then the SL tail."""
+    rest, schedule = left(plan, history), plan.spec.schedule
+    assert isinstance(schedule, AdaptiveSchedule)
+    if rest is None:
+        return None
+    gone = [spent(plan, history, index) for index in range(len(plan.phases))]
+    whole, (ssl, mix, _) = rest + sum(gone), gone
+    share, reason = _ssl_share(history, schedule, whole)
+    here = plan.phases[plan.phase_at(history.next_step)].kind if history.next_step < plan.num_steps else "sl"
+    wants = [share * whole, (1 - share - schedule.tail) * whole, schedule.tail * whole]
+    if here != "ssl":  # what is over stays over
+        wants = [ssl, whole * (1 - schedule.tail) - ssl, schedule.tail * whole]
+        reason = "the steps take another time than was measured"
+    if here == "mix" and _stale(history):
+        wants = [ssl, mix, whole - ssl - mix]
+        reason = f"mix steps have brought no new best on the select rows in {STALE} evaluations: on to SL"
+    if here == "sl":
+        wants = [ssl, mix, whole - ssl - mix]
+    first = not history.decisions
+    changed = bool(history.decisions) and here == "ssl" and reason != _last_of_ssl(history)
+    return fit(plan, history, wants, reason, force=first or changed)
+
+
+def trial_steps(plan: Plan, history: History, ends_at: float, price: dict[Kind, float]) -> int:
+    """Steps of the trial after a segment that brings what was spent to a share `ends_at` of the budget; 0: none."""
+    schedule = plan.spec.schedule
+    if not isinstance(schedule, AdaptiveSchedule) or not schedule.trials or not plan.facts.num_select:
+        return 0
+    made = sum(report.segment.trial > 0 for report in history.reports)
+    made += bool(history.pending and history.pending.trial)
+    if made >= len(MARKS) or ends_at < MARKS[made] or not history.attempts:
+        return 0
+    allowance = history.attempts[-1].allowance or 0.0
+    return max(8, round(schedule.trials * allowance / len(MARKS) / price["sl"]))
+
+
+def _ssl_share(history: History, schedule: AdaptiveSchedule, whole: float) -> tuple[float, str]:
+    """Share of the budget for SSL, and why."""
+    most = min(schedule.ssl_most, 1 - schedule.tail)
+    prior = min(PRIOR, most)
+    trials = [report for report in known(history) if report.trial_top1 is not None]
+    if len(trials) < 2:
+        return prior, f"{100 * prior:.0f} % for SSL until two trials tell more"
+    b = _slope([(math.log(_ssl_seconds(history, trial)), trial.trial_top1 or 0.0) for trial in trials])
+    c = fmean(((trial.trial_top1 or 0.0) - (trial.trial_half_top1 or 0.0)) / math.log(2) for trial in trials)
+    if c <= 0:
+        return prior, "trials do not learn: the share of SSL stays as it is"
+    share = min(most, max(LEAST, max(0.0, b) / (max(0.0, b) + c)))
+    return share, (
+        f"{len(trials)} trials: SSL brings {b:.2f} points for each factor e of its seconds, supervised steps {c:.2f}: "
+        f"{100 * share:.0f} % for SSL"
+    )
+
+
+def _ssl_seconds(history: History, until: SegmentReport) -> float:
+    """Seconds of SSL steps up to a segment's end."""
+    return sum(
+        report.seconds
+        for report in history.reports
+        if report.segment.kind == "ssl" and report.segment.start <= until.segment.start
+    )
+
+
+def _slope(points: list[tuple[float, float]]) -> float:
+    """Of the line through points by least squares."""
+    x, y = fmean(point[0] for point in points), fmean(point[1] for point in points)
+    spread = sum((point[0] - x) ** 2 for point in points)
+    return sum((point[0] - x) * (point[1] - y) for point in points) / spread if spread else 0.0
+
+
+def _stale(history: History) -> bool:
+    """Whether the last evaluations of the mix phase brought no new best."""
+    found = [r.select_top1 for r in known(history) if r.segment.kind == "mix" and r.select_top1 is not None]
+    return len(found) > STALE and max(found[-STALE:]) <= max(found[:-STALE])
+
+
+def _last_of_ssl(history: History) -> str:
+    return history.decisions[-1].reason
