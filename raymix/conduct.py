@@ -9,10 +9,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
 from raymix.plan import Plan, positions
@@ -34,12 +34,10 @@ from raymix.report.run import (
 from raymix.runfolder import Attempt, RunFolder
 from raymix.session import RunFailed, Session
 from raymix.spec import JobSpec
+from raymix.train.task import Outcome, Task
 from raymix.watch import Sink, Sinks
 from raymix.watch.jsonl import JsonlSink
 from raymix.watch.tensorboard import TensorBoardSink
-
-if TYPE_CHECKING:
-    from raymix.train.task import Outcome
 
 BOOK_SECONDS = 5.0
 
@@ -76,8 +74,6 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     Raises:
         RunFailed: training failed for good; `report.json` says so.
     """
-    from raymix.train.task import Task
-
     folder = job.folder
     folder.start(job.plan, session.frame.size)
     folder.write_skipped(job.rows, session.skipped)
@@ -280,8 +276,6 @@ def _image_bytes(job: Job, session: Session) -> int:
 
 def _sources(job: Job, history: History) -> dict[str, SourceRows]:
     """The rows of data.train and, where there is one, of data.unlabelled: how many train, how often they were seen."""
-    from raymix.train.feed import orders
-
     second = (job.rows.source_of > 0) & ~job.rows.is_val
     found, consumed = orders(job.plan, job.splits), positions(job.plan, history.done_steps)
     seen = sum(order.count(consumed[stream], second) for stream, order in found.items()) if second.any() else 0

@@ -16,9 +16,10 @@ from raymix.policy import next_segment
 from raymix.report.history import History, SegmentReport
 from raymix.session import Needs, RunFailed, decide, known_unreadable
 from raymix.train.cache import Cache
+from raymix.train.execute import execute, set_up_process
 from raymix.train.stream import Streamed
 from raymix.train.supply import Supply
-from raymix.train.task import Outcome, Task, execute, set_up_process
+from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
 
 

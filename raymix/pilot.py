@@ -26,6 +26,7 @@ from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import Checked, check, opened, readable, rows_of
 from raymix.session import Session
 from raymix.spec import FixedSchedule, JobError, JobSpec, Mae, Section
+from raymix.train.task import Task
 from raymix.watch import Sink
 
 _FROZEN = "frozen.json"
@@ -219,8 +220,6 @@ def _frozen(whole: _Pilot, known: Facts, session: Session, sink: Sink) -> Frozen
 
 
 def _measure(whole: _Pilot, plans: tuple[Plan, ...], session: Session, sink: Sink) -> Rates:
-    from raymix.train.task import Task
-
     kinds: dict[Kind, None] = dict.fromkeys(kind for plan in plans for kind in plan.kinds)
     first = whole.checked[whole.spec.seed]
     splits = readable(first.splits, session)

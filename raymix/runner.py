@@ -22,6 +22,7 @@ from raymix.runfolder import Before, RunFolder, in_ray_job, storage_of
 from raymix.session import Needs, RunFailed, Session, open_session
 from raymix.signals import Interrupted, Signals
 from raymix.spec import JobError, JobSpec, Vit
+from raymix.train.task import Task
 from raymix.watch import Sink
 from raymix.watch.console import ConsoleSink
 
@@ -108,8 +109,6 @@ def _sized(plan: Plan, splits: Splits, allow_import: tuple[str, ...], session: S
     """The plan, with the batch that fits where the job has that on auto."""
     if plan.spec.optim.batch != "auto":
         return plan
-    from raymix.train.task import Task
-
     ceiling = max(plan.spec.batch, int(plan.facts.num_train * LARGEST_SHARE))
     sink.stage("finding the largest batch")
     task = Task(plan.spec.name, plan, splits, largest=ceiling, allow_import=allow_import)

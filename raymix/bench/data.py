@@ -25,7 +25,7 @@ from raymix.bench.streaming import bench_stream
 from raymix.data.blocks import num_cores
 from raymix.runfolder import in_ray_job
 from raymix.spec import JobError, JobSpec
-from raymix.train.task import describe, set_up_process
+from raymix.train.execute import describe, set_up_process
 
 CPU_THREADS = 2
 

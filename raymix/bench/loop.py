@@ -23,8 +23,8 @@ from raymix.bench import chips
 from raymix.bench.setting import KINDS, Dataset, RaymixLoop, job, plain_loop
 from raymix.plan import Kind
 from raymix.spec import JobError, JobSpec
+from raymix.train.execute import describe, set_up_process
 from raymix.train.prepare import synchronise
-from raymix.train.task import describe, set_up_process
 
 WINDOW_SECONDS = {"cuda": 4.0, "cpu": 3.0}
 # of a window; each is a run of its own to raymix, with a plan and a feed, which costs it a little more than a run would

@@ -24,8 +24,8 @@ from raymix.bench.rows import RATIOS, ROWS, Row, Steps, flops, rival, with_row
 from raymix.bench.setting import Dataset, job
 from raymix.jobfile import load_spec
 from raymix.spec import JobError, JobSpec
+from raymix.train.execute import describe, set_up_process
 from raymix.train.prepare import synchronise
-from raymix.train.task import describe, set_up_process
 
 WINDOW_SECONDS = 0.4
 RIVALS = ("plain", "eager")

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raymix.data.rows import Ids
-from raymix.plan import SHARDS
+from raymix.data.splits import Splits
+from raymix.plan import SHARDS, Plan, Stream
 
 
 class Order:
@@ -80,6 +81,12 @@ class Order:
             # a new dict instead of a change to the old one: a prefetching thread may be reading it
             self._recent = {**dict(list(self._recent.items())[-1:]), epoch: known}
         return known
+
+
+def orders(plan: Plan, splits: Splits) -> dict[Stream, Order]:
+    """The order of each stream that has rows."""
+    rows: dict[Stream, Ids] = {"all": splits.train, "labelled": splits.labelled, "unlabelled": splits.unlabelled}
+    return {stream: Order(ids, plan.spec.seed, stream, plan.facts.run) for stream, ids in rows.items() if len(ids)}
 
 
 def _in_runs(ids: Ids, run: int, generator: np.random.Generator) -> Ids:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raymix.data.order import Order
+from raymix.data.order import orders
 from raymix.data.rows import Ids
 from raymix.data.splits import Splits
 from raymix.method import draw
@@ -23,12 +23,6 @@ from raymix.train.supply import Source
 
 LOOK_AHEAD = 6  # segments before a change of phase, in which its streams are begun: about ten seconds
 CHUNK = 256  # steps whose row ids are made at a time; bounds memory when a step takes microseconds
-
-
-def orders(plan: Plan, splits: Splits) -> dict[Stream, Order]:
-    """The order of each stream that has rows."""
-    rows: dict[Stream, Ids] = {"all": splits.train, "labelled": splits.labelled, "unlabelled": splits.unlabelled}
-    return {stream: Order(ids, plan.spec.seed, stream, plan.facts.run) for stream, ids in rows.items() if len(ids)}
 
 
 class Feed:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raymix.bench import loop
-from raymix.train.task import set_up_process
+from raymix.train.execute import set_up_process
 
 
 @pytest.mark.bench

@@ -15,8 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raymix.local import LocalRuntime
 from raymix.train.cache import Cache
+from raymix.train.execute import execute
 from raymix.train.state import TrainState
-from raymix.train.task import Task, execute
+from raymix.train.task import Task
 
 NUM = 3
 

@@ -21,10 +21,11 @@ from raymix.plan import Plan, resolve
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.run import RunReport
 from raymix.train.cache import Cache
+from raymix.train.execute import execute
 from raymix.train.feed import Feed
 from raymix.train.state import TrainState
 from raymix.train.stepper import stepper
-from raymix.train.task import Outcome, Task, execute
+from raymix.train.task import Outcome, Task
 
 CPU = torch.device("cpu")
 

@@ -14,9 +14,10 @@ from small_runs import Digits, trained
 from raymix import policy
 from raymix.plan import positions
 from raymix.report.history import Rates
+from raymix.train.execute import execute
 from raymix.train.feed import Feed
 from raymix.train.prepare import prepare
-from raymix.train.task import Task, execute
+from raymix.train.task import Task
 
 DigitsOf = Callable[..., Digits]
 MIX = {"ssl_epochs": 2, "sl_epochs": 2, "mix_ratio": 0.5}

@@ -81,7 +81,8 @@ def test_a_run_that_is_done_only_reads_val_again(digits: DigitsOf, tmp_path: Pat
 
 
 def test_a_stop_before_the_first_segment_can_be_resumed(digits: DigitsOf, tmp_path: Path) -> None:
-    from raymix.train.task import Task, execute
+    from raymix.train.execute import execute
+    from raymix.train.task import Task
 
     asked = digits(schedule={"ssl_epochs": 0, "sl_epochs": 1})
     runtime = asked.runtime()

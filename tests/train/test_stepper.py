@@ -188,7 +188,8 @@ def test_replayed_steps_are_the_called_ones(digits: DigitsOf, shared: str, accum
     """All kinds, phase changes and a restart of the optimizer; the same draws, so the losses agree to rounding."""
     from raymix.local import LocalRuntime
     from raymix.train.cache import Cache
-    from raymix.train.task import Task, execute
+    from raymix.train.execute import execute
+    from raymix.train.task import Task
     from raymix.watch import Sinks
 
     device, losses = torch.device("cuda", 0), {}

@@ -16,10 +16,11 @@ from raymix.data.order import Order
 from raymix.data.reading import stream_local
 from raymix.plan import segment
 from raymix.train import stream
+from raymix.train.execute import execute
 from raymix.train.feed import Feed
 from raymix.train.stream import Streamed
 from raymix.train.supply import Source
-from raymix.train.task import Task, execute
+from raymix.train.task import Task
 
 FRAME = Frame(2)
 CPU = torch.device("cpu")
