@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,10 +14,8 @@ from raymix.data.keep import decision, is_kept, streamed_run
 from raymix.data.rows import Rows
 from raymix.runfolder import Before
 from raymix.spec import JobSpec
+from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
-
-if TYPE_CHECKING:
-    from raymix.train.task import Outcome, Task
 
 
 class RunFailed(RuntimeError):  # noqa: N818 (it is what happened)
@@ -97,14 +95,17 @@ def open_session(needs: Needs, sink: Sink) -> Session:
         from raymix.local import LocalSession
 
         return LocalSession(needs, sink)
-    from raymix.on_ray.cluster import connect
+    from raymix.on_ray.cluster import connect, set_environment
 
     sink.stage("starting Ray")
     before = time.monotonic()
+    set_environment()  # Ray Train reads it when it is imported
     # what RaySession needs takes seconds to import, and so does Ray to start: one waits while the other works
     # (no daemon: a process that ends in the midst of such an import may crash)
-    threading.Thread(target=importlib.import_module, args=("torch",), name="raymix-import").start()
+    imports = threading.Thread(target=importlib.import_module, args=("raymix.on_ray.session",), name="raymix-import")
+    imports.start()
     owned = connect(needs.spec.cluster, needs.verbose)
+    imports.join()
     from raymix.on_ray.session import RaySession
 
     return RaySession(needs, sink, owned, ray_seconds=time.monotonic() - before)

@@ -41,8 +41,7 @@ def connect(cluster: Cluster, verbose: bool) -> bool:
     Raises:
         JobError: nothing answers at the address, or the cluster has less than the job asks for.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     if ray.is_initialized():
         _check_resources(cluster)
         return False
@@ -69,6 +68,12 @@ def connect(cluster: Cluster, verbose: bool) -> bool:
         ray.shutdown()
         raise
     return True
+
+
+def set_environment() -> None:
+    """Sets `ENVIRONMENT` in this process, for what Ray imports and starts from now on."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def smallest_store() -> int:

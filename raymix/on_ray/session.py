@@ -12,15 +12,15 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train.torch import TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
 from raymix.on_ray.cluster import hush_data, room, smallest_store
+from raymix.on_ray.entry import Workers, work
 from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.reading import Streaming
-from raymix.on_ray.worker import work
 from raymix.session import Needs, RunFailed, decide, known_unreadable
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
@@ -31,7 +31,7 @@ CLOSE_SECONDS = 20.0  # for workers of a Ray that stays, which end by themselves
 ABORT_SECONDS = 1.0  # for others: there is nothing to wait for
 
 
-class _Trainer(TorchTrainer):  # type: ignore[misc]
+class _Trainer(DataParallelTrainer):  # type: ignore[misc]
     """Without Ray Train's cleaner of placement groups, which it needs only where a controller dies before its driver.
 
     It asks the Ray that was last started on the machine whether the controller lives. Where that is another Ray, it
@@ -177,6 +177,7 @@ class RaySession:
         trainer = _Trainer(
             work,
             train_loop_config=config,
+            backend_config=Workers(),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=cluster.workers,
                 use_gpu=cluster.gpus_per_worker > 0,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import time
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import ray
@@ -11,6 +13,7 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
+from ray.train.collective import broadcast_from_rank_zero
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,11 +21,13 @@ from raymix.on_ray.reading import Streaming
 from raymix.plan import Plan, Segment
 from raymix.report.history import History, SegmentReport
 from raymix.train.cache import Cache
+from raymix.train.execute import execute, set_up_process
 from raymix.train.stream import Streamed
 from raymix.train.supply import Supply
-from raymix.train.task import Outcome, Task, execute, set_up_process
+from raymix.train.task import Outcome, Task
 
 POLL_SECONDS = 0.1
+WAIT = timedelta(minutes=30)  # in which every rank must come to a collective; a rank that died is noticed by Ray
 
 
 class RayRuntime:
@@ -37,6 +42,7 @@ class RayRuntime:
         # plain data travels over gloo also where gradients travel over NCCL
         self._group: Any = None
         if self.world > 1:
+            _connect(self.rank, self.world, self.device)
             self._group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
         self._run, self._told = "", 0
         self._next: Any = None
@@ -71,6 +77,11 @@ class RayRuntime:
         if self.rank == 0:
             told = outcome if isinstance(outcome, str) else pickle.dumps(outcome)
             ray.get(self._mailbox.finish.remote(task.run, told))
+
+    def close(self) -> None:
+        """No collective follows."""
+        if self._group is not None:
+            dist.destroy_process_group()
 
     def wrap(self, step: nn.Module) -> nn.Module:
         """The step under DDP; as it is where it is alone."""
@@ -127,17 +138,28 @@ class RayRuntime:
         return values[0]
 
 
-def work(config: dict[str, Any]) -> None:
-    """What Ray Train runs on every worker: tasks, one after another, until the driver has none left."""
+def work_off(config: dict[str, Any]) -> None:
+    """Tasks, one after another, until the driver has none left."""
     runtime = RayRuntime(config["mailbox"], config["threads"])
-    if not runtime.load(config["cache"]):
-        return
-    while (task := runtime.next_task()) is not None:
-        try:
-            outcome: Outcome | str = execute(task, runtime)
-        except FloatingPointError as error:  # a restart would come to the same point
-            outcome = f"{task.run}: {error}"
-        runtime.finish(task, outcome)
+    if runtime.load(config["cache"]):
+        while (task := runtime.next_task()) is not None:
+            try:
+                outcome: Outcome | str = execute(task, runtime)
+            except FloatingPointError as error:  # a restart would come to the same point
+                outcome = f"{task.run}: {error}"
+            runtime.finish(task, outcome)
+    runtime.close()
+
+
+def _connect(rank: int, world: int, device: torch.device) -> None:
+    """Makes the process group: rank 0 opens the store at a free port, and Ray tells the others where it is."""
+    host = ray.util.get_node_ip_address()
+    store_at = partial(dist.TCPStore, timeout=WAIT)  # type: ignore[attr-defined] # documented, if not re-exported
+    store = store_at(host, 0, is_master=True, wait_for_workers=False) if rank == 0 else None
+    host, port = broadcast_from_rank_zero((host, store.port) if store else None)
+    store = store or store_at(host, port)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=WAIT)
 
 
 def _name(device: torch.device) -> str:
