@@ -84,6 +84,11 @@ def alive(title: str) -> list[int]:
     return [process.pid for process in below if process.cmdline()[:1] == [f"ray::{title}"]]
 
 
+def has_torch(process: int) -> bool:
+    """Whether a process has loaded torch."""
+    return any("libtorch" in part.path for part in psutil.Process(process).memory_maps())
+
+
 # ---- one group of three ---------------------------------------------------------------------------------------------
 
 
@@ -168,6 +173,26 @@ def test_no_other_ray_of_the_machine_has_a_say(on_ray: Session) -> None:
     on_ray.execute(replace(task_of(digits(), "measure again"), measure=("ssl",)), Heard())
     assert alive("RayTrainWorker")
     assert not alive("PlacementGroupCleaner")
+
+
+def test_one_worker_trains_without_a_process_group(tmp_path: Path) -> None:
+    spec = digits(cluster={"workers": 1}, schedule={"ssl_epochs": 2, "sl_epochs": 2})
+    session = open_session(needs_of(spec), Heard())
+    try:
+        found, expected = both(session, spec, tmp_path)
+    finally:
+        session.close()
+    assert found.complete
+    assert [report.ssl_loss for report in found.history.reports] == [r.ssl_loss for r in expected.history.reports]
+    assert (found.correct["raw"] == expected.correct["raw"]).all()
+
+
+def test_the_controller_starts_workers_without_torch(on_ray: Session) -> None:
+    on_ray.execute(replace(task_of(digits(), "once more"), measure=("ssl",)), Heard())
+    controllers, workers = alive("TrainController"), alive("RayTrainWorker")
+    assert controllers
+    assert [has_torch(process) for process in controllers] == [False] * len(controllers)
+    assert all(has_torch(process) for process in workers)
 
 
 # ---- whole runs -----------------------------------------------------------------------------------------------------
