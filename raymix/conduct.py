@@ -15,11 +15,12 @@ import numpy as np
 from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
-from raymix.plan import Plan, positions
+from raymix.plan import Plan, followed, positions
 from raymix.report.folder import RUN_FILE, write_text
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.intervals import pack_correct
 from raymix.report.run import (
+    BudgetReport,
     Final,
     ImagesReport,
     RunReport,
@@ -88,6 +89,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         str(folder.checkpoints),
         allow_import=job.allow_import,
         profile=str(folder.path / "profile") if job.profile else None,
+        deadline=_deadline(job, session, clock),
     )
     with _Books(job, session, clock) as books:
         try:
@@ -98,6 +100,22 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         report = _report(job, session, outcome, books)
     _finish(job, report, sink)
     return report
+
+
+def _deadline(job: Job, session: Session, clock: Clock) -> float | None:
+    """time.time() at which a budget of time is spent, earlier attempts counted in; None: there is none."""
+    budget, cluster, before = job.plan.spec.budget, job.plan.spec.cluster, job.folder.attempts()
+    if budget is None or budget.flops is not None:
+        return None
+    if budget.wall is not None:
+        return clock.started_at + budget.wall - sum(attempt.wall_seconds for attempt in before)
+    hours = budget.worker_hours
+    if hours is None:
+        assert budget.money is not None
+        assert cluster.price_per_worker_hour
+        hours = budget.money / cluster.price_per_worker_hour
+    held = session.worker_seconds + sum(attempt.worker_seconds for attempt in before)
+    return time.time() + (3600 * hours - held) / cluster.num_replicas
 
 
 def _finish(job: Job, report: RunReport, sink: Sinks) -> None:
@@ -200,6 +218,7 @@ def _build(
     outcome: Outcome | None,
 ) -> RunReport:
     cluster, attempts = job.plan.spec.cluster, books.all()
+    plan = followed(job.plan, history.decisions)
     held = sum(attempt.worker_seconds for attempt in attempts)
     reports = history.reports
     data = sum(report.data_seconds for report in reports)
@@ -212,9 +231,12 @@ def _build(
         workers=cluster.num_replicas,
         price_per_worker_hour=cluster.price_per_worker_hour,
         final=final,
-        phases=phase_reports(job.plan, history),
+        phases=phase_reports(plan, history),
+        ended=outcome.ended if outcome else None,
+        decisions=history.decisions,
+        budget=_budget(plan, history, attempts),
         rows=rows_report(
-            job.plan.facts, dict(skipped), positions(job.plan, history.done_steps), _sources(job, history)
+            job.plan.facts, dict(skipped), positions(plan, history.done_steps), _sources(job, plan, history)
         ),
         images=ImagesReport(
             kept=session.kept,
@@ -240,6 +262,23 @@ def _build(
         environment=environment(session),
         note=note_on(job.plan.spec),
     )
+
+
+def _budget(plan: Plan, history: History, attempts: tuple[Attempt, ...]) -> BudgetReport | None:
+    """What was asked to be spent, and what was."""
+    budget = plan.spec.budget
+    if budget is None:
+        return None
+    held = sum(attempt.worker_seconds for attempt in attempts)
+    flops = history.rates.step_flops
+    spent = {
+        "wall": lambda: sum(attempt.wall_seconds for attempt in attempts),
+        "worker_hours": lambda: held / 3600,
+        "money": lambda: cost_of(held, plan.spec.cluster.price_per_worker_hour) or 0.0,
+        "flops": lambda: sum(flops[kind] * n for r in history.reports for kind, n in r.segment.pattern),
+    }[budget.currency]()
+    asked = getattr(budget, budget.currency)
+    return BudgetReport(currency=budget.currency, asked=asked, spent=spent)
 
 
 def note_on(spec: JobSpec) -> str:
@@ -274,10 +313,10 @@ def _image_bytes(job: Job, session: Session) -> int:
     return (facts.num_train + facts.num_select + facts.num_val) * session.frame.nbytes
 
 
-def _sources(job: Job, history: History) -> dict[str, SourceRows]:
+def _sources(job: Job, plan: Plan, history: History) -> dict[str, SourceRows]:
     """The rows of data.train and, where there is one, of data.unlabelled: how many train, how often they were seen."""
     second = (job.rows.source_of > 0) & ~job.rows.is_val
-    found, consumed = orders(job.plan, job.splits), positions(job.plan, history.done_steps)
+    found, consumed = orders(plan, job.splits), positions(plan, history.done_steps)
     seen = sum(order.count(consumed[stream], second) for stream, order in found.items()) if second.any() else 0
     rows = int(np.count_nonzero(second[job.splits.train]))
     sources = {"train": SourceRows(rows=len(job.splits.train) - rows, seen=sum(consumed.values()) - seen)}

@@ -86,9 +86,26 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
         _apply(data, override)
     _default_types(data)
     try:
-        return JobSpec.model_validate_json(_json(data), strict=True)
+        return _priced(JobSpec.model_validate_json(_json(data), strict=True))
     except ValidationError as error:
         raise first_error(error) from None
+
+
+def _priced(spec: JobSpec) -> JobSpec:
+    """The job with the price of its node type, where a file says it."""
+    cluster = spec.cluster
+    if cluster.price_file is None:
+        return spec
+    prices = _yaml(_read(cluster.price_file, cluster.price_file), cluster.price_file)
+    if not isinstance(prices, dict) or cluster.node_type not in prices:
+        known = ", ".join(prices) if isinstance(prices, dict) else ""
+        problem = f"{cluster.price_file} has no price for {cluster.node_type}"
+        raise JobError("cluster.node_type", problem, f"it has {known}" if known else "a price a line, as in h100: 2.5")
+    price = prices[cluster.node_type]
+    if isinstance(price, bool) or not isinstance(price, int | float) or price < 0:
+        raise JobError("cluster.price_file", f"{cluster.node_type}: {price!r} is not a price", "a number, as in 2.5")
+    update = {"price_per_worker_hour": float(price), "price_file": None, "node_type": None}
+    return spec.model_copy(update={"cluster": cluster.model_copy(update=update)})
 
 
 def _read(job: str | Path, where: str) -> str:

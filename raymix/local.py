@@ -11,8 +11,8 @@ from torch import nn
 
 from raymix.data.keep import room_of_machine
 from raymix.data.reading import check_bad, check_local, read_local, stream_local
-from raymix.plan import Plan, Segment
-from raymix.policy import next_segment
+from raymix.plan import Plan, changed
+from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
 from raymix.session import Needs, RunFailed, decide, known_unreadable
 from raymix.train.cache import Cache
@@ -47,10 +47,15 @@ class LocalRuntime:
         self._run, self._plan = run, plan
         self.sink.begin(run, plan, history)
 
-    def next_segment(self, history: History) -> Segment | None:
+    def name_next(self, history: History) -> Named:
         """What the policy names."""
         assert self._plan is not None
-        return None if self.stopping else next_segment(self._plan, history)
+        if self.stopping:
+            return Named(None)
+        named = name_next(self._plan, history)
+        if named.decision is not None:
+            self._plan = changed(self._plan, named.decision)
+        return named
 
     def report(self, report: SegmentReport) -> None:
         """Tells the sink."""

@@ -127,6 +127,8 @@ class Schedule:
         return schedule
 
     def _begin(self, plan: Plan) -> None:
+        if plan.spec.budget is not None:
+            raise JobError("budget", "is kept by raymix run, which knows what its steps cost", "leave it out")
         self.plan = plan
         self.history = self._skipped(0)
         self._told: dict[str, float] = {}

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal, NamedTuple
 
-from raymix.plan import Plan, Segment
-from raymix.policy import next_segment
+from raymix.plan import Plan, Segment, changed
+from raymix.policy import Named, name_next
 from raymix.report.history import History, Rates, SegmentReport
 
 
@@ -32,8 +32,7 @@ class Mailbox:
         self._events: list[Event] = []
         self._stopping, self._closed = asyncio.Event(), False
         self._plan: Plan | None = None
-        self._rates = Rates(step_seconds={})
-        self._reports: list[SegmentReport] = []
+        self._history = History(rates=Rates(step_seconds={}))
 
     # ---- the driver's side ----
 
@@ -75,15 +74,18 @@ class Mailbox:
 
     async def begin(self, run: str, plan: Plan, history: History) -> None:
         """A run starts, or goes on after `history`."""
-        self._plan, self._rates, self._reports = plan, history.rates, list(history.reports)
+        self._plan, self._history = plan, history
         self._events.append(Event("begin", run, (plan, history)))
 
-    async def next_segment(self, done: int, news: list[SegmentReport], pending: Segment | None) -> Segment | None:
+    async def name_next(self, done: int, news: list[SegmentReport], pending: Segment | None) -> Named:
         """What the policy names after the first `done` reports, `news` and the segment that runs now."""
         assert self._plan is not None
-        self._reports[done:] = news
-        history = History.model_construct(rates=self._rates, reports=tuple(self._reports), pending=pending)
-        return next_segment(self._plan, history)
+        history = self._history.reported(done, news).expect(pending)
+        named = name_next(self._plan, history)
+        if named.decision is not None:
+            self._plan = changed(self._plan, named.decision)
+        self._history = history.decide(named.decision)
+        return named
 
     async def report(self, run: str, report: SegmentReport) -> None:
         """A segment is done."""

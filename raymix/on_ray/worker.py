@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raymix.on_ray.reading import Streaming
 from raymix.plan import Plan, Segment
+from raymix.policy import Named
 from raymix.report.history import History, SegmentReport
 from raymix.train.cache import Cache
 from raymix.train.execute import execute, set_up_process
@@ -105,16 +106,16 @@ class RayRuntime:
             ray.get(self._mailbox.begin.remote(run, plan, history))
             self._stop = self._mailbox.stopped.remote()
 
-    def next_segment(self, history: History) -> Segment | None:
+    def name_next(self, history: History) -> Named:
         """What the driver's policy names: asked for one segment ahead, on what was known when the last one began."""
-        segment: Segment | None = None
+        named = Named(None)
         if self.rank == 0:
             stopping, _ = ray.wait([self._stop], timeout=0)
             if not stopping:
-                segment = ray.get(self._next or self._ask(history, None))
-                self._next = self._ask(history, segment) if segment else None
-        named: Segment | None = self._broadcast(segment)
-        return named
+                named = ray.get(self._next or self._ask(history, None))
+                self._next = self._ask(history, named.segment) if named.segment else None
+        told: Named = self._broadcast(named)
+        return told
 
     def report(self, report: SegmentReport) -> None:
         """Tells the driver without waiting for it."""
@@ -127,7 +128,7 @@ class RayRuntime:
     def _ask(self, history: History, pending: Segment | None) -> Any:
         """The policy's answer to come. Only reports that the mailbox has not seen travel."""
         told, self._told = self._told, len(history.reports)
-        return self._mailbox.next_segment.remote(told, list(history.reports[told:]), pending)
+        return self._mailbox.name_next.remote(told, list(history.reports[told:]), pending)
 
     def _broadcast(self, value: Any) -> Any:
         """Rank 0's value, on every rank."""

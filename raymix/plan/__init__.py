@@ -1,6 +1,6 @@
 """What will be done: JobSpec + Facts -> Plan, the pure functions of a plan, and how it is changed on the way."""
 
-from raymix.plan.change import changed
+from raymix.plan.change import changed, followed
 from raymix.plan.curves import rate, weight
 from raymix.plan.resolve import resolve
 from raymix.plan.steps import pattern, positions, rows_per_step, runs, segment
@@ -31,6 +31,7 @@ __all__ = [
     "Segment",
     "Stream",
     "changed",
+    "followed",
     "pattern",
     "positions",
     "rate",

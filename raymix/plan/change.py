@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+
 from raymix.plan.turns import Turns, epochs_of, merged, more
 from raymix.plan.types import Anchor, Decision, Phase, Plan
 
@@ -21,6 +24,11 @@ def changed(plan: Plan, decision: Decision) -> Plan:
     at = min(decision.step, start)
     anchor = plan.anchor if not at else Anchor(step=at, progress=plan.anchor.progress_at(at, plan.num_steps))
     return plan.model_copy(update={"phases": tuple(phases), "anchor": anchor})
+
+
+def followed(plan: Plan, decisions: Iterable[Decision]) -> Plan:
+    """The plan as a run's decisions have left it."""
+    return reduce(changed, decisions, plan)
 
 
 def _changed(plan: Plan, phase: Phase, start: int, done: int, steps: int) -> Phase:

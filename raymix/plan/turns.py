@@ -31,7 +31,8 @@ def asked(spec: JobSpec, facts: Facts) -> Iterator[Asked]:
     elif isinstance(schedule, AdaptiveSchedule):
         yield from _shared(spec, facts, {"ssl": 0.3, "mix": 0.7 - schedule.tail, "sl": schedule.tail})
     elif schedule.policy == "budgeted" and schedule.shares is not None:
-        yield from _shared(spec, facts, schedule.shares.model_dump())
+        shares = schedule.shares
+        yield from _shared(spec, facts, {"ssl": shares.ssl, "mix": shares.mix, "sl": shares.sl})
     else:
         yield from _merged(spec, facts)
 

@@ -113,6 +113,11 @@ class Plan(Section):
         """Step kinds that the plan uses, in order of first use."""
         return tuple(dict.fromkeys(kind for phase in self.phases for kind, steps in phase.turns if steps))
 
+    @property
+    def may_change(self) -> bool:
+        """Whether decisions may change it while it is carried out."""
+        return self.spec.schedule.policy != "fixed" or self.spec.budget is not None
+
     def phase_at(self, step: int) -> int:
         """Index of the phase that holds a global step."""
         return next(i for i, phase in enumerate(self.phases) if step < phase.start + phase.steps)

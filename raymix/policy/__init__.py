@@ -91,9 +91,9 @@ def _ended(plan: Plan, history: History) -> End | None:
         found = [top1 for top1 in reached if top1 is not None]
         if goal.top1 is not None and found and found[-1] >= goal.top1:
             return "goal"
-        if goal.patience is not None and len(found) > goal.patience:
-            if max(found[-goal.patience :]) <= max(found[: -goal.patience]):
-                return "patience"
+        patience = goal.patience
+        if patience is not None and len(found) > patience and max(found[-patience:]) <= max(found[:-patience]):
+            return "patience"
     rest = left(plan, history)
     if rest is not None and history.next_step < plan.num_steps:
         price = costs(plan, history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
@@ -78,6 +79,10 @@ class History(Section):
     def add(self, report: SegmentReport) -> History:
         """This history and one more report; what was pending is now done."""
         return self._with(reports=(*self.reports, report), pending=None)
+
+    def reported(self, done: int, news: Iterable[SegmentReport]) -> History:
+        """The first `done` reports, and these."""
+        return self._with(reports=(*self.reports[:done], *news), pending=None)
 
     def expect(self, segment: Segment | None) -> History:
         """This history and the segment that runs now."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from raymix.plan import Facts, PhaseKind, Plan, Stream
+from raymix.plan import Decision, Facts, PhaseKind, Plan, Stream
 from raymix.report.history import History
 from raymix.spec import Channels, Section, Weights
 
@@ -102,6 +102,14 @@ class Point(Section):
     select_ema_top1: float | None = None
 
 
+class BudgetReport(Section):
+    """A budget in its own currency: seconds, hours, money or FLOPs."""
+
+    currency: Literal["wall", "worker_hours", "money", "flops"]
+    asked: float
+    spent: float
+
+
 class RunReport(Section):
     """A run, whole: what `raymix run` returns and `report.json` holds."""
 
@@ -116,6 +124,11 @@ class RunReport(Section):
     rows: RowsReport
     images: ImagesReport | None = None
     totals: Totals
+    ended: Literal["complete", "budget", "goal", "patience"] | None = Field(
+        None, description="why the run is over; null: it was interrupted or failed"
+    )
+    decisions: tuple[Decision, ...] = Field((), description="changes of the plan on the way, with their reasons")
+    budget: BudgetReport | None = None
     step_seconds: dict[str, float] = Field(description="measured in prepare, by step kind")
     curve: tuple[Point, ...]
     class_names: tuple[str, ...]
@@ -144,6 +157,8 @@ def phase_reports(plan: Plan, history: History) -> tuple[PhaseReport, ...]:
     workers, price = plan.spec.cluster.num_replicas, plan.spec.cluster.price_per_worker_hour
     lines = []
     for index, phase in enumerate(plan.phases):
+        if not phase.steps:  # a decision left it without a step
+            continue
         reports = [report for report in history.reports if report.segment.phase == index]
         seconds = sum(report.seconds for report in reports)
         lines.append(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from raymix.method.backbones import How
-from raymix.plan import positions
+from raymix.plan import followed, positions
 from raymix.report.history import History, Rates
 from raymix.train import checkpoint, compiling
 from raymix.train.batch import largest
@@ -23,6 +23,8 @@ from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
 from raymix.train.task import Outcome, Task
 
+CLOSING_SECONDS = 0.5  # from the last step to the report, beside evaluation and checkpoint
+
 
 def execute(task: Task, runtime: Runtime) -> Outcome:
     """Trains a task to its end, from its newest checkpoint where there is one, and reads val once at the end."""
@@ -30,13 +32,13 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
     compiling.forget(runtime.device)
     if task.largest:
         batch = largest(task.plan, task.splits, runtime, How(task.allow_import), task.largest)
-        return Outcome(task.run, History(rates=Rates(step_seconds={})), False, batch=batch)
+        return Outcome(task.run, History(rates=Rates(step_seconds={})), None, batch=batch)
     state = TrainState.fresh(task.plan, runtime.device, How(task.allow_import))
     feed = Feed(task.plan, task.splits, runtime)
     try:
         if task.measure:
             _, rates = prepare(task.plan, task.measure, state, feed, runtime, None)
-            return Outcome(task.run, History(rates=rates), False, seconds=time.perf_counter() - started)
+            return Outcome(task.run, History(rates=rates), None, seconds=time.perf_counter() - started)
         outcome = _trained(task, state, feed, runtime)
     finally:
         feed.close()
@@ -44,30 +46,34 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
 
 
 def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Outcome:
-    plan = task.plan
     notes = _restore(task, state, runtime)
+    plan = feed.plan = followed(task.plan, state.history.decisions)
     resumed = bool(state.history.reports)
     known = state.history.rates if resumed else task.rates
     folder = Path(task.profile) if task.profile and runtime.rank == 0 else None
-    step, rates = prepare(plan, plan.kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder)
+    step, rates = prepare(
+        plan, task.plan.kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder
+    )
     feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:
         state.history = History(rates=rates)
+    state.history = state.history.begin(_allowance(task, state.history, runtime))
     checkpoints = Checkpoints.of(plan, task.checkpoints, runtime.rank)
     runtime.begin(task.run, plan, state.history)
     first_step_at = time.time()
-    train(plan, state, step, feed, runtime, checkpoints)
+    ended = train(plan, state, step, feed, runtime, checkpoints)
+    plan = feed.plan
     settle_all(plan, state, task.splits, runtime)  # what is saved last is what will be classified with
     checkpoints.save(state)
-    complete = state.history.done_steps == plan.num_steps
     correct, before_val = {}, time.perf_counter()
     # after SSL alone the classifier is still zero, and what it says is no result
-    if complete and len(task.splits.val) and plan.kinds != ("ssl",):
+    trained = any(kind != "ssl" for report in state.history.reports for kind, _ in report.segment.pattern)
+    if ended and trained and len(task.splits.val):
         correct = evaluate_all(plan, state, task.splits, task.splits.val, runtime)
     return Outcome(
         run=task.run,
         history=state.history,
-        complete=complete,
+        ended=ended,
         correct=correct,
         evaluate_seconds=time.perf_counter() - before_val,
         checkpoint_seconds=checkpoints.seconds,
@@ -75,6 +81,20 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
         seen=positions(plan, state.history.done_steps),
         notes=notes,
     )
+
+
+def _allowance(task: Task, history: History, runtime: Runtime) -> float | None:
+    """What the steps may cost: FLOPs in all, or seconds from now on, less what comes after them; None: anything."""
+    budget, rates = task.plan.spec.budget, history.rates
+    if budget is None:
+        return None
+    if budget.flops is not None:
+        return budget.flops
+    assert task.deadline is not None
+    weights = 1 if task.plan.spec.optim.ema is None else 2
+    after = weights * rates.row_seconds * len(task.splits.val) + rates.checkpoint_seconds + CLOSING_SECONDS
+    seconds: float = runtime.gather(task.deadline - time.time() - after)[0]  # rank 0's clock
+    return max(0.0, seconds)
 
 
 def _restore(task: Task, state: TrainState, runtime: Runtime) -> tuple[str, ...]:

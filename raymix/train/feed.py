@@ -22,6 +22,7 @@ from raymix.train.runtime import Runtime
 from raymix.train.supply import Source
 
 LOOK_AHEAD = 6  # segments before a change of phase, in which its streams are begun: about ten seconds
+NO_END = 2**60  # of a stream whose plan may yet change
 CHUNK = 256  # steps whose row ids are made at a time; bounds memory when a step takes microseconds
 
 
@@ -33,7 +34,7 @@ class Feed:
         # handed out so far, over all ranks: rows that feed the supervised loss, and steps with such a row
         self.labelled, self.labelled_steps = 0, 0
         self._orders = orders(plan, splits)
-        ends = positions(plan, plan.num_steps)
+        ends = positions(plan, plan.num_steps) if not plan.may_change else dict.fromkeys(self._orders, NO_END)
         self._flow = runtime.supply.open(self._orders, ends, runtime.rank, runtime.world)
 
     def begin(self, step: int) -> None:
@@ -53,9 +54,10 @@ class Feed:
                 for stream, rows in rows_per_step(self.plan, kind).items():
                     consumed[stream] += count * rows
 
-    def sample(self, kind: Kind) -> Batch:
-        """This rank's share of the first batch of a kind, read on its own: for steps that are thrown away."""
-        _, ids_TB, epochs_TB = self._rows(kind, dict.fromkeys(self._orders, 0), 1)
+    def sample(self, kind: Kind, number: int = 0) -> Batch:
+        """This rank's share of a kind's batch of a number, read on its own: for steps that are thrown away."""
+        start = {stream: number * rows for stream, rows in rows_per_step(self.plan, kind).items()}
+        _, ids_TB, epochs_TB = self._rows(kind, start, 1)
         images = torch.cat(list(self.runtime.supply.batches(self._mine(ids_TB)[0])))
         return next(self._joined(ids_TB, epochs_TB, iter((images,))))
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from raymix.method import optim
-from raymix.plan import STREAM_OF, Plan, Segment, rate, weight
+from raymix.plan import STREAM_OF, Plan, Segment, changed, rate, weight
+from raymix.policy import End
 from raymix.report.history import SegmentReport
 from raymix.train.checkpoint import Checkpoints
 from raymix.train.evaluate import evaluate_all, settle_all
@@ -17,26 +18,36 @@ from raymix.train.feed import Feed
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
 from raymix.train.stepper import Stepper
+from raymix.train.trial import with_trial
 
 
 def train(
     plan: Plan, state: TrainState, step: Stepper, feed: Feed, runtime: Runtime, checkpoints: Checkpoints
-) -> TrainState:
-    """Runs the segments that the policy names until it names none.
+) -> End | None:
+    """Runs the segments that the policy names until it names none; returns why it does not, None: asked to stop.
 
     Everything that is not a step (stopping, saving, evaluating, reporting) happens at the end of a segment.
 
     Raises:
         FloatingPointError: a loss is not finite; the last checkpoint was made before that segment.
     """
-    while (segment := runtime.next_segment(state.history)) is not None:
-        report = run_segment(plan, segment, state, step, feed, runtime)
-        if segment.evaluate:
+    began = time.perf_counter()
+    while True:
+        named = runtime.name_next(state.history)
+        if named.decision is not None:
+            plan, state.history = changed(plan, named.decision), state.history.decide(named.decision)
+            feed.plan = plan
+        if named.segment is None:
+            return named.end
+        report = run_segment(plan, named.segment, state, step, feed, runtime)
+        if named.segment.evaluate:
             report = _with_select(plan, report, state, feed, runtime)
+        if named.segment.trial:
+            report = with_trial(plan, report, state, step, feed, runtime)
+        report = report.model_copy(update={"elapsed": time.perf_counter() - began})
         state.history = state.history.add(report)
         runtime.report(report)
         checkpoints.save_if_due(state)
-    return state
 
 
 def run_segment(

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from raymix.plan import Plan, Segment
+from raymix.plan import Plan
+from raymix.policy import Named
 from raymix.report.history import History, SegmentReport
 from raymix.train.supply import Supply
 
@@ -29,8 +30,8 @@ class Runtime(Protocol):
     def begin(self, run: str, plan: Plan, history: History) -> None:
         """A run starts or goes on after `history`."""
 
-    def next_segment(self, history: History) -> Segment | None:
-        """What the policy names next, the same on every rank; None: done, or asked to stop."""
+    def name_next(self, history: History) -> Named:
+        """What the policy names next, the same on every rank; without segment and end: asked to stop."""
 
     def report(self, report: SegmentReport) -> None:
         """A segment is done. Waits for nobody."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from raymix.data.splits import Splits
 from raymix.plan import Kind, Plan, Stream
+from raymix.policy import End
 from raymix.report.history import History, Rates
 from raymix.spec import Weights
 
@@ -25,6 +26,7 @@ class Task:
     largest: int = 0  # find the largest batch up to this and train nothing
     profile: str | None = None  # folder for a trace of each step kind; None: none are made
     allow_import: tuple[str, ...] = ()  # factories of backbones that the command was told may run
+    deadline: float | None = None  # time.time() at which all must be over, for a budget of time; None: there is none
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Outcome:
 
     run: str
     history: History
-    complete: bool  # every step of the plan is done
+    ended: End | None  # why the run is over; None: it was asked to stop, and goes on when it is resumed
     # by weights a bool for each val row; none: not complete, no val, or no SL
     correct: dict[Weights, np.ndarray] = field(default_factory=dict)
     evaluate_seconds: float = 0.0  # of val
@@ -43,3 +45,8 @@ class Outcome:
     seen: dict[Stream, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     batch: int = 0  # where `largest` was asked for
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run is over: every step done, or its budget, goal or patience."""
+        return self.ended is not None
