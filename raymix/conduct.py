@@ -235,6 +235,7 @@ def _build(
         ended=outcome.ended if outcome else None,
         decisions=history.decisions,
         budget=_budget(plan, history, attempts),
+        goal=plan.spec.goal,
         rows=rows_report(
             job.plan.facts, dict(skipped), positions(plan, history.done_steps), _sources(job, plan, history)
         ),
@@ -272,11 +273,11 @@ def _budget(plan: Plan, history: History, attempts: tuple[Attempt, ...]) -> Budg
     held = sum(attempt.worker_seconds for attempt in attempts)
     flops = history.rates.step_flops
     spent = {
-        "wall": lambda: sum(attempt.wall_seconds for attempt in attempts),
-        "worker_hours": lambda: held / 3600,
-        "money": lambda: cost_of(held, plan.spec.cluster.price_per_worker_hour) or 0.0,
-        "flops": lambda: sum(flops[kind] * n for r in history.reports for kind, n in r.segment.pattern),
-    }[budget.currency]()
+        "wall": sum(attempt.wall_seconds for attempt in attempts),
+        "worker_hours": held / 3600,
+        "money": cost_of(held, plan.spec.cluster.price_per_worker_hour) or 0.0,
+        "flops": sum(flops.get(kind, 0.0) * n for r in history.reports for kind, n in r.segment.pattern),
+    }[budget.currency]
     asked = getattr(budget, budget.currency)
     return BudgetReport(currency=budget.currency, asked=asked, spent=spent)
 

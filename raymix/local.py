@@ -16,6 +16,7 @@ from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
 from raymix.session import Needs, RunFailed, decide, known_unreadable
 from raymix.train.cache import Cache
+from raymix.train.device import name_of
 from raymix.train.execute import execute, set_up_process
 from raymix.train.stream import Streamed
 from raymix.train.supply import Supply
@@ -72,7 +73,7 @@ class LocalSession:
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         set_up_process(device, threads=torch.get_num_threads())
         self.device = device.type
-        self.device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        self.device_name = name_of(device)
 
         before = time.monotonic()
         keep, self.run = decide(needs, room_of_machine(), sink)

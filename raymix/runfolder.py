@@ -19,7 +19,7 @@ from raymix.spec import JobError, JobSpec, Section
 
 SKIPPED_FILE = "skipped.tsv"
 # sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
-_MAY_CHANGE = ("cluster", "storage", "checkpoint", "pilot")
+_MAY_CHANGE = ("cluster", "storage", "checkpoint", "pilot", "budget", "goal")
 
 
 class Before(NamedTuple):

@@ -91,7 +91,8 @@ def run(
     clock = Clock()
     checked = check(spec, allow_import)
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
-    if folder.resumed and (folder.path / RUN_FILE).is_file() and (done := read_run(folder.path)).status == "done":
+    done = read_run(folder.path) if folder.resumed and (folder.path / RUN_FILE).is_file() else None
+    if done is not None and done.status == "done" and not _extends(spec, done):
         return done
     before, ids = folder.before(checked.rows), rows_of(checked.splits)
     with opened(checked, ids, verbose=verbose, quiet=quiet, before=before) as (session, sink, signals):
@@ -103,6 +104,29 @@ def run(
     if report.status == "interrupted":
         raise signals.interrupted(f"checkpoint saved; --resume goes on from {folder.path}", report)
     return report
+
+
+def _extends(spec: JobSpec, done: RunReport) -> bool:
+    """Whether a finished run goes on: its budget or its goal ended it before its plan did, and now there is more.
+
+    Raises:
+        JobError: it was planned to end with its budget, so its rate has come down to nothing.
+    """
+    raised = done.budget is not None and (
+        spec.budget is None or _amount(spec, done.budget.currency) > done.budget.asked
+    )
+    if done.ended in ("goal", "patience"):
+        return spec.goal != done.goal
+    if done.ended != "budget" or not raised:
+        return False
+    if done.decisions:
+        problem = "the run was planned to end with it, and its rate has come down to 0"
+        raise JobError("budget", problem, "take another name; a run with budget.on_exhausted: stop can be extended")
+    return True
+
+
+def _amount(spec: JobSpec, currency: str) -> float:
+    return float(getattr(spec.budget, currency) or 0.0)
 
 
 def _sized(plan: Plan, splits: Splits, allow_import: tuple[str, ...], session: Session, sink: Sink) -> Plan:

@@ -25,7 +25,8 @@ from raymix.bench.streaming import bench_stream
 from raymix.data.blocks import num_cores
 from raymix.runfolder import in_ray_job
 from raymix.spec import JobError, JobSpec
-from raymix.train.execute import describe, set_up_process
+from raymix.train.device import name_of
+from raymix.train.execute import set_up_process
 
 CPU_THREADS = 2
 
@@ -99,7 +100,7 @@ def measure(path: Path | None, parts: Sequence[str], images: int, device: torch.
                 done[part] = run(bench)
     return {
         "parts": done,
-        "device": describe(device)["name"],
+        "device": name_of(device),
         "cores": num_cores(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -23,7 +23,8 @@ from raymix.bench import chips
 from raymix.bench.setting import KINDS, Dataset, RaymixLoop, job, plain_loop
 from raymix.plan import Kind
 from raymix.spec import JobError, JobSpec
-from raymix.train.execute import describe, set_up_process
+from raymix.train.device import name_of
+from raymix.train.execute import set_up_process
 from raymix.train.prepare import synchronise
 
 WINDOW_SECONDS = {"cuda": 4.0, "cpu": 3.0}
@@ -82,7 +83,7 @@ def measure(
         "plain": "compiled" if fast else "eager",
         "windows": windows,
         "device": device.type,
-        "device_name": describe(device)["name"],
+        "device_name": name_of(device),
         "batch": spec.batch,
         "model": _model(spec),
         "threads": torch.get_num_threads(),

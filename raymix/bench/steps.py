@@ -24,7 +24,8 @@ from raymix.bench.rows import RATIOS, ROWS, Row, Steps, flops, rival, with_row
 from raymix.bench.setting import Dataset, job
 from raymix.jobfile import load_spec
 from raymix.spec import JobError, JobSpec
-from raymix.train.execute import describe, set_up_process
+from raymix.train.device import name_of
+from raymix.train.execute import set_up_process
 from raymix.train.prepare import synchronise
 
 WINDOW_SECONDS = 0.4
@@ -68,7 +69,7 @@ def measure(
         "image_size": spec.data.image_size,
         "peak_flops": chips.peak(device),
         "device": device.type,
-        "device_name": describe(device)["name"],
+        "device_name": name_of(device),
         "torch": torch.__version__,
     }
 

@@ -22,6 +22,7 @@ from raymix.plan import Plan, Segment
 from raymix.policy import Named
 from raymix.report.history import History, SegmentReport
 from raymix.train.cache import Cache
+from raymix.train.device import name_of
 from raymix.train.execute import execute, set_up_process
 from raymix.train.stream import Streamed
 from raymix.train.supply import Supply
@@ -63,7 +64,7 @@ class RayRuntime:
         else:
             self.supply = Cache(images.on_this_node(), self.device, where)
         if self.rank == 0:
-            self._mailbox.join.remote(self.device.type, _name(self.device), self.supply.where)
+            self._mailbox.join.remote(self.device.type, name_of(self.device), self.supply.where)
         return True
 
     def next_task(self) -> Task | None:
@@ -161,7 +162,3 @@ def _connect(rank: int, world: int, device: torch.device) -> None:
     store = store or store_at(host, port)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=WAIT)
-
-
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

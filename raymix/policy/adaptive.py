@@ -36,15 +36,14 @@ def adaptive(plan: Plan, history: History) -> Decision | None:
     wants = [share * whole, (1 - share - schedule.tail) * whole, schedule.tail * whole]
     if here != "ssl":  # what is over stays over
         wants = [ssl, whole * (1 - schedule.tail) - ssl, schedule.tail * whole]
-        reason = "the steps take another time than was measured"
+        reason = history.why(reason)
     if here == "mix" and _stale(history):
         wants = [ssl, mix, whole - ssl - mix]
         reason = f"mix steps have brought no new best on the select rows in {STALE} evaluations: on to SL"
     if here == "sl":
         wants = [ssl, mix, whole - ssl - mix]
-    first = not history.decisions
-    changed = bool(history.decisions) and here == "ssl" and reason != _last_of_ssl(history)
-    return fit(plan, history, wants, reason, force=first or changed)
+    news = here == "ssl" and bool(history.decisions) and reason != history.decisions[-1].reason
+    return fit(plan, history, wants, reason, force=history.plans_anew or news)
 
 
 def trial_steps(plan: Plan, history: History, ends_at: float, price: dict[Kind, float]) -> int:
@@ -98,7 +97,3 @@ def _stale(history: History) -> bool:
     """Whether the last evaluations of the mix phase brought no new best."""
     found = [r.select_top1 for r in known(history) if r.segment.kind == "mix" and r.select_top1 is not None]
     return len(found) > STALE and max(found[-STALE:]) <= max(found[:-STALE])
-
-
-def _last_of_ssl(history: History) -> str:
-    return history.decisions[-1].reason

@@ -23,11 +23,12 @@ def fixed(plan: Plan, history: History) -> Decision | None:
     if budget is None or budget.on_exhausted == "stop" or rest is None:
         return None
     price, at = costs(plan, history), history.next_step
-    ahead = []
-    for phase in plan.phases:
+    ahead = []  # what was asked for and is not done, also where an earlier decision left it out
+    for phase, asked in zip(plan.phases, resolve(plan.spec, plan.facts).phases, strict=True):
         done = min(max(at - phase.start, 0), phase.steps)
-        ahead.append((phase.steps - done) * per_step(phase, price, done))
-    if sum(ahead) <= rest:
+        over = phase.steps and phase.start + phase.steps <= at
+        ahead.append(0.0 if over else (asked.steps - done) * per_step(phase, price, done))
+    if sum(ahead) <= rest and not history.decisions:
         return None
     tail = sum(cost for phase, cost in zip(plan.phases, ahead, strict=True) if phase.kind == "sl")
     others = sum(ahead) - tail
@@ -36,7 +37,8 @@ def fixed(plan: Plan, history: History) -> Decision | None:
         spent(plan, history, index) + cost * (1.0 if phase.kind == "sl" else kept)
         for index, (phase, cost) in enumerate(zip(plan.phases, ahead, strict=True))
     ]
-    return fit(plan, history, wants, "the budget holds fewer epochs than were asked for: SSL ends earlier")
+    reason = "the budget holds fewer epochs than were asked for: SSL ends earlier"
+    return fit(plan, history, wants, reason, stretch=False)
 
 
 def budgeted(plan: Plan, history: History) -> Decision | None:
@@ -53,9 +55,8 @@ def budgeted(plan: Plan, history: History) -> Decision | None:
     else:
         asked = resolve(plan.spec, plan.facts).phases
         parts = [phase.steps * per_step(phase, price, 0) for phase in asked]
-    first = not history.decisions
-    reason = "epochs by measured step times" if first else "the steps take another time than was measured"
-    return fit(plan, history, [whole * part / sum(parts) for part in parts], reason, force=first)
+    wants = [whole * part / sum(parts) for part in parts]
+    return fit(plan, history, wants, history.why("epochs by measured step times"), force=history.plans_anew)
 
 
 def phases(plan: Plan, history: History) -> Decision | None:
@@ -91,9 +92,8 @@ def phases(plan: Plan, history: History) -> Decision | None:
             wants[index] = shares[index] * whole
         elif listed.duration.unit == "rest":
             wants[index] = over
-    first = not history.decisions
-    reason = "lengths by measured step times" if first else "the steps take another time than was measured"
-    return fit(plan, history, [want or 0.0 for want in wants], reason, force=first, stretch="rest" in units)
+    reason, stretch = history.why("lengths by measured step times"), "rest" in units
+    return fit(plan, history, [want or 0.0 for want in wants], reason, force=history.plans_anew, stretch=stretch)
 
 
 DECIDE: dict[str, Decide] = {"fixed": fixed, "budgeted": budgeted, "phases": phases, "adaptive": adaptive}

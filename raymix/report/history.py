@@ -19,6 +19,8 @@ class Rates(Section):
     row_seconds: float = Field(0.0, description="evaluation of one row, by all workers together")
     checkpoint_seconds: float = Field(0.0, description="one checkpoint")
     prepare_seconds: float = 0.0
+    workers: int = Field(0, description="processes that they were measured on")
+    device: str = ""
     source: Literal["measured", "cache", "estimate"] = "measured"
 
 
@@ -51,6 +53,8 @@ class Attempt(Section):
     """One going at a run: from its start, or a resumption, to wherever it came."""
 
     reports: int = Field(description="reports that there were before it")
+    decisions: int = Field(0, description="decisions that there were before it")
+    news: str = Field("", description="what is not as it was in the attempt before: workers, device")
     allowance: float | None = Field(
         None, description="what its steps may cost, in seconds, or in FLOPs where the budget is; null: anything"
     )
@@ -92,9 +96,24 @@ class History(Section):
         """This history and one more change of plan; None: none."""
         return self if decision is None else self._with(decisions=(*self.decisions, decision))
 
-    def begin(self, allowance: float | None) -> History:
-        """This history and a new attempt, which may spend so much."""
-        return self._with(attempts=(*self.attempts, Attempt(reports=len(self.reports), allowance=allowance)))
+    def begin(self, allowance: float | None, rates: Rates | None = None, news: str = "") -> History:
+        """This history and a new attempt, which may spend so much; with `rates` of its own where there are `news`."""
+        counts = {"reports": len(self.reports), "decisions": len(self.decisions)}
+        attempt = Attempt(**counts, allowance=allowance, news=news)
+        return self._with(attempts=(*self.attempts, attempt), rates=rates or self.rates)
+
+    @property
+    def plans_anew(self) -> bool:
+        """Whether what is left must be planned now: at the run's start, or on other machines. Not after a restart."""
+        if not self.attempts or len(self.decisions) > self.attempts[-1].decisions:
+            return False
+        return len(self.attempts) == 1 or bool(self.attempts[-1].news)
+
+    def why(self, first: str) -> str:
+        """The reason of a decision that follows from what steps cost."""
+        if self.plans_anew:
+            return f"{self.attempts[-1].news}: {first}" if self.attempts[-1].news else first
+        return "the steps take another time than was measured"
 
     def _with(self, **changes: Any) -> History:
         # made in every segment: what is there has been validated

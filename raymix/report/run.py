@@ -8,7 +8,7 @@ from pydantic import Field
 
 from raymix.plan import Decision, Facts, PhaseKind, Plan, Stream
 from raymix.report.history import History
-from raymix.spec import Channels, Section, Weights
+from raymix.spec import Channels, Goal, Section, Weights
 
 Status = Literal["done", "interrupted", "failed"]
 
@@ -129,6 +129,7 @@ class RunReport(Section):
     )
     decisions: tuple[Decision, ...] = Field((), description="changes of the plan on the way, with their reasons")
     budget: BudgetReport | None = None
+    goal: Goal | None = None
     step_seconds: dict[str, float] = Field(description="measured in prepare, by step kind")
     curve: tuple[Point, ...]
     class_names: tuple[str, ...]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,6 +14,7 @@ from raymix.report.history import History, Rates
 from raymix.train import checkpoint, compiling
 from raymix.train.batch import largest
 from raymix.train.checkpoint import Checkpoints
+from raymix.train.device import name_of
 from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
 from raymix.train.loop import train
@@ -49,7 +49,8 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     notes = _restore(task, state, runtime)
     plan = feed.plan = followed(task.plan, state.history.decisions)
     resumed = bool(state.history.reports)
-    known = state.history.rates if resumed else task.rates
+    news = _news(state.history.rates, runtime) if resumed else ""
+    known = task.rates if not resumed else None if news else state.history.rates
     folder = Path(task.profile) if task.profile and runtime.rank == 0 else None
     step, rates = prepare(
         plan, task.plan.kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder
@@ -57,7 +58,7 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:
         state.history = History(rates=rates)
-    state.history = state.history.begin(_allowance(task, state.history, runtime))
+    state.history = state.history.begin(_allowance(task, rates, runtime), rates, news)
     checkpoints = Checkpoints.of(plan, task.checkpoints, runtime.rank)
     runtime.begin(task.run, plan, state.history)
     first_step_at = time.time()
@@ -83,9 +84,17 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     )
 
 
-def _allowance(task: Task, history: History, runtime: Runtime) -> float | None:
+def _news(rates: Rates, runtime: Runtime) -> str:
+    """What is not as it was when the rates were measured; '': all is."""
+    device = name_of(runtime.device)
+    if (rates.workers, rates.device) == (runtime.world, device):
+        return ""
+    return f"{runtime.world} x {device} instead of {rates.workers} x {rates.device}"
+
+
+def _allowance(task: Task, rates: Rates, runtime: Runtime) -> float | None:
     """What the steps may cost: FLOPs in all, or seconds from now on, less what comes after them; None: anything."""
-    budget, rates = task.plan.spec.budget, history.rates
+    budget = task.plan.spec.budget
     if budget is None:
         return None
     if budget.flops is not None:
@@ -115,9 +124,3 @@ def set_up_process(device: torch.device, threads: int) -> None:
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
         compiling.begin(device)
-
-
-def describe(device: torch.device) -> dict[str, Any]:
-    """The device in words."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return {"device": device.type, "name": name}

@@ -19,6 +19,7 @@ from raymix.method.steps import Batch
 from raymix.plan import Kind, Plan
 from raymix.report.history import Rates
 from raymix.train import compiling
+from raymix.train.device import name_of
 from raymix.train.feed import Feed
 from raymix.train.profile import profile
 from raymix.train.runtime import Runtime
@@ -62,7 +63,7 @@ def prepare(
         profile(step, batches, folder)
     state.load(saved)
     if rates is None:
-        rates = Rates(step_seconds=measured)
+        rates = Rates(step_seconds=measured, workers=runtime.world, device=name_of(runtime.device))
     seconds = max(runtime.gather(time.perf_counter() - started))
     return step, rates.model_copy(update={"prepare_seconds": seconds})
 

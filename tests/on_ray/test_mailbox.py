@@ -131,10 +131,10 @@ async def follow(box: Mailbox, plan: Plan, history: History, segments: int | Non
     named: list[Any] = []
     told = len(history.reports)
     await box.begin("run", plan, history)
-    ahead = await box.next_segment(told, [], None)
+    ahead = (await box.name_next(told, [], None)).segment
     while ahead is not None and len(named) != segments:
         news = list(history.reports[told:])
-        following = await box.next_segment(told, news, ahead)
+        following = (await box.name_next(told, news, ahead)).segment
         told = len(history.reports)
         named.append(ahead)
         history = history.add(done(ahead, evaluate_seconds=0.02 if ahead.evaluate else 0))
@@ -177,7 +177,7 @@ def test_reports_and_beginnings_reach_the_driver_in_order(plan: Plan, rates: Rat
     async def talk() -> None:
         box, history = Mailbox(), History(rates=rates)
         await box.begin("run", plan, history)
-        segment = await box.next_segment(0, [], None)
+        segment = (await box.name_next(0, [], None)).segment
         assert segment is not None
         await box.report("run", done(segment))
         events = await box.events(0)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_runs import Digits, trained
 
-from raymix import policy
+from raymix.policy import segments
 from raymix.plan import positions
 from raymix.report.history import Rates
 from raymix.train.execute import execute
@@ -75,7 +75,7 @@ def test_cutting_a_run_elsewhere_changes_no_bit(
     asked = digits(schedule=schedule, evaluate={"every": 0})
     finals = []
     for number, (seconds, steps) in enumerate([(2.0, 1000), (2.0, 1), (0.7, 10)]):
-        monkeypatch.setattr(policy, "SEGMENT_SECONDS", seconds)
+        monkeypatch.setattr(segments, "SEGMENT_SECONDS", seconds)
         _, watcher = asked.run(tmp_path / str(number), rates=asked.rates(steps))
         finals.append((len(watcher.reports), final_tensors(asked, tmp_path / str(number))))
     assert len({count for count, _ in finals}) == 3, "they are cut differently"
