@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from raymix.plan import Decision, Plan, Segment, changed
-from raymix.policy.costs import cost_of, costs, in_flops, known, left
+from raymix.policy.costs import Outlook, at_price, known
 from raymix.policy.segments import SEGMENT_SECONDS, next_of_plan
 from raymix.policy.wants import DECIDE
 from raymix.report.history import History, Rates, SegmentReport
@@ -31,12 +31,13 @@ class Named(NamedTuple):
 
 def name_next(plan: Plan, history: History) -> Named:
     """What follows, by the job's policy, budget and goal. `plan` is as the decisions so far have left it."""
-    if (end := _ended(plan, history)) is not None:
+    outlook = Outlook(plan, history)
+    if (end := _ended(outlook)) is not None:
         return Named(None, None, end)
-    decision = DECIDE[plan.spec.schedule.policy](plan, history)
+    decision = DECIDE[plan.spec.schedule.policy](outlook)
     if decision is not None:
-        plan = changed(plan, decision)
-    segment = next_of_plan(plan, history)
+        outlook = Outlook(changed(plan, decision), history)
+    segment = next_of_plan(outlook)
     if segment is not None:
         return Named(segment, decision)
     # a plan that was cut to a budget is over because the budget is
@@ -67,7 +68,7 @@ def follow(
         plan = plan if named.decision is None else changed(plan, named.decision)
         if named.segment is None:
             return
-        seconds = slower * cost_of(named.segment, rates.step_seconds)
+        seconds = slower * at_price(named.segment, rates.step_seconds)
         elapsed = seconds + (history.reports[-1].elapsed if history.reports else 0.0)
         history = history.add(
             SegmentReport(
@@ -82,8 +83,9 @@ def unroll(plan: Plan, rates: Rates, allowance: float | None = None, slower: flo
     return [named.segment for _, _, named in follow(plan, rates, allowance, slower) if named.segment is not None]
 
 
-def _ended(plan: Plan, history: History) -> End | None:
+def _ended(outlook: Outlook) -> End | None:
     """Whether goal, patience or budget end the run here."""
+    plan, history = outlook.plan, outlook.history
     goal = plan.spec.goal
     if goal is not None:
         weights = plan.spec.evaluate.weights
@@ -94,10 +96,8 @@ def _ended(plan: Plan, history: History) -> End | None:
         patience = goal.patience
         if patience is not None and len(found) > patience and max(found[-patience:]) <= max(found[:-patience]):
             return "patience"
-    rest = left(plan, history)
-    if rest is not None and history.next_step < plan.num_steps:
-        price = costs(plan, history)
-        cheapest = min(price[kind] for kind in plan.kinds)
-        if rest < (cheapest if in_flops(plan) else cheapest / 2):
+    if outlook.left is not None and history.next_step < plan.num_steps:
+        cheapest = min(outlook.price[kind] for kind in plan.kinds)
+        if outlook.left < (cheapest if outlook.in_flops else cheapest / 2):
             return "budget"
     return None

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from statistics import fmean
 
-from raymix.plan import Decision, Kind, Plan
-from raymix.policy.costs import known, left, spent
+from raymix.plan import Decision, Segment
+from raymix.policy.costs import Outlook, known
 from raymix.policy.fit import fit
 from raymix.report.history import History, SegmentReport
 from raymix.spec import AdaptiveSchedule
@@ -23,14 +23,14 @@ LEAST = 0.05  # share that SSL gets in any case
 STALE = 4  # evaluations in a row without a new best after which mix steps give way to SL steps
 
 
-def adaptive(plan: Plan, history: History) -> Decision | None:
+def adaptive(outlook: Outlook) -> Decision | None:
     """SSL as long as another second of it brings more than one of mix or SL would, then mix, then the SL tail."""
-    rest, schedule = left(plan, history), plan.spec.schedule
+    plan, history, rest = outlook.plan, outlook.history, outlook.left
+    schedule = plan.spec.schedule
     assert isinstance(schedule, AdaptiveSchedule)
     if rest is None:
         return None
-    gone = [spent(plan, history, index) for index in range(len(plan.phases))]
-    whole, (ssl, mix, _) = rest + sum(gone), gone
+    whole, (ssl, mix, _) = rest + sum(outlook.spent), outlook.spent
     share, reason = _ssl_share(history, schedule, whole)
     here = plan.phases[plan.phase_at(history.next_step)].kind if history.next_step < plan.num_steps else "sl"
     wants = [share * whole, (1 - share - schedule.tail) * whole, schedule.tail * whole]
@@ -43,20 +43,21 @@ def adaptive(plan: Plan, history: History) -> Decision | None:
     if here == "sl":
         wants = [ssl, mix, whole - ssl - mix]
     news = here == "ssl" and bool(history.decisions) and reason != history.decisions[-1].reason
-    return fit(plan, history, wants, reason, force=history.plans_anew or news)
+    return fit(outlook, wants, reason, force=history.plans_anew or news)
 
 
-def trial_steps(plan: Plan, history: History, ends_at: float, price: dict[Kind, float]) -> int:
-    """Steps of the trial after a segment that brings what was spent to a share `ends_at` of the budget; 0: none."""
+def trial_steps(outlook: Outlook, named: Segment) -> int:
+    """Steps of the trial after a segment: one is made each time that SSL has taken another of `MARKS`; 0: none."""
+    plan, history, allowance, rest = outlook.plan, outlook.history, outlook.allowance, outlook.left
     schedule = plan.spec.schedule
-    if not isinstance(schedule, AdaptiveSchedule) or not schedule.trials or not plan.facts.num_select:
+    if not isinstance(schedule, AdaptiveSchedule) or named.kind != "ssl" or not allowance or rest is None:
         return 0
+    ends_at = 1 - (rest - outlook.cost_of(named)) / allowance
     made = sum(report.segment.trial > 0 for report in history.reports)
     made += bool(history.pending and history.pending.trial)
-    if made >= len(MARKS) or ends_at < MARKS[made] or not history.attempts:
+    if not schedule.trials or not plan.facts.num_select or made >= len(MARKS) or ends_at < MARKS[made]:
         return 0
-    allowance = history.attempts[-1].allowance or 0.0
-    return max(8, round(schedule.trials * allowance / len(MARKS) / price["sl"]))
+    return max(8, round(schedule.trials * allowance / len(MARKS) / outlook.price["sl"]))
 
 
 def _ssl_share(history: History, schedule: AdaptiveSchedule, whole: float) -> tuple[float, str]:

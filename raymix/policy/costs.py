@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
+
 from raymix.plan import Kind, Phase, Plan, Segment
 from raymix.report.history import History, SegmentReport
 
 RECENT = 8  # reports of a kind that its present cost is taken from
-
-
-def in_flops(plan: Plan) -> bool:
-    """Whether the budget counts operations instead of time."""
-    return plan.spec.budget is not None and plan.spec.budget.currency == "flops"
 
 
 def known(history: History) -> tuple[SegmentReport, ...]:
@@ -22,73 +20,103 @@ def known(history: History) -> tuple[SegmentReport, ...]:
     return history.reports if history.pending else history.reports[:-1]
 
 
-def costs(plan: Plan, history: History) -> dict[Kind, float]:
-    """One step of each kind: as measured before the first step, corrected by what the last segments took.
+class Outlook:
+    """A plan and what was measured of it: prices, what was spent, what is left. Worked out once a question."""
 
-    Seconds hold their share of whatever stands between the steps: evaluations, checkpoints, trials.
-    """
-    if in_flops(plan):
-        return dict(history.rates.step_flops)
-    base = history.rates.step_seconds
-    reports = this_attempt(history)
-    everywhere = _factor(reports[-RECENT:], base)
-    found: dict[Kind, float] = {}
-    for kind, seconds in base.items():
-        mine = [report for report in reports if any(name == kind for name, _ in report.segment.pattern)]
-        found[kind] = seconds * (_factor(mine[-RECENT:], base) if mine else everywhere)
-    steps = sum(report.seconds for report in reports)
-    overhead = max(1.0, reports[-1].elapsed / steps) if steps else 1.0
-    return {kind: seconds * overhead for kind, seconds in found.items()}
+    def __init__(self, plan: Plan, history: History) -> None:
+        self.plan, self.history = plan, history
+        budget = plan.spec.budget
+        self.in_flops = budget is not None and budget.currency == "flops"
+        self.allowance = history.attempts[-1].allowance if history.attempts else None
 
+    @cached_property
+    def price(self) -> dict[Kind, float]:
+        """One step of each kind: as measured before the first step, corrected by what the last segments took.
 
-def this_attempt(history: History) -> tuple[SegmentReport, ...]:
-    """Its reports so far."""
-    return history.reports[history.attempts[-1].reports if history.attempts else 0 :]
+        Seconds hold their share of whatever stands between the steps: evaluations, checkpoints, trials.
+        """
+        if self.in_flops:
+            return dict(self.history.rates.step_flops)
+        base, reports = self.history.rates.step_seconds, self._this_attempt
+        everywhere = _factor(reports[-RECENT:], base)
+        found = {}
+        for kind, seconds in base.items():
+            mine = _last_with(reports, kind)
+            found[kind] = seconds * (_factor(mine, base) if mine else everywhere)
+        steps = sum(report.seconds for report in reports)
+        overhead = max(1.0, reports[-1].elapsed / steps) if steps else 1.0
+        return {kind: seconds * overhead for kind, seconds in found.items()}
 
-
-def left(plan: Plan, history: History) -> float | None:
-    """What the budget has left after the segment that runs now; None: there is none."""
-    if not history.attempts or history.attempts[-1].allowance is None:
-        return None
-    price = costs(plan, history)
-    reports = this_attempt(history)
-    if in_flops(plan):
-        gone = sum(cost_of(report.segment, price) for report in reports)
-    else:
+    @cached_property
+    def left(self) -> float | None:
+        """What the budget has left after the segment that runs now; None: there is none."""
+        if self.allowance is None:
+            return None
+        if self.in_flops:
+            return self.allowance - sum(self.spent)
+        reports, pending = self._this_attempt, self.history.pending
         gone = reports[-1].elapsed if reports else 0.0
-    return history.attempts[-1].allowance - gone - (cost_of(history.pending, price) if history.pending else 0.0)
+        return self.allowance - gone - (self.cost_of(pending) if pending else 0.0)
+
+    @cached_property
+    def spent(self) -> list[float]:
+        """What each phase has cost so far, the segment that runs now included."""
+        found = [0.0] * len(self.plan.phases)
+        for report in self.history.reports:
+            cost = self.cost_of(report.segment) if self.in_flops else report.cost_seconds
+            found[report.segment.phase] += cost
+        if pending := self.history.pending:
+            found[pending.phase] += self.cost_of(pending)
+        return found
+
+    @cached_property
+    def done(self) -> list[int]:
+        """Steps of each phase before the next segment."""
+        at = self.history.next_step
+        return [min(max(at - phase.start, 0), phase.steps) for phase in self.plan.phases]
+
+    def is_over(self, phase: Phase) -> bool:
+        """Whether the next segment comes after a phase."""
+        return bool(phase.steps) and phase.start + phase.steps <= self.history.next_step
+
+    def cost_of(self, segment: Segment) -> float:
+        """A segment's steps at today's price."""
+        return at_price(segment, self.price)
+
+    @property
+    def _this_attempt(self) -> tuple[SegmentReport, ...]:
+        attempts = self.history.attempts
+        return self.history.reports[attempts[-1].reports if attempts else 0 :]
 
 
-def cost_of(segment: Segment, price: dict[Kind, float]) -> float:
+def at_price(segment: Segment, price: dict[Kind, float]) -> float:
     """A segment's steps at a price."""
     return sum(price[kind] * steps for kind, steps in segment.pattern)
 
 
-def spent(plan: Plan, history: History, index: int) -> float:
-    """What a phase has cost so far, the segment that runs now included."""
-    price = costs(plan, history)
-    mine = [report for report in history.reports if report.segment.phase == index]
-    if in_flops(plan):
-        total = sum(cost_of(report.segment, price) for report in mine)
-    else:
-        total = sum(report.cost_seconds for report in mine)
-    pending = history.pending
-    return total + (cost_of(pending, price) if pending and pending.phase == index else 0.0)
-
-
 def per_step(phase: Phase, price: dict[Kind, float], done: int) -> float:
     """The mean cost of the steps that a phase has after its first `done` ones; of all, where there are none."""
-    turns, before = [], 0
+    ahead, before = [], 0
     for kind, steps in phase.turns:
-        here = max(0, min(steps, before + steps - done))
-        turns.append((kind, here))
+        ahead.append((kind, max(0, min(steps, before + steps - done))))
         before += steps
-    counted = turns if any(steps for _, steps in turns) else list(phase.turns)
+    counted = ahead if before > done else phase.turns
     total = sum(steps for _, steps in counted)
     return sum(price[kind] * steps for kind, steps in counted) / total if total else price[phase.kind]
 
 
-def _factor(reports: tuple[SegmentReport, ...] | list[SegmentReport], base: dict[Kind, float]) -> float:
+def _last_with(reports: Sequence[SegmentReport], kind: Kind) -> list[SegmentReport]:
+    """The last reports of segments with steps of a kind."""
+    found: list[SegmentReport] = []
+    for report in reversed(reports):
+        if any(name == kind for name, _ in report.segment.pattern):
+            found.append(report)
+            if len(found) == RECENT:
+                break
+    return found
+
+
+def _factor(reports: Sequence[SegmentReport], base: dict[Kind, float]) -> float:
     """What segments took over what was measured before the first step."""
-    expected = sum(cost_of(report.segment, base) for report in reports)
+    expected = sum(at_price(report.segment, base) for report in reports)
     return sum(report.seconds for report in reports) / expected if expected else 1.0

@@ -6,41 +6,31 @@ import math
 
 from raymix.plan import Kind, Plan, Segment, runs, segment
 from raymix.policy.adaptive import trial_steps
-from raymix.policy.costs import costs, in_flops, known, left
+from raymix.policy.costs import Outlook, known
 from raymix.report.history import History
 
 SEGMENT_SECONDS = 2.0
 _SHARE_OF_REST = 0.25  # of what a budget has left that a segment may take: the end is met in ever smaller steps
 
 
-def next_of_plan(plan: Plan, history: History) -> Segment | None:
+def next_of_plan(outlook: Outlook) -> Segment | None:
     """The next segment: it ends at its phase's end, at an evaluation mark, or when its time is over."""
+    plan, history = outlook.plan, outlook.history
     start = history.next_step
     if start >= plan.num_steps:
         return None
     phase = plan.phases[plan.phase_at(start)]
     mark = _next_mark(plan, start)
     limit = min(phase.start + phase.steps, mark) - start
-    seconds, rest = SEGMENT_SECONDS, left(plan, history)
-    if rest is not None and not in_flops(plan):
+    seconds, rest = SEGMENT_SECONDS, outlook.left
+    if rest is not None and not outlook.in_flops:
         seconds = min(seconds, max(0.0, _SHARE_OF_REST * rest))
     steps = _steps_within(plan, history.rates.step_seconds, start, limit, seconds)
     end = start + steps
     evaluate = end == mark and end < plan.num_steps and _may_evaluate(plan, history)
     named = segment(plan, start, steps, evaluate)
-    return (
-        named.model_copy(update={"trial": _trial(plan, history, named, rest)})
-        if rest and phase.kind == "ssl"
-        else named
-    )
-
-
-def _trial(plan: Plan, history: History, named: Segment, rest: float) -> int:
-    price, allowance = costs(plan, history), history.attempts[-1].allowance
-    if not allowance:
-        return 0
-    after = rest - sum(price[kind] * steps for kind, steps in named.pattern)
-    return trial_steps(plan, history, 1 - after / allowance, price)
+    trial = trial_steps(outlook, named)
+    return named.model_copy(update={"trial": trial}) if trial else named
 
 
 def _next_mark(plan: Plan, start: int) -> int:

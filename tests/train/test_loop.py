@@ -11,8 +11,8 @@ import pytest
 import torch
 from small_runs import Digits, trained
 
-from raymix.policy import segments
 from raymix.plan import positions
+from raymix.policy import segments
 from raymix.report.history import Rates
 from raymix.train.execute import execute
 from raymix.train.feed import Feed
