@@ -30,20 +30,22 @@ def adaptive(outlook: Outlook) -> Decision | None:
     assert isinstance(schedule, AdaptiveSchedule)
     if rest is None:
         return None
-    whole, (ssl, mix, _) = rest + sum(outlook.spent), outlook.spent
-    share, reason = _ssl_share(history, schedule, whole)
+    trials = sum(report.trial_seconds for report in history.reports)
+    (ssl, mix, _), whole = outlook.spent, rest + sum(outlook.spent) - trials
+    share, reason = _ssl_share(history, schedule)
     here = plan.phases[plan.phase_at(history.next_step)].kind if history.next_step < plan.num_steps else "sl"
-    wants = [share * whole, (1 - share - schedule.tail) * whole, schedule.tail * whole]
+    wants = [share * whole + trials, (1 - share - schedule.tail) * whole, schedule.tail * whole]
     if here != "ssl":  # what is over stays over
-        wants = [ssl, whole * (1 - schedule.tail) - ssl, schedule.tail * whole]
+        wants = [ssl, whole * (1 - schedule.tail) + trials - ssl, schedule.tail * whole]
         reason = history.why(reason)
-    if here == "mix" and _stale(history):
-        wants = [ssl, mix, whole - ssl - mix]
+    stale = here == "mix" and _stale(history)
+    if stale:
+        wants = [ssl, mix, whole + trials - ssl - mix]
         reason = f"mix steps have brought no new best on the select rows in {STALE} evaluations: on to SL"
     if here == "sl":
-        wants = [ssl, mix, whole - ssl - mix]
+        wants = [ssl, mix, whole + trials - ssl - mix]
     news = here == "ssl" and bool(history.decisions) and reason != history.decisions[-1].reason
-    return fit(outlook, wants, reason, force=history.plans_anew or news)
+    return fit(outlook, wants, reason, force=history.plans_anew or news or stale)
 
 
 def trial_steps(outlook: Outlook, named: Segment) -> int:
@@ -53,14 +55,17 @@ def trial_steps(outlook: Outlook, named: Segment) -> int:
     if not isinstance(schedule, AdaptiveSchedule) or named.kind != "ssl" or not allowance or rest is None:
         return 0
     ends_at = 1 - (rest - outlook.cost_of(named)) / allowance
-    made = sum(report.segment.trial > 0 for report in history.reports)
-    made += bool(history.pending and history.pending.trial)
-    if not schedule.trials or not plan.facts.num_select or made >= len(MARKS) or ends_at < MARKS[made]:
+    named_before = [*(report.segment for report in history.reports), *filter(None, [history.pending])]
+    made = [segment.trial for segment in named_before if segment.trial]
+    if not schedule.trials or not plan.facts.num_select or len(made) >= len(MARKS) or ends_at < MARKS[len(made)]:
         return 0
-    return max(8, round(schedule.trials * allowance / len(MARKS) / outlook.price["sl"]))
+    if made:
+        return made[0]  # as long as the first one, to be compared with it
+    cost = history.rates.step_flops["sl"] if outlook.in_flops else history.rates.step_seconds["sl"]
+    return max(8, round(schedule.trials * allowance / len(MARKS) / cost))
 
 
-def _ssl_share(history: History, schedule: AdaptiveSchedule, whole: float) -> tuple[float, str]:
+def _ssl_share(history: History, schedule: AdaptiveSchedule) -> tuple[float, str]:
     """Share of the budget for SSL, and why."""
     most = min(schedule.ssl_most, 1 - schedule.tail)
     prior = min(PRIOR, most)

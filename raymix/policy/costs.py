@@ -33,7 +33,7 @@ class Outlook:
     def price(self) -> dict[Kind, float]:
         """One step of each kind: as measured before the first step, corrected by what the last segments took.
 
-        Seconds hold their share of whatever stands between the steps: evaluations, checkpoints, trials.
+        Seconds hold their share of what stands between the steps: evaluations, checkpoints.
         """
         if self.in_flops:
             return dict(self.history.rates.step_flops)
@@ -44,7 +44,8 @@ class Outlook:
             mine = _last_with(reports, kind)
             found[kind] = seconds * (_factor(mine, base) if mine else everywhere)
         steps = sum(report.seconds for report in reports)
-        overhead = max(1.0, reports[-1].elapsed / steps) if steps else 1.0
+        trials = sum(report.trial_seconds for report in reports)  # a few at the start, which do not go on
+        overhead = max(1.0, (reports[-1].elapsed - trials) / steps) if steps else 1.0
         return {kind: seconds * overhead for kind, seconds in found.items()}
 
     @cached_property
