@@ -20,6 +20,7 @@ from raymix.spec import AdaptiveSchedule
 MARKS = (0.05, 0.1, 0.18, 0.3)  # shares of the budget after which a trial is made, as long as it is spent on SSL
 PRIOR = 0.25  # share of the budget for SSL that two trials must speak against
 LEAST = 0.05  # share that SSL gets in any case
+SHORTEST = 8  # steps of a trial; where its share of the budget does not hold them, there is none
 STALE = 4  # evaluations in a row without a new best after which mix steps give way to SL steps
 
 
@@ -62,7 +63,8 @@ def trial_steps(outlook: Outlook, named: Segment) -> int:
     if made:
         return made[0]  # as long as the first one, to be compared with it
     cost = history.rates.step_flops["sl"] if outlook.in_flops else history.rates.step_seconds["sl"]
-    return max(8, round(schedule.trials * allowance / len(MARKS) / cost))
+    steps = round(schedule.trials * allowance / len(MARKS) / cost)
+    return steps if steps >= SHORTEST else 0
 
 
 def _ssl_share(history: History, schedule: AdaptiveSchedule) -> tuple[float, str]:
