@@ -35,16 +35,16 @@ def adaptive(outlook: Outlook) -> Decision | None:
     (ssl, mix, _), whole = outlook.spent, rest + sum(outlook.spent) - trials
     share, reason = _ssl_share(history, schedule)
     here = plan.phases[plan.phase_at(history.next_step)].kind if history.next_step < plan.num_steps else "sl"
-    wants = [share * whole + trials, (1 - share - schedule.tail) * whole, schedule.tail * whole]
-    if here != "ssl":  # what is over stays over
-        wants = [ssl, whole * (1 - schedule.tail) + trials - ssl, schedule.tail * whole]
-        reason = history.why(reason)
     stale = here == "mix" and _stale(history)
-    if stale:
-        wants = [ssl, mix, whole + trials - ssl - mix]
+    if here == "ssl":
+        ssl = max(ssl, share * whole + trials)
+    elif stale:
         reason = f"mix steps have brought no new best on the select rows in {STALE} evaluations: on to SL"
-    if here == "sl":
-        wants = [ssl, mix, whole + trials - ssl - mix]
+    else:
+        reason = history.why(reason)
+    if here != "sl" and not stale:  # mix gets what SSL and the tail leave; what is over stays over
+        mix = max(mix, (1 - schedule.tail) * whole + trials - ssl)
+    wants = [ssl, mix, whole + trials - ssl - mix]
     news = here == "ssl" and bool(history.decisions) and reason != history.decisions[-1].reason
     return fit(outlook, wants, reason, force=history.plans_anew or news or stale)
 
