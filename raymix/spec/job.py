@@ -36,6 +36,12 @@ class Cluster(Section):
     )
     price_per_worker_hour: float | None = Field(None, ge=0)
     max_restarts: int = Field(3, ge=0, description="restarts of the worker group after a failure")
+    device_flops: float | None = Field(
+        None,
+        gt=0,
+        description="FLOP/s that one worker reaches in training; `raymix plan` goes by it where nothing like the job "
+        "was measured yet; null: 20e9 a CPU, 60e12 a GPU",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
