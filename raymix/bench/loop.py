@@ -23,7 +23,7 @@ from raymix.bench import chips
 from raymix.bench.setting import KINDS, Dataset, RaymixLoop, job, plain_loop
 from raymix.plan import Kind
 from raymix.spec import JobError, JobSpec
-from raymix.train.prepare import synchronise
+from raymix.train.measure import synchronise
 from raymix.train.task import describe, set_up_process
 
 WINDOW_SECONDS = {"cuda": 4.0, "cpu": 3.0}

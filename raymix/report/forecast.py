@@ -264,7 +264,7 @@ def _evaluate_seconds(plan: Plan, rates: Rates, train: float) -> float:
     select = 0.0
     if asked.every and asked.max_share and once:
         later = sum(phase.steps for phase in plan.phases if phase.kind != "ssl")
-        marks = math.floor(later / max(1.0, asked.every * plan.num_steps))
+        marks = math.ceil(later / max(1.0, asked.every * plan.num_steps)) - 1  # not at the run's end: val is read then
         select = min(marks * once, max(once, asked.max_share * train))
     return select + facts.num_val * rates.row_seconds * passes
 

@@ -84,7 +84,10 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     resumed = bool(state.history.reports)
     known = state.history.rates if resumed else task.rates
     folder = Path(task.profile) if task.profile and runtime.rank == 0 else None
-    step, rates = prepare(plan, plan.kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder)
+    saves = Path(task.checkpoints) if task.checkpoints and runtime.rank == 0 else None
+    step, rates = prepare(
+        plan, plan.kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder, checkpoints=saves
+    )
     feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:
         state.history = History(rates=rates)

@@ -66,7 +66,7 @@ def test_evaluation_keeps_to_its_share_and_val_is_read_once() -> None:
     )
     assert none == pytest.approx(300 * 0.001)
     assert none < little <= none + 0.03 * SECONDS
-    assert much == pytest.approx(none + 13 * 90 * 0.001), "every 5 % of the run, after its ssl phase"
+    assert much == pytest.approx(none + 12 * 90 * 0.001), "every 5 % of the run, after its ssl phase"
 
 
 def test_without_runs_it_is_an_estimate_and_says_so() -> None:

@@ -41,7 +41,7 @@ LONG = Path("runs/tiny-imagenet-10pct-pilot/runs/ssl_sl_drop-seed0-1.00T")
         plan_table(make_plan()),
         plan_table(make_plan(price=2.5), forecast(make_plan(price=2.5), None, NOW)),
         plan_table(make_plan(), forecast(make_plan(), make_entry(make_plan()), NOW)),
-        what_if_table("schedule.mix_ratio", [(str(i), forecast(make_plan(price=2.5), None, NOW)) for i in range(3)]),
+        what_if_table("optim.batch", [(str(i), forecast(make_plan(price=2.5), None, NOW)) for i in range(3)]),
         runs_table([(Path("runs/demo"), make_run(price=2.5)), (LONG, make_run(status="interrupted"))]),
     ],
 )
