@@ -92,18 +92,21 @@ def validate(job: Job, overrides: Overrides = None, allow_import: AllowImport = 
     typer.echo(f"ok: {plan.spec.name}, {plan.num_steps} steps ({phases}), {rows}")
 
 
-@app.command(epilog="Example:  raymix plan jobs/digits.yaml --set schedule.mix_ratio=0.75")
-def plan(job: Job, overrides: Overrides = None, allow_import: AllowImport = None, as_json: AsJson = False) -> None:
-    """Show what a job would do, phase by phase. Starts nothing."""
-    from raymix.runner import plan as make_plan
+@app.command(epilog="Example:  raymix plan jobs/digits.yaml --what-if schedule.mix_ratio=0,0.5,1")
+def plan(
+    job: Job,
+    overrides: Overrides = None,
+    allow_import: AllowImport = None,
+    what_if: Annotated[
+        str | None,
+        typer.Option("--what-if", metavar="FIELD=V1,V2,...", help="A line for each of these values of a field."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a job would do, phase by phase, and what it would cost. Starts nothing."""
+    from raymix.cli_plan import show_plan
 
-    made = make_plan(_load(job, overrides), tuple(allow_import or ()))
-    if as_json:
-        typer.echo(made.model_dump_json(indent=2))
-        return
-    from raymix.report.tables import plan_table
-
-    show(plan_table(made))
+    show_plan(_load(job, overrides), what_if, tuple(allow_import or ()), as_json)
 
 
 @app.command(epilog="Example:  raymix run jobs/digits.yaml --set name=try-2 --set schedule.mix_ratio=1")

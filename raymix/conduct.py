@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
 from raymix.plan import Plan, followed, positions
+from raymix.report import known
 from raymix.report.folder import RUN_FILE, write_text
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.intervals import pack_correct
@@ -99,6 +99,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
             raise
         report = _report(job, session, outcome, books)
     _finish(job, report, sink)
+    _remember(job, session, report, outcome.history)
     return report
 
 
@@ -126,6 +127,25 @@ def _finish(job: Job, report: RunReport, sink: Sinks) -> None:
     write_text(path / "report.html", run_html(report))
     sink.end(path.name, report)
     Sinks(sink.sinks[:-1]).close()  # the console goes on: a pilot has more runs
+
+
+def _remember(job: Job, session: Session, report: RunReport, history: History) -> None:
+    """Keeps what was measured for the next `raymix plan` of a like job; of a run that was resumed, nothing."""
+    totals, rates = report.totals, history.rates
+    if report.attempts > 1 or not history.reports:
+        return
+    done = report.status == "done"
+    predicted = sum(phase.predicted_seconds or 0.0 for phase in report.phases)
+    trained = totals.step_seconds + totals.data_seconds
+    work = trained + totals.evaluate_seconds + totals.checkpoint_seconds + rates.prepare_seconds
+    seen = known.Seen(
+        at=known.now(),
+        rates=rates,
+        ratio=trained / predicted if done and predicted else None,
+        startup_seconds=max(0.0, totals.wall_seconds - work) if done and job.alone else None,
+        ray_seconds=session.startup.get("ray", 0.0),
+    )
+    known.remember(job.plan, session.device, session.device_name, seen)
 
 
 class _Heard:
@@ -297,15 +317,8 @@ def environment(session: Session) -> dict[str, str]:
         "cpus": str(os.cpu_count()),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{name: _version(name) for name in packages},
+        **{name: known.installed(name) for name in packages},
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a checkout, as the working directory of a Ray job is
-        return "not installed"
 
 
 def _image_bytes(job: Job, session: Session) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,10 @@ from raymix.data.formats import index_data
 from raymix.data.rows import Ids, Rows
 from raymix.data.splits import Splits, facts, split
 from raymix.plan import Plan, resolve
+from raymix.policy import planned
+from raymix.report import known
 from raymix.report.folder import RUN_FILE, read_run
+from raymix.report.forecast import Forecast, allowance, forecast
 from raymix.report.run import RunReport
 from raymix.runfolder import Before, RunFolder, in_ray_job, storage_of
 from raymix.session import Needs, RunFailed, Session, open_session
@@ -42,10 +45,11 @@ class Checked:
     drops: bool = True  # the backbone can leave patches out
 
 
-def check(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> Checked:
+def check(spec: JobSpec, allow_import: tuple[str, ...] = (), rows: Rows | None = None) -> Checked:
     """Lists the data, cuts the splits and resolves the plan; reads no image and starts nothing.
 
     A backbone of a library or of the user's own is made without weights; raymix's own needs no torch for that.
+    `rows`: those of `spec.data`, where they have been listed.
 
     Raises:
         JobError: the backbone does not fit the job, or the data cannot carry it.
@@ -55,7 +59,8 @@ def check(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> Checked:
         from raymix.method import fit
 
         drops = fit.check(spec, allow_import)
-    rows = index_data(spec.data)
+    if rows is None:
+        rows = index_data(spec.data)
     splits = split(rows, spec.data, spec.seed)
     return Checked(spec, rows, splits, resolve(spec, facts(rows, splits)), drops)
 
@@ -67,6 +72,23 @@ def plan(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> Plan:
         JobError: the job or its data is wrong.
     """
     return check(spec, allow_import).plan
+
+
+def forecasts(specs: Iterable[JobSpec], allow_import: tuple[str, ...] = ()) -> Iterator[tuple[Plan, Forecast]]:
+    """What each job would do and cost; starts nothing. Data that is the same as the last job's is listed once.
+
+    Raises:
+        JobError: a job or its data is wrong.
+    """
+    last: Checked | None = None
+    for spec in specs:
+        last = check(spec, allow_import, last.rows if last and last.spec.data == spec.data else None)
+        made, entry, now = last.plan, known.recall(last.plan), known.now()
+        told = forecast(made, entry, now)
+        if told.rates is not None and made.may_change:
+            made = planned(made, told.rates, allowance(made, told))
+            told = forecast(made, entry, now)
+        yield made, told
 
 
 def run(

@@ -31,6 +31,14 @@ JOB: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What runs measured is remembered here, and not where the user's runs are remembered; empty in every test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("RAYMIX_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture
 def digits_job() -> dict[str, Any]:
     """A job on scikit-learn's digits that trains in seconds without Ray; a fresh copy, to be changed at will."""

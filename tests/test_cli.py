@@ -127,6 +127,60 @@ def test_plan_json_is_the_plan(raymix: Raymix) -> None:
     assert plan["facts"]["num_train"] == 1213
 
 
+def test_plan_says_what_it_costs_and_that_this_is_an_estimate(raymix: Raymix) -> None:
+    done = raymix("plan", DIGITS, "--set", "cluster.device_flops=1e9")
+    assert "seconds estimated from GFLOP a step (ssl" in done.out
+    assert "1e+09 FLOP/s a worker (cluster.device_flops)" in " ".join(done.out.split())
+    assert "price not set" in done.out
+
+
+def test_plan_goes_by_what_a_like_run_measured(raymix: Raymix, tmp_path: Path) -> None:
+    fields = ("cluster.workers=0", f"storage={tmp_path}", "schedule={ssl_epochs: 1, sl_epochs: 1}")
+    asked = [part for field in fields for part in ("--set", field)]
+    run = json.loads(raymix("run", DIGITS, *asked, "--json").out)
+    made = json.loads(raymix("plan", DIGITS, *asked, "--set", "schedule.ssl_epochs=2", "--json").out)["forecast"]
+    assert made["measured"]
+    assert made["source"].startswith("measured on CPU by 1 run, the last moments ago")
+    trained = run["totals"]["step_seconds"] + run["totals"]["data_seconds"]
+    ratio = trained / sum(phase["predicted_seconds"] for phase in run["phases"])
+    assert made["rates"]["step_seconds"] == pytest.approx({k: v * ratio for k, v in run["step_seconds"].items()})
+    other = json.loads(raymix("plan", DIGITS, *asked, "--set", "optim.batch=64", "--json").out)["forecast"]
+    assert not other["measured"], "another batch is another step"
+
+
+def test_plan_answers_what_if(raymix: Raymix) -> None:
+    done = raymix("plan", DIGITS, "--what-if", "schedule.mix_ratio=0, 0.5,1")
+    assert done.code == 0
+    table = done.out.partition("schedule.mix_ratio")[2].splitlines()
+    assert [line.split()[:2] for line in table if line.startswith(("0", "1"))] == [
+        ["0", "606"],
+        ["0.5", "456"],
+        ["1", "303"],
+    ]
+    told = json.loads(raymix("plan", DIGITS, "--what-if", "data.augment.crop=[0.5, 1.0],[1.0, 1.0]", "--json").out)
+    assert [(line["field"], line["value"]) for line in told["what_if"]] == [
+        ("data.augment.crop", "[0.5, 1.0]"),
+        ("data.augment.crop", "[1.0, 1.0]"),
+    ]
+    assert told["what_if"][0]["forecast"]["costs"]["worker_hours"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("what_if", "line"),
+    [
+        ("optim.batch", "error: --what-if optim.batch: is not FIELD=V1,V2,... ("),
+        ("optim.batch=96,", "error: --what-if optim.batch=96,: is not FIELD=V1,V2,... ("),
+        ("optim.bacth=96", "error: optim.bacth: unknown key (did you mean optim.batch?)"),
+        ("optim.batch=96,97", "error: optim.batch: 97 is not divisible by cluster.workers 2"),
+        ("optim.batch=96,4096", "error: optim.batch: 4096 is larger than the 1213 training rows"),
+    ],
+)
+def test_a_wrong_what_if_is_one_line(raymix: Raymix, what_if: str, line: str) -> None:
+    done = raymix("plan", DIGITS, "--what-if", what_if)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert done.err.startswith(line)
+
+
 def test_schema_is_json(raymix: Raymix) -> None:
     assert json.loads(raymix("schema").out) == JobSpec.model_json_schema()
 

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from raymix.method import draw, mixing
 from raymix.method.views import Augment
 from raymix.spec import Augment as AugmentSpec
-from raymix.train.prepare import synchronise
+from raymix.train.measure import synchronise
 
 BATCH, SIZE, NUM_CLASSES = 256, 64, 200
 WINDOWS, WINDOW_SECONDS = 5, 0.5

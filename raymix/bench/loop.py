@@ -25,7 +25,7 @@ from raymix.plan import Kind
 from raymix.spec import JobError, JobSpec
 from raymix.train.device import name_of
 from raymix.train.execute import set_up_process
-from raymix.train.prepare import synchronise
+from raymix.train.measure import synchronise
 
 WINDOW_SECONDS = {"cuda": 4.0, "cpu": 3.0}
 # of a window; each is a run of its own to raymix, with a plan and a feed, which costs it a little more than a run would

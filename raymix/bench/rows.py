@@ -7,20 +7,20 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from raymix.bench.plain import PlainLoop
-from raymix.bench.setting import Dataset, plain_loop, plan
+from raymix.bench.setting import NUM_CLASSES, Dataset, plain_loop, plan
 from raymix.jobfile import load_spec
 from raymix.local import LocalRuntime
-from raymix.method import draw, steps
+from raymix.method import draw
 from raymix.method.steps import Batch, Model
+from raymix.method.views import Augment
 from raymix.plan import Kind
 from raymix.spec import JobSpec
 from raymix.train.feed import Feed
+from raymix.train.flops import step_flops
 from raymix.train.prepare import prepare
 from raymix.train.state import TrainState
-from raymix.train.stepper import autocast_dtype
 from raymix.watch import Sinks
 
 
@@ -90,36 +90,29 @@ def rival(name: str, spec: JobSpec, row: Row, data: Dataset, device: torch.devic
     return RaymixSteps(spec, row.kind, data, device, augment)
 
 
-def flops(spec: JobSpec, kind: Kind, data: Dataset, device: torch.device) -> int:
-    """Multiplications and additions of one step's forward and backward pass, counted by torch as they are done."""
-    planned = plan(spec, kind, 1, len(data.labels))
-    runtime = LocalRuntime(data.cache(device), device, Sinks(()))
-    state = TrainState.fresh(planned, device)
-    step, batch = steps.build(spec, state.model, kind), Feed(planned, data.splits(), runtime).sample(kind)
-    dtype = autocast_dtype(planned, device)
-    with FlopCounterMode(display=False) as counter:
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            loss, _ = step(batch, torch.tensor(0.5, device=device))
-        loss.backward()
-    return int(counter.get_total_flops())
+def flops(spec: JobSpec, kind: Kind) -> float | None:
+    """Multiplications and additions of one step's forward and backward pass; None: they cannot be counted."""
+    return step_flops(spec, Model(spec, NUM_CLASSES), (kind,)).get(kind)
 
 
 class _Fixed(nn.Module):
     """Stands for the augmentation and gives the same images every time."""
 
-    def __init__(self, x_BCHW: Tensor) -> None:
+    def __init__(self, augment: Augment, x_BSSC: Tensor, key_B: Tensor) -> None:
         super().__init__()
-        self.x_BCHW = x_BCHW
+        self.x_BCHW = augment(x_BSSC, key_B)
+        self.clean = augment.clean  # what is evaluated is not fixed
 
     def forward(self, *_: Any) -> Tensor:
-        return self.x_BCHW
+        fixed: Tensor = self.x_BCHW
+        return fixed
 
 
 def _fix_views(model: Model, batch: Batch, mix: bool) -> None:
     """From here on every view of the model is the one of this batch."""
     key_B = draw.as_tensor(batch.key_B)
     view = model.g.view(batch.x_BSSC, key_B, mix=mix)
-    fixed = _Fixed(model.a(batch.x_BSSC, key_B))
+    fixed = _Fixed(model.a, batch.x_BSSC, key_B)
     model.a = fixed  # type: ignore[assignment]
     model.g.augment = fixed  # type: ignore[assignment]
     model.g.view = lambda *_, **__: view  # type: ignore[method-assign]

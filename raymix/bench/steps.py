@@ -26,7 +26,7 @@ from raymix.jobfile import load_spec
 from raymix.spec import JobError, JobSpec
 from raymix.train.device import name_of
 from raymix.train.execute import set_up_process
-from raymix.train.prepare import synchronise
+from raymix.train.measure import synchronise
 
 WINDOW_SECONDS = 0.4
 RIVALS = ("plain", "eager")
@@ -90,12 +90,12 @@ def _row(
         memory[name] = taken.bytes
     ms = _interleaved(rivals, device, windows)
     medians = {name: statistics.median(values) for name, values in ms.items()}
-    work, top = flops(spec, row.kind, data, device), chips.peak(device)
+    work, top = flops(spec, row.kind), chips.peak(device)
     result: dict[str, Any] = {
         "ms": medians["raymix"],
         "images_per_second": 1000 * spec.batch / medians["raymix"],
         "flops": work,
-        "share_of_peak": None if top is None else work / (medians["raymix"] / 1000) / top,
+        "share_of_peak": None if top is None or work is None else work / (medians["raymix"] / 1000) / top,
         "memory_bytes": memory["raymix"] if device.type == "cuda" else None,
         "ready_seconds": ready["raymix"],
     }
@@ -160,7 +160,7 @@ def _print(result: dict[str, Any]) -> None:
             name,
             f"{row['ms']:.2f}",
             f"{row['images_per_second']:,.0f}",
-            f"{row['flops'] / result['batch'] / 1e9:.3g}",
+            "" if row["flops"] is None else f"{row['flops'] / result['batch'] / 1e9:.3g}",
             "" if share is None else f"{100 * share:.1f} %",
             "" if memory is None else f"{memory / 2**30:.2f}",
             f"{row['ready_seconds']:.1f}",

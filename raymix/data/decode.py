@@ -21,7 +21,6 @@ from raymix.data.rows import RawImage
 from raymix.data.shown import shown
 from raymix.spec import Data
 
-_STORE_MARGIN = 1.15  # kept beyond image_size, so that random crops have detail to lose
 _SMALL = 4_000_000  # bytes; what takes less is decoded without asking for room
 _TRIMMED = 32_000_000  # bytes from which on memory is given back at once
 
@@ -81,7 +80,7 @@ def store_size(data: Data, sample: Sequence[RawImage | OSError]) -> int:
                 sides.append(min(raw.shape[:2]))
         except BadImage:  # it is counted when it is read, here it only has no size
             continue
-    wanted = round(_STORE_MARGIN * data.image_size)
+    wanted = data.largest_stored
     return wanted if sides and median_low(sides) >= wanted else data.image_size
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from raymix.report import words
+from raymix.report.forecast import Forecast
 from raymix.report.intervals import RESAMPLES, at_length, paired_interval
 from raymix.report.pilot import Interval, PilotReport, PilotRun
 from raymix.report.run import PhaseReport, RunReport
@@ -205,3 +206,35 @@ def images_line(report: RunReport) -> str:
 
 def _passes(seen: int, rows: int) -> str:
     return f"{seen / rows:.2f} passes over {words.count(rows)} rows" if rows else "no rows"
+
+
+def forecast_lines(forecast: Forecast) -> list[str]:
+    """What a plan will cost, in sentences; start-up and prepare stand apart from what the steps take."""
+    lines, costs = [], forecast.costs
+    if costs is not None:
+        span = _span(costs.train_seconds, words.seconds)
+        parts = (
+            ("evaluation", costs.evaluate_seconds),
+            ("checkpoints", costs.checkpoint_seconds),
+            ("prepare", costs.prepare_seconds),
+            ("start-up and end", costs.startup_seconds),
+        )
+        beside = ", ".join(f"{name} {words.seconds(value)}" for name, value in parts)
+        money = _span(costs.money, words.money) if costs.money else words.PRICE_NOT_SET
+        hours = _span(costs.worker_hours, lambda value: f"{value:.3g}")
+        lines += [
+            f"training {span}; {beside}",
+            f"wall {_span(costs.wall_seconds, words.seconds)}; worker-hours {hours}; cost: {money}",
+        ]
+    lines.append(forecast.source if forecast.costs is None else f"seconds {forecast.source}")
+    held = f"images {words.size(forecast.data_bytes)} decoded, at most"
+    if forecast.parameters is not None and forecast.memory_bytes is not None:
+        held += (
+            f"; {words.count(forecast.parameters)} parameters, with gradients and optimizer state "
+            f"{words.size(forecast.memory_bytes)} a worker, without activations"
+        )
+    return [*lines, held]
+
+
+def _span(interval: Interval, shown: Callable[[float], str]) -> str:
+    return f"{shown(interval.value)} ({shown(interval.low)} to {shown(interval.high)})"

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from raymix.plan import Decision, Facts, PhaseKind, Plan, Stream
-from raymix.report.history import History
+from raymix.report.history import History, Rates, SegmentReport
 from raymix.spec import Channels, Goal, Section, Weights
 
 Status = Literal["done", "interrupted", "failed"]
@@ -35,6 +35,7 @@ class PhaseReport(Section):
     images: int
     labelled: int = Field(description="images that fed the supervised loss")
     seconds: float = Field(description="steps and the wait for data")
+    predicted_seconds: float | None = Field(None, description="its steps at the rates measured before the first one")
     worker_seconds: float
     cost: float | None = Field(description="null: price not set")
     ssl_loss: float | None
@@ -170,6 +171,7 @@ def phase_reports(plan: Plan, history: History) -> tuple[PhaseReport, ...]:
                 images=sum(report.images for report in reports),
                 labelled=sum(report.labelled for report in reports),
                 seconds=seconds,
+                predicted_seconds=_predicted(reports, history.rates),
                 worker_seconds=seconds * workers,
                 cost=cost_of(seconds * workers, price),
                 ssl_loss=next((r.ssl_loss for r in reversed(reports) if r.ssl_loss is not None), None),
@@ -177,6 +179,14 @@ def phase_reports(plan: Plan, history: History) -> tuple[PhaseReport, ...]:
             )
         )
     return tuple(lines)
+
+
+def _predicted(reports: list[SegmentReport], rates: Rates) -> float | None:
+    """The steps of some segments at given rates; None: one of their kinds was not measured."""
+    turns = [turn for report in reports for turn in report.segment.pattern]
+    if any(kind not in rates.step_seconds for kind, _ in turns):
+        return None
+    return sum(rates.step_seconds[kind] * steps for kind, steps in turns)
 
 
 def rows_report(

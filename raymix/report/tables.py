@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from raymix.plan import Phase, Plan, rate, weight
 from raymix.report import facts, words
+from raymix.report.forecast import Forecast, PhaseForecast
 from raymix.report.intervals import detectable
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
@@ -74,36 +75,55 @@ def pilot_table(report: PilotReport) -> RenderableType:
     )
 
 
-def plan_table(plan: Plan, rates: Mapping[str, float] | None = None) -> RenderableType:
+def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:
     """What a job will do, phase by phase.
 
     Args:
-        rates: Seconds a step by kind, where they have been measured; None: no seconds are shown.
+        forecast: What it will cost; None: no costs are shown.
     """
-    known = rates if rates is not None and all(kind in rates for kind in plan.kinds) else None
-    heads = ["phase", "epochs", "steps", "kinds", "images", "lr", "w"] + (["seconds"] if known else [])
-    table = _table(*heads)
-    for phase in plan.phases:
-        seconds = [words.tenths(_seconds(phase, known))] if known else []
-        table.add_row(phase.kind, *_plan_cells(plan, phase), *seconds)
+    costs = forecast.costs if forecast else None
+    # a column for the step kinds only where they are not the phase's own: 80 columns are few
+    kinds = any(turn[0] != phase.kind for phase in plan.phases for turn in phase.turns)
+    heads = {"epochs": True, "steps": True, "kinds": kinds, "images": True, "labelled": bool(forecast)}
+    heads |= {"lr": True, "w": True, "seconds": bool(costs)}
+    table = _table("phase", *(head for head, there in heads.items() if there))
+    for index, phase in enumerate(plan.phases):
+        cells = _plan_cells(plan, phase, forecast.phases[index] if forecast else None)
+        table.add_row(phase.kind, *(cell for cell, there in zip(cells, heads.values(), strict=True) if there))
     table.add_section()
-    images = words.count(plan.num_steps * plan.spec.batch)
-    total = [words.tenths(sum(_seconds(phase, known) for phase in plan.phases))] if known else []
-    table.add_row("all", "", words.count(plan.num_steps), "", images, "", "", *total, style="bold")
+    images, labelled = words.count(plan.num_steps * plan.spec.batch), words.count(forecast.labelled if forecast else 0)
+    seconds = words.tenths(costs.train_seconds.value) if costs else ""
+    total = ["", words.count(plan.num_steps), "", images, labelled, "", "", seconds]
+    table.add_row("all", *(c for c, there in zip(total, heads.values(), strict=True) if there), style="bold")
     facts_ = plan.facts
     rows = (
         f"rows: {words.count(facts_.num_train)} train, {words.count(facts_.num_labelled)} of them labelled, "
         f"{words.count(facts_.num_select)} select, {words.count(facts_.num_val)} val; {facts_.num_classes} classes"
     )
     parts: list[RenderableType] = [Text(plan.spec.name, style="bold"), table, Text(rows)]
-    if not known:
-        parts.append(Text("seconds: measured by the run before its first step", style="dim"))
+    parts += [Text(line) for line in facts.forecast_lines(forecast)] if forecast else []
     if plan.spec.optim.batch == "auto":
         text = f"optim.batch: found when the run starts; {plan.spec.batch} stands for it here"
         parts.append(Text(text, style="yellow"))
     if facts_.num_val:
         parts.append(Text(_pilot_line(plan), style="dim"))
     return Group(*parts)
+
+
+def what_if_table(field: str, lines: Sequence[tuple[str, Forecast]]) -> RenderableType:
+    """A line for each value of a field: what the run would cost with it."""
+    table = _table(field, "steps", "images", "labelled", "train s", "wall s", "worker-h", "cost")
+    for value, forecast in lines:
+        costs = forecast.costs
+        spent = ["-"] * 4
+        if costs:
+            money = words.money(costs.money.value) if costs.money else "-"
+            wall, train = costs.wall_seconds.value, costs.train_seconds.value
+            spent = [words.tenths(train), words.tenths(wall), f"{costs.worker_hours.value:.3g}", money]
+        counts = (forecast.steps, forecast.images, forecast.labelled)
+        table.add_row(value, *(words.count(number) for number in counts), *spent)
+    sources = dict.fromkeys(forecast.source for _, forecast in lines)
+    return Group(Text(""), table, *(Text(source, style="dim") for source in sources))
 
 
 def runs_table(runs: Sequence[tuple[Path, RunReport]]) -> RenderableType:
@@ -149,7 +169,7 @@ def _note(note: str) -> list[RenderableType]:
     return [Text(note, style="yellow")] if note else []
 
 
-def _plan_cells(plan: Plan, phase: Phase) -> list[str]:
+def _plan_cells(plan: Plan, phase: Phase, cost: PhaseForecast | None) -> list[str]:
     last = phase.start + phase.steps - 1
     # turns that alternate are one kind each: say which there are, not each turn
     kinds = ", ".join(dict.fromkeys(kind for kind, _ in phase.turns))
@@ -158,17 +178,15 @@ def _plan_cells(plan: Plan, phase: Phase) -> list[str]:
         words.count(phase.steps),
         kinds,
         words.count(phase.steps * plan.spec.batch),
+        words.count(cost.labelled if cost else 0),
         _change(f"{rate(plan, phase.start):.1e}", f"{rate(plan, last):.1e}"),
         _change(f"{weight(plan, phase.start):.2f}", f"{weight(plan, last):.2f}"),
+        words.figure(cost.seconds if cost else None, ",.1f"),
     ]
 
 
 def _change(start: str, end: str) -> str:
     return start if start == end else f"{start} > {end}"
-
-
-def _seconds(phase: Phase, rates: Mapping[str, float]) -> float:
-    return sum(rates[kind] * count for kind, count in phase.turns)
 
 
 def _pilot_line(plan: Plan) -> str:

@@ -99,3 +99,11 @@ def size(num_bytes: int) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:.3g} TB"
+
+
+def ago(value: float) -> str:
+    """How long ago something was: moments, minutes, hours or days."""
+    for seconds_each, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if value >= seconds_each:
+            return f"{plural(int(value // seconds_each), name)} ago"
+    return "moments ago"

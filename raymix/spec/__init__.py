@@ -4,7 +4,7 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 `raymix.plan` turns them into what will be done.
 """
 
-from raymix.spec.backbone import Import, Plugin, Timm, Torchvision, Vit, long_form
+from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, Vit, long_form
 from raymix.spec.base import JobError, Section
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import ARMS, Cluster, JobSpec, Passes, Weights, check_masks, nearest_size
@@ -37,6 +37,7 @@ __all__ = [
     "ARMS",
     "NUM_CHANNELS",
     "SHARED_PASSES",
+    "VIT_SIZES",
     "AdaptiveSchedule",
     "Augment",
     "Budget",

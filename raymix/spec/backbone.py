@@ -16,6 +16,10 @@ LIBRARIES = ("timm", "torchvision")
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
 
 
+# width, depth, heads (Dosovitskiy et al. 2021 and Touvron et al. 2021; nano is for digits and tests)
+VIT_SIZES = {"nano": (64, 4, 4), "tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
+
+
 class Vit(Section):
     """raymix's own Vision Transformer."""
 

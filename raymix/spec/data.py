@@ -90,6 +90,9 @@ def check_channels(section: str, augment: Augment | ViewAugment, channels: Chann
             raise JobError(f"{section}.{field}", problem, "leave it out; color jitters brightness and contrast")
 
 
+STORE_MARGIN = 1.15  # kept beyond image_size, so that random crops have detail to lose
+
+
 class Data(Section):
     """Which images, which of them labelled, and how they are cut into train, select and val."""
 
@@ -126,3 +129,8 @@ class Data(Section):
     def num_channels(self) -> int:
         """3 for rgb, else 1."""
         return NUM_CHANNELS[self.channels]
+
+    @property
+    def largest_stored(self) -> int:
+        """Pixels a side that are kept: store_size; where that is on auto, what is kept of images that have so many."""
+        return round(STORE_MARGIN * self.image_size) if self.store_size == "auto" else self.store_size

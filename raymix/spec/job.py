@@ -37,6 +37,12 @@ class Cluster(Section):
     price_file: Folder | None = Field(None, description="YAML of prices per worker-hour by node type, for `node_type`")
     node_type: str | None = Field(None, min_length=1, description="what price_file calls the machines")
     max_restarts: int = Field(3, ge=0, description="restarts of the worker group after a failure")
+    device_flops: float | None = Field(
+        None,
+        gt=0,
+        description="FLOP/s that one worker reaches in training; `raymix plan` goes by it where nothing like the job "
+        "was measured yet; null: 20e9 a CPU, 60e12 a GPU",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -6,28 +6,22 @@ from a used one in the last bits: the discarded pass makes a restarted group com
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from raymix.method.steps import Batch
 from raymix.plan import Kind, Plan
 from raymix.report.history import Rates
-from raymix.train import compiling
+from raymix.train import compiling, measure
 from raymix.train.device import name_of
 from raymix.train.feed import Feed
 from raymix.train.profile import profile
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
 from raymix.train.stepper import DDP_WARM_UPS, WARM_UPS, Stepper, stepper
-
-TIMED = 9
-TIMED_SECONDS = 5.0  # of all kinds together; slow steps are timed less often
 
 
 def prepare(
@@ -39,12 +33,17 @@ def prepare(
     rates: Rates | None,
     profiled: bool = False,
     folder: Path | None = None,
+    checkpoints: Path | None = None,
+    count: bool = False,
 ) -> tuple[Stepper, Rates]:
     """The steps, compiled, warmed up and recorded, and what each costs; measured unless `rates` are given.
 
     The state stays as it was. `profiled`: a trace of each kind is left in `folder` by the rank that has one.
+    `checkpoints`: where the rank that has it tries how long one takes. `count`: FLOPs are wanted even where it takes
+    half a second a kind to count them.
     """
     started = time.perf_counter()
+    flops = {} if rates else measure.flops(plan, state.model, kinds, count)  # before the model is compiled
     compiling.apply(plan.spec.speed, state.model, runtime.device, runtime.world)
     replay = _replays(plan, runtime) and not (plan.spec.speed.recompute and compiling.draws(state.model))
     draws = replay or compiling.mode_of(plan.spec.speed, runtime.device) != "off"
@@ -58,12 +57,19 @@ def prepare(
                 step(kind, batches[kind], lr, w)
     if replay:
         step.record(batches)
-    measured = {} if rates else _time(step, batches, lr, w, runtime)
+    measured = {} if rates else measure.step_seconds(step, batches, lr, w, runtime)
     if profiled:
         profile(step, batches, folder)
     state.load(saved)
     if rates is None:
-        rates = Rates(step_seconds=measured, workers=runtime.world, device=name_of(runtime.device))
+        rates = Rates(
+            step_seconds=measured,
+            step_flops=flops,
+            row_seconds=measure.row_seconds(plan, state.model, feed.splits, runtime),
+            checkpoint_seconds=measure.checkpoint_seconds(state, checkpoints, runtime),
+            workers=runtime.world,
+            device=name_of(runtime.device),
+        )
     seconds = max(runtime.gather(time.perf_counter() - started))
     return step, rates.model_copy(update={"prepare_seconds": seconds})
 
@@ -85,33 +91,3 @@ def _aside(device: torch.device) -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
     torch.cuda.current_stream().wait_stream(stream)
-
-
-def _time(step: Stepper, batches: dict[Kind, Batch], lr: Tensor, w: Tensor, runtime: Runtime) -> dict[Kind, float]:
-    """Median seconds of a step of each kind, measured alone and in turns; the mean over ranks."""
-    num = 4 if runtime.device.type == "cuda" else 1  # a GPU is timed over a few steps, so that launches overlap
-    once = {kind: _seconds(step, kind, batch, lr, w, num) for kind, batch in batches.items()}
-    slowest = max(runtime.gather(sum(once.values()) * num))
-    rounds = max(1, min(TIMED, int(TIMED_SECONDS / max(slowest, 1e-6))))
-    samples: dict[Kind, list[float]] = {kind: [] for kind in batches}
-    for _ in range(rounds):
-        for kind, batch in batches.items():
-            samples[kind].append(_seconds(step, kind, batch, lr, w, num))
-    medians = {kind: statistics.median(values) for kind, values in samples.items()}
-    everywhere = runtime.gather(medians)
-    return {kind: statistics.fmean(rank[kind] for rank in everywhere) for kind in batches}
-
-
-def _seconds(step: Stepper, kind: Kind, batch: Batch, lr: Tensor, w: Tensor, num: int) -> float:
-    synchronise(step.device)
-    started = time.perf_counter()
-    for _ in range(num):
-        step(kind, batch, lr, w)
-    synchronise(step.device)
-    return (time.perf_counter() - started) / num
-
-
-def synchronise(device: torch.device) -> None:
-    """Waits until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -64,8 +64,8 @@ def test_the_plain_loop_is_a_rival_where_it_has_the_step() -> None:
 def test_flops_are_those_of_the_matrix_products(kind: Kind) -> None:
     """Two for each weight and token forward, four backward (the first layer needs no gradient of its input)."""
     spec, batch, width, depth = small(), 16, 64, 4
-    data = setting.Dataset(spec, 32)
-    found = flops(spec, kind, data, CPU)
+    found = flops(spec, kind)
+    assert found is not None
     if kind == "sl":
         tokens, patch = 16 * batch, 2 * 2 * 3
         layers = 6 * tokens * depth * (4 * width**2 + 8 * width**2)
@@ -73,7 +73,7 @@ def test_flops_are_those_of_the_matrix_products(kind: Kind) -> None:
         attention = found - layers - embed - head
         assert 0 <= attention <= 0.05 * layers + 14 * batch * depth * 16**2 * width
     else:
-        assert found < 0.6 * flops(spec, "sl", data, CPU), "a quarter of the tokens, and a narrow decoder"
+        assert found < 0.6 * (flops(spec, "sl") or 0), "a quarter of the tokens, and a narrow decoder"
 
 
 def test_rows_are_jobs_of_their_own() -> None:

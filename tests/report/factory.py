@@ -11,11 +11,13 @@ from raymix.plan import Facts, Kind, Plan, resolve
 from raymix.policy import next_segment
 from raymix.report.compare import detectable, pack_correct, verdict
 from raymix.report.history import History, Rates, SegmentReport
+from raymix.report.known import Entry, Key, Seen
 from raymix.report.pilot import PilotReport, PilotRun
 from raymix.report.run import Final, RunReport, Status, Totals, cost_of, curve, phase_reports, rows_report
 from raymix.spec import JobSpec
 
 STEP_SECONDS: dict[Kind, float] = {"ssl": 0.1, "mix": 0.15, "sl": 0.2, "sl_drop": 0.1}
+NOW = 1_800_000_000.0
 ENVIRONMENT = {"raymix": "0.1.0", "torch": "2.11.0", "gpu": "none", "commit": "abc <b>bold</b> & co"}
 
 
@@ -106,6 +108,16 @@ def make_run(
         class_names=plan.facts.class_names,
         environment=ENVIRONMENT if environment is None else environment,
     )
+
+
+def make_entry(plan: Plan, ratios: Sequence[float | None] = (0.98, 1.0, 1.04)) -> Entry:
+    """What runs of a plan's kind measured, the last of them two days before NOW."""
+    rates = Rates(step_seconds=STEP_SECONDS, row_seconds=0.001, checkpoint_seconds=0.2, prepare_seconds=3.0)
+    seen = tuple(
+        Seen(at=NOW - 86400 * (2 + age), rates=rates, ratio=ratio, startup_seconds=12.0, ray_seconds=4.0)
+        for age, ratio in reversed(list(enumerate(ratios)))
+    )
+    return Entry(key=Key.of(plan), device="cpu", device_name="CPU", seen=seen)
 
 
 def make_answers(

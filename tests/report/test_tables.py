@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from raymix.report.tables import pilot_table, plan_table, run_table, runs_table
-from tests.report.factory import STEP_SECONDS, make_pilot, make_plan, make_run
+from raymix.report.forecast import forecast
+from raymix.report.tables import pilot_table, plan_table, run_table, runs_table, what_if_table
+from tests.report.factory import NOW, make_entry, make_pilot, make_plan, make_run
 
 
 def shown(table: RenderableType, width: int = 80) -> str:
@@ -38,7 +39,9 @@ LONG = Path("runs/tiny-imagenet-10pct-pilot/runs/ssl_sl_drop-seed0-1.00T")
         pilot_table(make_pilot(5, price=2.5)),
         pilot_table(make_pilot(1, lengths=(1.0,))),
         plan_table(make_plan()),
-        plan_table(make_plan(), STEP_SECONDS),
+        plan_table(make_plan(price=2.5), forecast(make_plan(price=2.5), None, NOW)),
+        plan_table(make_plan(), forecast(make_plan(), make_entry(make_plan()), NOW)),
+        what_if_table("optim.batch", [(str(i), forecast(make_plan(price=2.5), None, NOW)) for i in range(3)]),
         runs_table([(Path("runs/demo"), make_run(price=2.5)), (LONG, make_run(status="interrupted"))]),
     ],
 )
@@ -65,10 +68,20 @@ def test_a_pilot_says_verdict_then_each_arm_at_each_length() -> None:
     assert "price not set" in text
 
 
-def test_a_plan_shows_seconds_only_where_they_are_known() -> None:
-    assert "measured by the run" in shown(plan_table(make_plan()))
-    assert "measured by the run" in shown(plan_table(make_plan(), {"ssl": 0.1}))
-    assert "18.8" in shown(plan_table(make_plan(), STEP_SECONDS))
+def test_a_plan_shows_what_it_costs_and_where_that_comes_from() -> None:
+    plan = make_plan()
+    assert "seconds" not in shown(plan_table(plan))
+    text = shown(plan_table(plan, forecast(plan, make_entry(plan), NOW)), 200)
+    assert "18.8" in text, "20 steps of ssl and so on at the factory's rates"
+    assert "seconds measured on CPU by 3 runs, the last 2 days ago" in text
+    assert "cost: price not set" in text
+    assert "seconds estimated from GFLOP a step (ssl" in shown(plan_table(plan, forecast(plan, None, NOW)), 200)
+
+
+def test_what_if_is_a_line_a_value() -> None:
+    plan = make_plan(price=2.5)
+    text = shown(what_if_table("optim.batch", [("64", forecast(plan, make_entry(plan), NOW))]))
+    assert [line.split()[0] for line in text.splitlines() if line.startswith(("optim", "64"))] == ["optim.batch", "64"]
 
 
 def test_a_plan_prints_what_its_pilot_can_tell() -> None:

@@ -10,11 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raymix.method.backbones.base import Backbone, How, init, patchify, take
-from raymix.spec import JobSpec
+from raymix.spec import VIT_SIZES, JobSpec
 from raymix.spec import Vit as VitSpec
-
-# width, depth, heads (Dosovitskiy et al. 2021 and Touvron et al. 2021; nano is for digits and tests)
-SIZES = {"nano": (64, 4, 4), "tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
 
 
 class Block(nn.Module):
@@ -97,6 +94,6 @@ class Vit(Backbone):
 def build(spec: JobSpec, how: How) -> Vit:
     """The ViT that a job names, with random weights."""
     assert isinstance(spec.backbone, VitSpec)
-    width, depth, heads = SIZES[spec.backbone.size]
+    width, depth, heads = VIT_SIZES[spec.backbone.size]
     with how.device():
         return Vit(spec.data.image_size, spec.data.num_channels, spec.backbone.patch, width, depth, heads)

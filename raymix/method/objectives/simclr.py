@@ -6,6 +6,7 @@ E width of the projection.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ class SimClrObjective(Objective):
         p_BE = F.normalize(self.down(F.relu(self.up(z_BLD.mean(1)))).float(), dim=1)
         rank, all_GE = _gather(p_BE)
         B, G = len(p_BE) // 2, len(all_GE) // 2
-        with torch.autocast(p_BE.device.type, enabled=False):  # bf16 holds cosines to 1/256 only
+        with _exact(p_BE):  # bf16 holds cosines to 1/256 only
             similar_BG = p_BE @ all_GE.T / self.temperature
         # all_GE holds, rank by rank, the first views and then the second views of that rank
         place_B = torch.arange(B, device=p_BE.device) + rank * 2 * B
@@ -69,9 +70,14 @@ def _view(setting: ViewAugment, spec: JobSpec, augment: Augment) -> Augment:
     return Augment(setting.over(spec.data.augment), spec.data.image_size, spec.data.num_channels)
 
 
+def _exact(x: Tensor) -> AbstractContextManager[Any]:
+    """No autocast. On the meta device, where FLOPs are counted, there is none."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
 def _gather(p_BE: Tensor) -> tuple[int, Tensor]:
-    """This process's rank and the projections of all ranks, with gradient."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    """This process's rank and the projections of all ranks, with gradient; alone where FLOPs are counted (meta)."""
+    if p_BE.is_meta or not dist.is_initialized() or dist.get_world_size() == 1:
         return 0, p_BE
     return dist.get_rank(), _Gather.apply(p_BE)
 

@@ -1,0 +1,110 @@
+"""What a job of raymix's own ViT has to compute and to hold, from its numbers alone: FLOPs of a step, parameters.
+
+A multiplication and an addition are two FLOPs. Matrix products are counted and nothing else, backward as twice forward:
+what `raymix.train.flops` counts of a step, to within 3 %.
+
+B batch, C classes, L patches, K of them visible, M hidden, P pixel values of a patch, D width and N depth of the
+backbone, E width of the decoder, W and O widths of the projector.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from raymix.plan import Kind
+from raymix.spec import VIT_SIZES, JobSpec, Mae, SimClr, Vit, num_visible
+
+BYTES = 4  # of a weight, of its gradient and of each of AdamW's two moments: all are kept in fp32
+
+
+class _Shape(NamedTuple):
+    """The numbers of a job that the counts need."""
+
+    L: int
+    P: int
+    D: int
+    N: int
+
+
+def step_flops(spec: JobSpec, num_classes: int, kind: Kind) -> float | None:
+    """Forward and backward of one step over all workers; None: it is no ViT of raymix's own."""
+    if not isinstance(spec.backbone, Vit):
+        return None
+    B, shape, head = spec.batch, _shape(spec), 6.0 * VIT_SIZES[spec.backbone.size][0] * num_classes
+    passes = spec.passes(drops=True)
+    if kind in ("sl", "sl_drop"):
+        return B * (_backbone(shape, _seen(spec, "masked" if kind == "sl_drop" else "full", mix=True)) + head)
+    if kind == "ssl":
+        return _ssl(spec, shape, _seen(spec, passes.ssl, mix=False), mix=False)
+    separate = passes.mix == "separate"
+    total = _ssl(spec, shape, _seen(spec, passes.ssl if separate else passes.mix, mix=True), mix=True)
+    return total + B * (
+        head * (1 if separate else _num_classified(spec)) + (_backbone(shape, shape.L) if separate else 0)
+    )
+
+
+def num_parameters(spec: JobSpec, num_classes: int) -> int | None:
+    """Weights of backbone, objective and classifier; None: it is no ViT of raymix's own."""
+    if not isinstance(spec.backbone, Vit):
+        return None
+    L, P, D, N = _shape(spec)
+    total = P * D + D + L * D + _block_parameters(D, N) + D * num_classes + num_classes
+    g = spec.objective
+    if isinstance(g, Mae):
+        E = g.decoder_width
+        total += D * E + E + E + L * E + _block_parameters(E, g.decoder_depth) + E * P + P
+        total += D if "full" in spec.passes(drops=True) else 0
+    else:
+        total += D * g.projector_width + g.projector_width + g.projector_width * g.output_width + g.output_width
+    return total
+
+
+def memory_bytes(spec: JobSpec, num_parameters: int) -> int:
+    """What each worker holds of weights, gradients, optimizer state and averaged weights; no activations."""
+    return num_parameters * BYTES * (4 + (spec.optim.ema is not None))
+
+
+def _shape(spec: JobSpec) -> _Shape:
+    assert isinstance(spec.backbone, Vit)
+    width, depth, _ = VIT_SIZES[spec.backbone.size]
+    return _Shape(spec.num_patches, spec.backbone.patch**2 * spec.data.num_channels, width, depth)
+
+
+def _seen(spec: JobSpec, which: str, mix: bool) -> int:
+    """Patches that a pass of the backbone computes."""
+    if which == "full" or not isinstance(spec.objective, Mae):
+        return spec.num_patches
+    return num_visible(spec.num_patches, spec.objective.mix_ratio_masked if mix else spec.objective.mask_ratio)
+
+
+def _num_classified(spec: JobSpec) -> int:
+    """Views of an image that the classifier sees where it shares a pass."""
+    g = spec.objective
+    return 2 if isinstance(g, SimClr) and g.first_view == g.second_view else 1
+
+
+def _ssl(spec: JobSpec, shape: _Shape, seen: int, mix: bool) -> float:
+    """Backbone and objective, over the batch."""
+    B, g, (L, P, D, _) = spec.batch, spec.objective, shape
+    if isinstance(g, SimClr):
+        projector = 6.0 * (D * g.projector_width + g.projector_width * g.output_width)
+        similar = 6.0 * (2 * B) ** 2 * g.output_width  # every view with every other of the batch
+        return 2 * B * (_backbone(shape, seen) + projector) + similar
+    E, M = g.decoder_width, L - _seen(spec, "masked", mix)
+    decoder = 6.0 * seen * D * E + _blocks(L, E, g.decoder_depth) + 6.0 * M * E * P
+    return B * (_backbone(shape, seen) + decoder)
+
+
+def _backbone(shape: _Shape, tokens: int) -> float:
+    """One image's pass; pixels need no gradient, so the first layer has one product less backward."""
+    return 4.0 * tokens * shape.P * shape.D + _blocks(tokens, shape.D, shape.N)
+
+
+def _blocks(tokens: int, width: int, depth: int) -> float:
+    """Four projections of attention, two of the perceptron (four times the width), and attention itself."""
+    return 3.0 * depth * (2 * tokens * 12 * width**2 + 4 * tokens**2 * width)
+
+
+def _block_parameters(width: int, depth: int) -> int:
+    """Of the blocks and the norm after them."""
+    return depth * (12 * width**2 + 13 * width) + 2 * width
