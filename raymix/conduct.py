@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
+from raymix.books import Books, Clock
 from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
 from raymix.plan import Plan, followed, positions
 from raymix.report import known
-from raymix.report.folder import RUN_FILE, write_text
-from raymix.report.history import History, Rates, SegmentReport
+from raymix.report.folder import LEDGER_FILE, RUN_FILE, write_text
+from raymix.report.history import History, Rates
 from raymix.report.intervals import pack_correct
+from raymix.report.ledger import cost_of, ledger
 from raymix.report.run import (
     BudgetReport,
     Final,
@@ -27,7 +28,6 @@ from raymix.report.run import (
     SourceRows,
     Status,
     Totals,
-    cost_of,
     curve,
     phase_reports,
     rows_report,
@@ -39,20 +39,6 @@ from raymix.train.task import Outcome, Task
 from raymix.watch import Sink, Sinks
 from raymix.watch.jsonl import JsonlSink
 from raymix.watch.tensorboard import TensorBoardSink
-
-BOOK_SECONDS = 5.0
-
-
-class Clock:
-    """Seconds since the command's start."""
-
-    def __init__(self) -> None:
-        self._monotonic, self.started_at = time.monotonic(), time.time()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return time.monotonic() - self._monotonic
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +64,8 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     folder = job.folder
     folder.start(job.plan, session.frame.size)
     folder.write_skipped(job.rows, session.skipped)
-    heard = _Heard()
-    sink = Sinks([heard, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
+    books = Books(folder, session, clock, job.alone, job.plan.spec.cluster.num_replicas)
+    sink = Sinks([books, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
     name = folder.path.name
     task = Task(
         name,
@@ -91,12 +77,13 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         profile=str(folder.path / "profile") if job.profile else None,
         deadline=_deadline(job, session, clock),
     )
-    with _Books(job, session, clock) as books:
+    with books:
         try:
             outcome = session.execute(task, sink)
         except RunFailed:
-            _finish(job, _build(job, session, books, "failed", None, heard.history, None), sink)
+            _finish(job, _build(job, session, books, "failed", None, books.history, None), sink)
             raise
+        books.settle(outcome)
         report = _report(job, session, outcome, books)
     _finish(job, report, sink)
     _remember(job, session, report, outcome.history)
@@ -125,6 +112,8 @@ def _finish(job: Job, report: RunReport, sink: Sinks) -> None:
     path = job.folder.path
     write_text(path / RUN_FILE, report.model_dump_json(indent=1))
     write_text(path / "report.html", run_html(report))
+    if report.ledger is not None:
+        write_text(path / LEDGER_FILE, report.ledger.csv())
     sink.end(path.name, report)
     Sinks(sink.sinks[:-1]).close()  # the console goes on: a pilot has more runs
 
@@ -136,68 +125,7 @@ def _remember(job: Job, session: Session, report: RunReport, history: History) -
         known.remember(job.plan, session.device, session.device_name, seen)
 
 
-class _Heard:
-    """A sink that keeps what was done: all that a run which fails leaves to report."""
-
-    def __init__(self) -> None:
-        self.history = History(rates=Rates(step_seconds={}))
-
-    def stage(self, text: str, done: int | None = None, total: int | None = None) -> None: ...
-
-    def begin(self, run: str, plan: Plan, history: History) -> None:
-        self.history = history
-
-    def segment(self, run: str, report: SegmentReport) -> None:
-        self.history = self.history.add(report)
-
-    def note(self, text: str) -> None: ...
-
-    def end(self, run: str, report: RunReport) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class _Books:
-    """What this attempt has cost so far, on disk every few seconds: a killed driver loses no more."""
-
-    def __init__(self, job: Job, session: Session, clock: Clock) -> None:
-        self.folder, self.session, self.clock = job.folder, session, clock
-        self.before = job.folder.attempts()
-        self._held, self._groups = (0.0, 0) if job.alone else (session.worker_seconds, session.groups - 1)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="raymix-books", daemon=True)
-
-    def __enter__(self) -> _Books:
-        self.write()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self.write()
-
-    def now(self) -> Attempt:
-        """This attempt until now."""
-        return Attempt(
-            wall_seconds=self.clock.seconds,
-            worker_seconds=self.session.worker_seconds - self._held,
-            groups=max(1, self.session.groups - self._groups),
-        )
-
-    def all(self) -> tuple[Attempt, ...]:
-        """All attempts, earlier commands included."""
-        return (*self.before, self.now())
-
-    def write(self) -> None:
-        self.folder.write_attempt(len(self.before) + 1, self.now())
-
-    def _keep(self) -> None:
-        while not self._done.wait(BOOK_SECONDS):
-            self.write()
-
-
-def _report(job: Job, session: Session, outcome: Outcome, books: _Books) -> RunReport:
+def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunReport:
     status: Status = "done" if outcome.complete else "interrupted"
     final = None
     if outcome.correct:
@@ -219,7 +147,7 @@ def _report(job: Job, session: Session, outcome: Outcome, books: _Books) -> RunR
 def _build(
     job: Job,
     session: Session,
-    books: _Books,
+    books: Books,
     status: Status,
     final: Final | None,
     history: History,
@@ -242,6 +170,7 @@ def _build(
         phases=phase_reports(plan, history),
         ended=outcome.ended if outcome else None,
         decisions=history.decisions,
+        planned=tuple(phase.kind for phase in plan.phases),
         budget=_budget(plan, history, attempts),
         goal=plan.spec.goal,
         rows=rows_report(
@@ -264,6 +193,7 @@ def _build(
             startup_seconds=max(0.0, outcome.first_step_at - books.clock.started_at) if outcome else 0,
             startup={**session.startup, "prepare": history.rates.prepare_seconds},
         ),
+        ledger=ledger(history, attempts, cluster.num_replicas, cluster.price_per_worker_hour),
         step_seconds=dict(history.rates.step_seconds),
         curve=curve(history),
         class_names=job.plan.facts.class_names,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raymix.conduct import Clock, Job, environment, note_on, train_one
+from raymix.books import Clock
+from raymix.conduct import Job, environment, note_on, train_one
 from raymix.data.splits import facts
 from raymix.plan import Facts, Kind, Plan, resolve
 from raymix.report.compare import verdict

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from raymix.data.rows import Rows
 from raymix.plan import Facts, Plan
 from raymix.report.folder import write_text
-from raymix.spec import JobError, JobSpec, Section
+from raymix.report.ledger import Spent
+from raymix.spec import JobError, JobSpec
 
 SKIPPED_FILE = "skipped.tsv"
 # sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
@@ -29,11 +30,9 @@ class Before(NamedTuple):
     skipped: dict[int, str]  # row id -> cause
 
 
-class Attempt(Section):
+class Attempt(Spent):
     """What one attempt (one command) has cost so far; kept up to date while it runs, so that a kill loses seconds."""
 
-    wall_seconds: float
-    worker_seconds: float
     groups: int  # worker groups that it took
 
 

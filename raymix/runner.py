@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raymix.conduct import Clock, Job, train_one
+from raymix.books import Clock
+from raymix.conduct import Job, train_one
 from raymix.data.formats import index_data
 from raymix.data.rows import Ids, Rows
 from raymix.data.splits import Splits, facts, split

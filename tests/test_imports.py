@@ -24,6 +24,7 @@ LAYERS = [
     ["pilot"],
     ["runner", "datacmd"],
     ["conduct"],
+    ["books"],
     ["on_ray", "local"],
     ["signals"],
     ["session"],

@@ -18,6 +18,7 @@ from raymix.spec import JobError
 
 RUN_FILE = "report.json"
 PILOT_FILE = "pilot.json"
+LEDGER_FILE = "ledger.csv"
 
 Report = TypeVar("Report", bound=BaseModel)
 

@@ -41,6 +41,7 @@ class SegmentReport(Section):
     trial_half_top1: float | None = Field(None, description="on the select rows, in the middle of a supervised trial")
     trial_top1: float | None = Field(None, description="the same at its end; then it is undone")
     trial_seconds: float = 0.0
+    checkpoint_seconds: float = Field(0.0, description="checkpoints since the report before it")
     elapsed: float = Field(0.0, description="seconds from the attempt's first step to the end of all this")
 
     @property
@@ -58,6 +59,8 @@ class Attempt(Section):
     allowance: float | None = Field(
         None, description="what its steps may cost, in seconds, or in FLOPs where the budget is; null: anything"
     )
+    workers: int = Field(0, description="processes that train; 0: not known")
+    began_at: float = Field(0.0, description="time.time() just before its first step")
 
 
 class History(Section):
@@ -96,11 +99,20 @@ class History(Section):
         """This history and one more change of plan; None: none."""
         return self if decision is None else self._with(decisions=(*self.decisions, decision))
 
-    def begin(self, allowance: float | None, rates: Rates | None = None, news: str = "") -> History:
+    def begin(
+        self, allowance: float | None, rates: Rates | None = None, news: str = "", began_at: float = 0.0
+    ) -> History:
         """This history and a new attempt, which may spend so much; with `rates` of its own where there are `news`."""
-        counts = {"reports": len(self.reports), "decisions": len(self.decisions)}
-        attempt = Attempt(**counts, allowance=allowance, news=news)
-        return self._with(attempts=(*self.attempts, attempt), rates=rates or self.rates)
+        rates = rates or self.rates
+        attempt = Attempt(
+            reports=len(self.reports),
+            decisions=len(self.decisions),
+            news=news,
+            allowance=allowance,
+            workers=rates.workers,
+            began_at=began_at,
+        )
+        return self._with(attempts=(*self.attempts, attempt), rates=rates)
 
     @property
     def plans_anew(self) -> bool:

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from raymix.plan import Decision, Facts, PhaseKind, Plan, Stream
 from raymix.report.history import History, Rates, SegmentReport
+from raymix.report.ledger import Ledger
+from raymix.report.ledger import cost_of as cost_of
 from raymix.spec import Channels, Goal, Section, Weights
 
 Status = Literal["done", "interrupted", "failed"]
@@ -101,6 +103,8 @@ class Point(Section):
     train_top1: float | None
     select_top1: float | None
     select_ema_top1: float | None = None
+    trial_half_top1: float | None = Field(None, description="in the middle of a trial after it; null: there was none")
+    trial_top1: float | None = Field(None, description="the same at its end")
 
 
 class BudgetReport(Section):
@@ -125,10 +129,12 @@ class RunReport(Section):
     rows: RowsReport
     images: ImagesReport | None = None
     totals: Totals
+    ledger: Ledger | None = Field(None, description="every second of every worker; null: of an older raymix")
     ended: Literal["complete", "budget", "goal", "patience"] | None = Field(
         None, description="why the run is over; null: it was interrupted or failed"
     )
     decisions: tuple[Decision, ...] = Field((), description="changes of the plan on the way, with their reasons")
+    planned: tuple[PhaseKind, ...] = Field((), description="kinds of the plan's phases, as `decisions` counts them")
     budget: BudgetReport | None = None
     goal: Goal | None = None
     step_seconds: dict[str, float] = Field(description="measured in prepare, by step kind")
@@ -147,11 +153,6 @@ class RunReport(Section):
         from raymix.report.html import notebook_html  # only a notebook asks for HTML
 
         return notebook_html(self)
-
-
-def cost_of(worker_seconds: float, price_per_worker_hour: float | None) -> float | None:
-    """Money for worker-seconds; None where the price is not set."""
-    return None if price_per_worker_hour is None else worker_seconds / 3600 * price_per_worker_hour
 
 
 def phase_reports(plan: Plan, history: History) -> tuple[PhaseReport, ...]:
@@ -223,6 +224,8 @@ def curve(history: History) -> tuple[Point, ...]:
                 train_top1=report.train_top1,
                 select_top1=report.select_top1,
                 select_ema_top1=report.select_ema_top1,
+                trial_half_top1=report.trial_half_top1,
+                trial_top1=report.trial_top1,
             )
         )
     return tuple(points)

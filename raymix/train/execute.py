@@ -58,13 +58,15 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:
         state.history = History(rates=rates)
-    state.history = state.history.begin(_allowance(task, rates, runtime), rates, news)
+    state.history = state.history.begin(_allowance(task, rates, runtime), rates, news, time.time())
     checkpoints = Checkpoints.of(plan, task.checkpoints, runtime.rank)
     runtime.begin(task.run, plan, state.history)
     first_step_at = time.time()
     ended = train(plan, state, step, feed, runtime, checkpoints)
     plan = feed.plan
+    before_settling = time.perf_counter()
     settle_all(plan, state, task.splits, runtime)  # what is saved last is what will be classified with
+    settling = time.perf_counter() - before_settling
     checkpoints.save(state)
     correct, before_val = {}, time.perf_counter()
     # after SSL alone the classifier is still zero, and what it says is no result
@@ -76,9 +78,10 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
         history=state.history,
         ended=ended,
         correct=correct,
-        evaluate_seconds=time.perf_counter() - before_val,
+        evaluate_seconds=settling + time.perf_counter() - before_val,
         checkpoint_seconds=checkpoints.seconds,
         first_step_at=first_step_at,
+        finished_at=time.time(),
         seen=positions(plan, state.history.done_steps),
         notes=notes,
     )

@@ -31,7 +31,7 @@ def train(
     Raises:
         FloatingPointError: a loss is not finite; the last checkpoint was made before that segment.
     """
-    began = time.perf_counter()
+    began, saved = time.perf_counter(), 0.0
     while True:
         named = runtime.name_next(state.history)
         if named.decision is not None:
@@ -44,7 +44,8 @@ def train(
             report = _with_select(plan, report, state, feed, runtime)
         if named.segment.trial:
             report = with_trial(plan, report, state, step, feed, runtime)
-        report = report.model_copy(update={"elapsed": time.perf_counter() - began})
+        saving, saved = checkpoints.seconds - saved, checkpoints.seconds
+        report = report.model_copy(update={"checkpoint_seconds": saving, "elapsed": time.perf_counter() - began})
         state.history = state.history.add(report)
         runtime.report(report)
         checkpoints.save_if_due(state)

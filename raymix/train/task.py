@@ -38,9 +38,10 @@ class Outcome:
     ended: End | None  # why the run is over; None: it was asked to stop, and goes on when it is resumed
     # by weights a bool for each val row; none: not complete, no val, or no SL
     correct: dict[Weights, np.ndarray] = field(default_factory=dict)
-    evaluate_seconds: float = 0.0  # of val
+    evaluate_seconds: float = 0.0  # of val, and what makes the last weights ready for it
     checkpoint_seconds: float = 0.0
     first_step_at: float = 0.0  # time.time() when training began
+    finished_at: float = 0.0  # time.time() when all of it was done
     seconds: float = 0.0  # the whole task
     seen: dict[Stream, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
