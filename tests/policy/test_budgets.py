@@ -8,53 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from simulated import SECONDS, Run, rates_of, report_of
 
 from raymix.plan import Plan, changed, rate, weight
 from raymix.policy import follow, name_next, planned
 from raymix.policy.costs import Outlook
-from raymix.report.history import History, Rates, SegmentReport
+from raymix.report.history import History
 from raymix.spec import JobError
 
 PlanOf = Callable[..., Plan]
-SECONDS = {"ssl": 0.04, "mix": 0.05, "sl": 0.06, "sl_drop": 0.045}
 SHARES: dict[str, Any] = {"policy": "budgeted", "shares": {"ssl": 0.35, "mix": 0.25, "sl": 0.4}}
 EPOCHS: dict[str, Any] = {"policy": "budgeted", "ssl_epochs": 10, "sl_epochs": 20, "mix_ratio": 0.5}
 ALTERNATE: dict[str, Any] = {**EPOCHS, "interleave": "alternate"}
-
-
-def rates_of(**seconds: float) -> Rates:
-    flops = {kind: 1e9 * cost for kind, cost in SECONDS.items()}
-    return Rates.model_validate({"step_seconds": {**SECONDS, **seconds}, "step_flops": flops})
-
-
-class Run:
-    """A run whose steps take what `seconds_of` says, whatever was measured before."""
-
-    def __init__(self, plan: Plan, rates: Rates, allowance: float, noise: Callable[[str, float], float]) -> None:
-        self.plan, self.history, self.seconds, self.end = plan, History(rates=rates).begin(allowance), 0.0, None
-        self.by_kind = dict.fromkeys(("ssl", "mix", "sl"), 0.0)
-        pending = name_next(plan, self.history)
-        while True:
-            if pending.decision is not None:
-                self.plan = changed(self.plan, pending.decision)
-                self.history = self.history.decide(pending.decision)
-            if pending.segment is None:
-                self.end = pending.end
-                return
-            running = pending.segment
-            # asked one segment ahead, as workers do
-            pending = name_next(self.plan, self.history.expect(running))
-            took = sum(noise(kind, self.seconds) * steps for kind, steps in running.pattern)
-            self.seconds += took
-            self.by_kind[running.kind] += took
-            self.history = self.history.add(report_of(running, took, self.seconds))
-
-
-def report_of(segment: Any, seconds: float, elapsed: float, **told: Any) -> SegmentReport:
-    return SegmentReport(
-        segment=segment, seconds=seconds, data_seconds=0, images=0, labelled=0, ssl_loss=None, sl_loss=None,
-        elapsed=elapsed, **told,
-    )  # fmt: skip
 
 
 def plan_for(plan_of: PlanOf, schedule: dict[str, Any], budget: dict[str, Any] | None = None, **sections: Any) -> Plan:
@@ -195,7 +160,7 @@ def test_phases_take_what_they_are_given(plan_of: PlanOf) -> None:
 def test_phases_without_a_budget(plan_of: PlanOf) -> None:
     listed = [{"kind": "ssl", "for": "40%"}, {"kind": "mix", "for": 100}, {"kind": "sl", "for": "3ep"}]
     plan = plan_of(2000, schedule={"policy": "phases", "phases": listed})
-    run = Run(plan, rates_of(), None, lambda kind, _: SECONDS[kind])  # type: ignore[arg-type]
+    run = Run(plan, rates_of(), None, lambda kind, _: SECONDS[kind])
     assert run.history.done_steps == run.plan.num_steps
     assert [phase.steps for phase in run.plan.phases[1:]] == [100, round(3 * 2000 / 96)]
     assert run.by_kind["ssl"] / run.seconds == pytest.approx(0.4, abs=0.01), "a percentage is one of the seconds"
