@@ -120,21 +120,9 @@ def _finish(job: Job, report: RunReport, sink: Sinks) -> None:
 
 def _remember(job: Job, session: Session, report: RunReport, history: History) -> None:
     """Keeps what was measured for the next `raymix plan` of a like job; of a run that was resumed, nothing."""
-    totals, rates = report.totals, history.rates
-    if report.attempts > 1 or not history.reports:
-        return
-    done = report.status == "done"
-    predicted = sum(phase.predicted_seconds or 0.0 for phase in report.phases)
-    trained = totals.step_seconds + totals.data_seconds
-    work = trained + totals.evaluate_seconds + totals.checkpoint_seconds + rates.prepare_seconds
-    seen = known.Seen(
-        at=known.now(),
-        rates=rates,
-        ratio=trained / predicted if done and predicted else None,
-        startup_seconds=max(0.0, totals.wall_seconds - work) if done and job.alone else None,
-        ray_seconds=session.startup.get("ray", 0.0),
-    )
-    known.remember(job.plan, session.device, session.device_name, seen)
+    if report.attempts == 1 and history.reports:
+        seen = known.Seen.of(report, history.rates, job.alone)
+        known.remember(job.plan, session.device, session.device_name, seen)
 
 
 def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunReport:

@@ -103,7 +103,10 @@ def test_wrong_value_is_named(digits_job: Job, override: str, line: str) -> None
             "backbone.type=resnet",
             'backbone.type: unknown value "resnet" (one of vit, timm, torchvision, plugin, import)',
         ),
-        ("schedule.policy=adaptive", 'schedule.policy: unknown value "adaptive" (one of fixed)'),
+        (
+            "schedule.policy=greedy",
+            'schedule.policy: unknown value "greedy" (one of fixed, budgeted, phases, adaptive)',
+        ),
         ("data=", "data: must be a section with fields of its own, not null"),
         ("optim={lr: 1, bath: 2, warmup: x}", "optim.bath: unknown key; and 1 more (did you mean optim.batch?)"),
     ],

@@ -100,7 +100,7 @@ class _Fixed(nn.Module):
 
     def __init__(self, augment: Augment, x_BSSC: Tensor, key_B: Tensor) -> None:
         super().__init__()
-        self.x_BCHW = augment(x_BSSC, key_B)
+        self.x_BCHW: Tensor = augment(x_BSSC, key_B)
         self.clean = augment.clean  # what is evaluated is not fixed
 
     def forward(self, *_: Any) -> Tensor:

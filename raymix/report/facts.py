@@ -113,13 +113,14 @@ def startup_line(report: RunReport) -> str:
 
 
 def phase_cells(phase: PhaseReport) -> list[str]:
-    """A phase as cells: epochs, steps, images, labelled, seconds, images/s, worker-seconds, cost, losses."""
+    """A phase as cells: epochs, steps, images, labelled, seconds, predicted, images/s, worker-seconds, cost, losses."""
     return [
         words.epochs(phase.epochs),
         words.count(phase.steps),
         words.count(phase.images),
         words.count(phase.labelled),
         words.tenths(phase.seconds),
+        words.figure(phase.predicted_seconds, ",.1f"),
         words.count(phase.images / phase.seconds) if phase.seconds else "-",
         words.tenths(phase.worker_seconds),
         words.money(phase.cost) if phase.cost is not None else "-",
@@ -133,12 +134,14 @@ def total_cells(phases: Sequence[PhaseReport]) -> list[str]:
     costs = [phase.cost for phase in phases if phase.cost is not None]
     seconds = sum(phase.seconds for phase in phases)
     images = sum(phase.images for phase in phases)
+    predicted = [phase.predicted_seconds for phase in phases if phase.predicted_seconds is not None]
     return [
         "",
         words.count(sum(phase.steps for phase in phases)),
         words.count(images),
         words.count(sum(phase.labelled for phase in phases)),
         words.tenths(seconds),
+        words.tenths(sum(predicted)) if len(predicted) == len(phases) else "-",
         words.count(images / seconds) if seconds else "-",
         words.tenths(sum(phase.worker_seconds for phase in phases)),
         words.money(sum(costs)) if costs else "-",

@@ -26,6 +26,7 @@ PHASE_HEADS = (
     "images",
     "labelled",
     "seconds",
+    "predicted s",
     "images/s",
     "{unit} (A)",
     "cost",

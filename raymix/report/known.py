@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from raymix.plan import Kind, Plan
 from raymix.report.folder import write_text
 from raymix.report.history import Rates
+from raymix.report.run import RunReport
 from raymix.spec import Section
 
 KEPT = 10  # runs that are remembered under one key
@@ -80,6 +81,21 @@ class Seen(Section):
         None, description="wall time without prepare, training, evaluation and checkpoints; null: not the run's own"
     )
     ray_seconds: float = Field(0.0, description="of these, those before workers were held")
+
+    @classmethod
+    def of(cls, report: RunReport, rates: Rates, alone: bool) -> Seen:
+        """What a run showed; `alone`: its command served it only, so the start-up is its own."""
+        totals, done = report.totals, report.status == "done"
+        predicted = sum(phase.predicted_seconds or 0.0 for phase in report.phases)
+        trained = totals.step_seconds + totals.data_seconds
+        work = trained + totals.evaluate_seconds + totals.checkpoint_seconds + rates.prepare_seconds
+        return cls(
+            at=now(),
+            rates=rates,
+            ratio=trained / predicted if done and predicted else None,
+            startup_seconds=max(0.0, totals.wall_seconds - work) if done and alone else None,
+            ray_seconds=totals.startup.get("ray", 0.0),
+        )
 
 
 class Entry(Section):

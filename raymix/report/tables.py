@@ -158,8 +158,8 @@ def _table(first: str, *heads: str) -> Table:
 
 
 def _pick(cells: Sequence[str]) -> list[str]:
-    """Of `facts.phase_cells`, what fits: without labelled images, worker-seconds and cost."""
-    return [cells[i] for i in (0, 1, 2, 4, 5, 8, 9)]
+    """Of `facts.phase_cells`, what fits: without labelled images, predicted seconds, worker-seconds and cost."""
+    return [cells[i] for i in (0, 1, 2, 4, 6, 9, 10)]
 
 
 def _cost(cost: float | None) -> str:

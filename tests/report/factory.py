@@ -27,7 +27,7 @@ def make_spec(name: str = "demo", price: float | None = None, workers: int = 2) 
             "name": name,
             "data": {"train": {"format": "digits"}, "image_size": 8},
             "backbone": {"type": "vit", "size": "nano", "patch": 2},
-            "schedule": {"ssl_epochs": 20, "sl_epochs": 20, "mix_ratio": 0.5, "weight": {"start": 0.5, "end": 0.5}},
+            "schedule": {"policy": "fixed", "ssl_epochs": 20, "sl_epochs": 20, "weight": {"start": 0.5, "end": 0.5}},
             "optim": {"batch": 64},
             "cluster": {"workers": workers, "price_per_worker_hour": price},
         }

@@ -11,8 +11,8 @@ import pytest
 
 from raymix.report.html import notebook_html, pilot_html, run_html
 from raymix.report.pilot import PilotReport
-from raymix.report.run import RunReport
-from tests.report.factory import make_pilot, make_run
+from raymix.report.run import RunReport, phase_reports
+from tests.report.factory import make_history, make_pilot, make_plan, make_run
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -179,3 +179,19 @@ def test_reports_and_sinks_import_nothing_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_phases_show_what_their_steps_were_predicted_to_take() -> None:
+    run = make_run()
+    predicted = [phase.predicted_seconds for phase in run.phases]
+    assert predicted == pytest.approx([phase.seconds for phase in run.phases]), "the factory's steps cost its rates"
+    page = run_html(run)
+    assert "predicted s" in page
+    assert f"{sum(part for part in predicted if part is not None):,.1f}" in page
+
+
+def test_nothing_is_predicted_where_a_kind_was_not_measured() -> None:
+    history = make_history(make_plan())
+    rates = history.rates.model_copy(update={"step_seconds": {"ssl": 0.1}})
+    phases = phase_reports(make_plan(), history.model_copy(update={"rates": rates}))
+    assert [phase.predicted_seconds is None for phase in phases] == [False, True, True]

@@ -11,7 +11,7 @@ from raymix.plan import Plan, resolve
 from raymix.report import known
 from raymix.report.history import Rates
 from raymix.spec import JobSpec
-from tests.report.factory import NOW, STEP_SECONDS, make_plan
+from tests.report.factory import NOW, STEP_SECONDS, make_plan, make_run
 
 
 def seen(at: float = NOW) -> known.Seen:
@@ -124,3 +124,15 @@ def test_where_the_files_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     assert known.folder() == Path("/cache/raymix/rates")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert known.folder() == Path.home() / ".cache" / "raymix" / "rates"
+
+
+def test_what_a_run_showed() -> None:
+    run, rates = make_run(), Rates(step_seconds=STEP_SECONDS, prepare_seconds=3.0)
+    kept = known.Seen.of(run, rates, alone=True)
+    assert kept.ratio == pytest.approx(1.0)
+    totals = run.totals
+    named = totals.step_seconds + totals.data_seconds + totals.evaluate_seconds + totals.checkpoint_seconds
+    assert kept.startup_seconds == pytest.approx(totals.wall_seconds - named - 3.0)
+    assert known.Seen.of(run, rates, alone=False).startup_seconds is None, "a pilot's runs share theirs"
+    cut = known.Seen.of(make_run(status="interrupted"), rates, alone=True)
+    assert (cut.ratio, cut.startup_seconds) == (None, None)
