@@ -119,10 +119,11 @@ class Books:
         """What came after the last report; the group's reports hold `saved` seconds of its checkpoints."""
         if self._outcome is None:
             return {}
+        opening = max(0.0, self._outcome.first_step_at - self._group[0])  # sinks open their files
         return {
             "evaluation": self._outcome.evaluate_seconds,
             "checkpoints": max(0.0, self._outcome.checkpoint_seconds - saved),
-            "idle": max(0.0, time.time() - self._outcome.finished_at),
+            "idle": opening + max(0.0, time.time() - self._outcome.finished_at),
         }
 
     def _keep(self) -> None:

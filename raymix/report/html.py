@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from raymix.report import facts, words
+from raymix.report import course, facts, words
 from raymix.report.pilot import PilotReport, PilotRun
-from raymix.report.plots import PHASE_COLORS, pilot_plot, run_plot
+from raymix.report.plots import PHASE_COLORS, ledger_plot, pilot_plot, run_plot
 from raymix.report.run import RunReport
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def _run_values(report: RunReport) -> dict[str, Any]:
             for phase in report.phases
         ],
         "clock_b": _clock_bar(report),
+        **_course(report),
         "startup": facts.startup_line(report),
         "weights": facts.weights_line(report),
         "phase_heads": [head.format(unit=report.unit) for head in PHASE_HEADS],
@@ -97,6 +98,23 @@ def _run_values(report: RunReport) -> dict[str, Any]:
         "images": facts.images_line(report),
         "step_kinds": _step_kinds(report.step_seconds),
         "plot": run_plot(report, _prefix(report)),
+    }
+
+
+def _course(report: RunReport) -> dict[str, Any]:
+    """Why a run ended, its budget, decisions, trials and ledger."""
+    decisions, left_out = course.decision_cells(report)
+    ledger = report.ledger
+    return {
+        "ended": course.ended_line(report),
+        "budget": course.budget_line(report),
+        "decisions": decisions,
+        "left_out": left_out,
+        "first_decisions": course.FIRST,
+        "trials": course.trial_cells(report),
+        "ledger": course.ledger_cells(report),
+        "ledger_total": course.ledger_total(report),
+        "ledger_plot": ledger_plot(ledger, report.unit, f"{_prefix(report)}l-") if ledger else "",
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from raymix.report import words
 from raymix.report.intervals import at_length
+from raymix.report.ledger import Ledger
 from raymix.report.pilot import PilotReport
 from raymix.report.run import Point, RunReport
 
@@ -26,6 +27,21 @@ ARM_STYLES = {  # colour and marker: the arms are told apart without colour too
     "mix": ("#3b82f6", "o"),
 }
 OTHER_STYLE = ("#9b5de5", "P")
+ACCOUNT_COLORS = {  # steps as their phases; what brings nothing is grey or red
+    "before workers": "#c9ced6",
+    "start-up": "#8a8f98",
+    "prepare": "#5f6570",
+    "data wait": "#d6457f",
+    "ssl steps": PHASE_COLORS["ssl"],
+    "mix steps": PHASE_COLORS["mix"],
+    "sl steps": PHASE_COLORS["sl"],
+    "trials": "#c9a400",
+    "evaluation": "#1f9d61",
+    "checkpoints": "#12a5b8",
+    "lost work": "#c62828",
+    "idle": "#a39a8c",
+    "other": "#e4d9c7",
+}
 SETTINGS = {
     "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
     "svg.hashsalt": "raymix",
@@ -94,6 +110,29 @@ def pilot_plot(report: PilotReport, prefix: str) -> str:
         else:
             _draw_rows(axis, arms)
         return _svg(figure, prefix, "Top-1 of each arm and seed against step-seconds")
+
+
+def ledger_plot(ledger: Ledger, unit: str, prefix: str) -> str:
+    """Every account as its part of one bar; empty where nothing was booked."""
+    parts = [entry for entry in ledger.entries if entry.worker_seconds > 0]
+    if not parts:
+        return ""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(8.4, 1.7), layout="constrained")
+        axis, left = figure.subplots(), 0.0
+        for entry in parts:
+            color, label = ACCOUNT_COLORS[entry.account], f"{entry.account} {100 * ledger.share(entry):.1f} %"
+            axis.barh([0], [entry.worker_seconds], left=[left], height=0.7, color=color, label=label)
+            left += entry.worker_seconds
+        axis.set_xlim(0, left)
+        axis.set_yticks([])
+        axis.set_xlabel(unit)
+        axis.spines["left"].set_visible(False)
+        figure.legend(loc="outside upper left", ncols=5, fontsize=8, handlelength=1.0)
+        return _svg(figure, prefix, "Every account as its share of wall time times workers")
 
 
 # ---- one run ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raymix.plan import Phase, Plan, rate, weight
-from raymix.report import facts, words
+from raymix.report import course, facts, words
 from raymix.report.forecast import Forecast, PhaseForecast
 from raymix.report.intervals import detectable
 from raymix.report.pilot import PilotReport
@@ -38,7 +38,8 @@ def run_table(report: RunReport) -> RenderableType:
     parts: list[RenderableType] = [
         headline,
         table,
-        Text(f"wall {words.seconds(totals.wall_seconds)}: {spent}"),
+        *(Text(line) for line in course.lines(report)),
+        Text(course.ledger_line(report) or f"wall {words.seconds(totals.wall_seconds)}: {spent}"),
         Text(bill),
     ]
     lines = (facts.weights_line(report), facts.startup_line(report), facts.images_line(report))

@@ -119,6 +119,11 @@ class _Run:
         self._expected += sum(rates.get(kind, 0.0) * steps for kind, steps in report.segment.pattern)
 
     @property
+    def share(self) -> float:
+        """Of the steps, those done; a budget may leave a plan none."""
+        return self.step / max(1, self.plan.num_steps)
+
+    @property
     def phase(self) -> str:
         """Kind of the phase that the next step belongs to; of the last phase at the end."""
         return self.plan.phases[self.plan.phase_at(min(self.step, self.plan.num_steps - 1))].kind
@@ -169,10 +174,10 @@ class _Lines:
         start = f"goes on at step {words.count(run.step)}" if run.step else "starts"
         phases = ", ".join(f"{phase.kind} {words.count(phase.steps)}" for phase in run.plan.phases)
         self._print(f"{run.name}: {start}; {words.count(run.plan.num_steps)} steps ({phases})")
-        self._stage, self._phase, self._share = "", run.phase, run.step / run.plan.num_steps
+        self._stage, self._phase, self._share = "", run.phase, run.share
 
     def segment(self, run: _Run) -> None:
-        share, waited = run.step / run.plan.num_steps, self._clock() - self._at
+        share, waited = run.share, self._clock() - self._at
         new_phase = run.phase != self._phase
         gained = share - self._share
         due = gained >= LINE_SHARE - 1e-9 or (waited >= LINE_SECONDS and gained >= LINE_SHARE / 10)
