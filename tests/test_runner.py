@@ -17,6 +17,7 @@ from raymix import conduct
 from raymix.data.reading import read_local
 from raymix.jobfile import load_spec
 from raymix.report.history import SegmentReport
+from raymix.report.ledger import STEPS
 from raymix.report.run import RunReport
 from raymix.runner import Interrupted, RunFailed, check, plan, run
 from raymix.spec import JobError, JobSpec
@@ -25,7 +26,16 @@ from raymix.watch.jsonl import JsonlSink
 
 SpecOf = Callable[..., JobSpec]
 torch.set_num_threads(1)  # small models are quickest on one thread, most of all beside other tests
-FILES = {"job.yaml", "resolved.json", "plan.json", "metrics.jsonl", "report.json", "report.html", "checkpoints"}
+FILES = {
+    "job.yaml",
+    "resolved.json",
+    "plan.json",
+    "metrics.jsonl",
+    "report.json",
+    "report.html",
+    "ledger.csv",
+    "checkpoints",
+}
 
 
 @pytest.fixture
@@ -119,6 +129,26 @@ def test_the_start_is_accounted_for_part_by_part(spec_of: SpecOf) -> None:
     totals = run(spec_of(), quiet=True).totals
     assert set(totals.startup) == {"images", "prepare"}
     assert 0 < sum(totals.startup.values()) <= totals.startup_seconds
+
+
+def test_every_second_of_every_worker_is_booked(spec_of: SpecOf, interrupt: Callable[..., None]) -> None:
+    """In a run that is interrupted and goes on."""
+    spec = spec_of(schedule={"ssl_epochs": 4, "sl_epochs": 4}, cluster={"workers": 0, "price_per_worker_hour": 3600})
+    interrupt(1)
+    with pytest.raises(Interrupted) as stop:
+        run(spec, quiet=True)
+    interrupt(10_000)
+    for report in (stop.value.report, run(spec, resume=True, quiet=True)):
+        found, totals = report.ledger, report.totals
+        assert found.worker_seconds == pytest.approx(totals.wall_seconds, rel=0.01)
+        assert abs(found.of("other")) < 0.01 * found.worker_seconds + 0.5
+        assert sum(entry.cost for entry in found.entries) == pytest.approx(totals.cost)
+        assert sum(found.of(account) for account in STEPS.values()) == pytest.approx(totals.step_seconds)
+        assert found.of("data wait") == pytest.approx(totals.data_seconds)
+        assert found.of("lost work") == pytest.approx(0), "a checkpoint was saved"
+        assert min(found.of(account) for account in ("start-up", "prepare", "checkpoints", "idle")) > 0
+    assert (folder_of(spec) / "ledger.csv").read_text() == found.csv()
+    assert len(list(folder_of(spec).glob("attempt-*.json"))) == 2
 
 
 def test_averaged_weights_are_reported_beside_the_raw_ones(spec_of: SpecOf) -> None:

@@ -168,7 +168,8 @@ def _around(attempt: Spent, workers: int) -> dict[Account, float]:
 def _kept(history: History, workers: int) -> dict[Account, float]:
     """Worker-seconds of the reports that training went on from, group by group."""
     found: dict[Account, float] = dict.fromkeys(TRAINED, 0.0)
-    starts = [attempt.reports for attempt in history.attempts]
-    for attempt, end in zip(history.attempts, [*starts[1:], len(history.reports)], strict=True):
-        found = added(found, booked(history.reports[attempt.reports : end]), attempt.workers or workers)
+    groups = [(attempt.reports, attempt.workers) for attempt in history.attempts] or [(0, 0)]
+    ends = [*(start for start, _ in groups[1:]), len(history.reports)]
+    for (start, num), end in zip(groups, ends, strict=True):
+        found = added(found, booked(history.reports[start:end]), num or workers)
     return found

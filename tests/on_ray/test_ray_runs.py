@@ -216,6 +216,11 @@ def test_a_run_on_an_image_tree_leaves_its_folder_and_the_ray_that_was_there(dam
         assert (folder / name).is_file(), name
     assert list(folder.glob("events.out.tfevents.*"))
     assert RunReport.model_validate_json((folder / "report.json").read_bytes()) == report
+    assert report.ledger is not None
+    assert report.ledger.worker_seconds == pytest.approx(2 * report.totals.wall_seconds, rel=0.01)
+    assert abs(report.ledger.of("other")) < 0.01 * report.ledger.worker_seconds + 2 * 0.5
+    assert report.ledger.of("start-up") > 0
+    assert report.ledger.of("lost work") == 0
     assert (folder / "skipped.tsv").read_text().count("\n") == 4
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == sum(phase.steps for phase in report.phases)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from raymix.plan import Facts, Kind, Plan, resolve
+from raymix.plan import Decision, Facts, Kind, Plan, resolve
 from raymix.policy import next_segment
 from raymix.report.compare import detectable, pack_correct, verdict
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.known import Entry, Key, Seen
+from raymix.report.ledger import Spent, booked, ledger
 from raymix.report.pilot import PilotReport, PilotRun
-from raymix.report.run import Final, RunReport, Status, Totals, cost_of, curve, phase_reports, rows_report
+from raymix.report.run import BudgetReport, Final, RunReport, Status, Totals, cost_of, curve, phase_reports, rows_report
 from raymix.spec import JobSpec
 
 STEP_SECONDS: dict[Kind, float] = {"ssl": 0.1, "mix": 0.15, "sl": 0.2, "sl_drop": 0.1}
@@ -118,6 +120,35 @@ def make_entry(plan: Plan, ratios: Sequence[float | None] = (0.98, 1.0, 1.04)) -
         for age, ratio in reversed(list(enumerate(ratios)))
     )
     return Entry(key=Key.of(plan), device="cpu", device_name="CPU", seen=seen)
+
+
+def make_course(num_decisions: int = 3, price: float | None = None, **changes: Any) -> RunReport:
+    """A run with a budget, that changed its plan on the way, tried what SSL had brought, and kept books."""
+    report = make_run(price=price)
+    history, totals = make_history(make_plan()), report.totals
+    spent = Spent(
+        wall_seconds=totals.wall_seconds,
+        worker_seconds=totals.worker_seconds,
+        workers=2,
+        began_seconds=12.0,
+        prepare_seconds=3.0,
+        trained=booked(history.reports),
+        after={"evaluation": 1.0},
+        closed=True,
+    )
+    tried = {"trial_half_top1": 21.5, "trial_top1": 34.5}
+    update = {
+        "ended": "budget",
+        "budget": BudgetReport(currency="wall", asked=100.0, spent=98.5),
+        "planned": ("ssl", "mix", "sl"),
+        "decisions": tuple(
+            Decision(step=10 * number, steps=(100 + number, 40, 90), reason=f"reason number {number}.")
+            for number in range(num_decisions)
+        ),
+        "curve": (*report.curve[:2], report.curve[2].model_copy(update=tried), *report.curve[3:]),
+        "ledger": ledger(history, [spent], 2, price),
+    }
+    return report.model_copy(update={**update, **changes})
 
 
 def make_answers(

@@ -9,10 +9,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from raymix.plan import Decision
 from raymix.report.html import notebook_html, pilot_html, run_html
+from raymix.report.ledger import ACCOUNTS
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport, phase_reports
-from tests.report.factory import make_history, make_pilot, make_plan, make_run
+from tests.report.factory import make_course, make_history, make_pilot, make_plan, make_run
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -58,6 +60,8 @@ def read(page: str) -> _Reader:
 
 PAGES = {
     "run": lambda: run_html(make_run(price=2.5)),
+    "course": lambda: run_html(make_course(40, price=2.5)),
+    "nothing done": lambda: run_html(make_course(1, phases=(), curve=(), final=None)),
     "interrupted": lambda: run_html(make_run(status="interrupted")),
     "failed": lambda: run_html(make_run(status="failed").model_copy(update={"curve": (), "phases": ()})),
     "pilot": lambda: pilot_html(make_pilot(5), {"mix": (make_run(), make_run()), "sl": ()}),
@@ -106,6 +110,44 @@ def test_a_run_page_holds_what_the_report_says() -> None:
     assert all(kind in text for kind in ("ssl", "mix", "sl", "start-up", "data wait", "checkpoints"))
 
 
+def words_of(page: str) -> str:
+    return " ".join(read(page).text.split())
+
+
+def test_a_run_page_tells_the_course_of_the_run() -> None:
+    report = make_course(40)
+    text = words_of(run_html(report))
+    assert "Ended: the budget was spent." in text
+    assert "Budget, wall time: asked 1 min 40 s, spent 98.5 s, 1.5 s (1.5 %) under." in text
+    told = [number for number in range(40) if f"reason number {number}." in text]
+    assert told == [*range(5), *range(25, 40)]
+    assert text.index("reason number 4.") < text.index("20 more left out here") < text.index("reason number 25.")
+    assert "ssl 103, mix 40, sl 90" in text
+    assert f"{report.curve[2].step} 21.5 % 34.5 %" in text
+    few = words_of(run_html(make_course(20)))
+    assert "left out here" not in few
+    assert all(f"reason number {number}." in few for number in range(20))
+
+
+def test_a_run_page_holds_the_ledger() -> None:
+    for price, cost in ((None, "price not set"), (3600.0, "6.00")):
+        report = make_course(price=price)
+        assert report.ledger is not None
+        page = run_html(report)
+        text = words_of(page)
+        assert all(f"{account} " in text for account in ACCOUNTS)
+        assert f"prepare 6.0 {100 * 6 / report.ledger.worker_seconds:.1f} % {cost}" in text
+        assert "wall time x 2 workers" in text
+        assert "Where the wall time went" not in text
+        assert page.count("<svg") == 2
+    assert "Where the wall time went" in words_of(run_html(make_run()))
+
+
+def test_a_budget_that_held_no_step_is_said_in_words() -> None:
+    text = words_of(run_html(make_course(1, phases=(), curve=(), final=None)))
+    assert "The budget was spent before the first step: nothing was trained, and val was not read." in text
+
+
 def test_a_price_that_is_not_set_is_not_zero() -> None:
     for page in (run_html(make_run()), pilot_html(make_pilot(5))):
         text = read(page).text
@@ -149,6 +191,13 @@ def test_everything_is_escaped(build: object) -> None:
     assert "&lt;script&gt;" in page
 
 
+def test_reasons_are_escaped() -> None:
+    evil = Decision(step=1, steps=(1, 2, 3), reason="<script>alert(1)</script>")
+    page = run_html(make_course(decisions=(evil,)))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
 def test_an_arm_of_any_name_is_escaped_in_table_and_plot() -> None:
     report = make_pilot(1, lengths=(1.0,))
     named = report.model_copy(update={"arms": {"<script>": report.arms["mix"], "mix": report.arms["mix"]}})
@@ -161,7 +210,7 @@ def test_reports_show_themselves_in_a_notebook() -> None:
 
 
 def test_reports_survive_json() -> None:
-    run, pilot = make_run(price=1.0), make_pilot(5)
+    run, pilot = make_course(price=1.0), make_pilot(5)
     assert RunReport.model_validate_json(run.model_dump_json()) == run
     assert PilotReport.model_validate_json(pilot.model_dump_json()) == pilot
     assert run_html(RunReport.model_validate_json(run.model_dump_json())) == run_html(run)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
+from raymix.report import course
 from raymix.report.forecast import forecast
+from raymix.report.run import BudgetReport
 from raymix.report.tables import pilot_table, plan_table, run_table, runs_table, what_if_table
-from tests.report.factory import NOW, make_entry, make_pilot, make_plan, make_run
+from raymix.spec import Goal
+from tests.report.factory import NOW, make_course, make_entry, make_pilot, make_plan, make_run
 
 
 def shown(table: RenderableType, width: int = 80) -> str:
@@ -35,6 +40,7 @@ LONG = Path("runs/tiny-imagenet-10pct-pilot/runs/ssl_sl_drop-seed0-1.00T")
     [
         run_table(make_run(price=2.5)),
         run_table(BIG),
+        run_table(make_course(40, price=2.5)),
         run_table(make_run(status="failed")),
         pilot_table(make_pilot(5, price=2.5)),
         pilot_table(make_pilot(1, lengths=(1.0,))),
@@ -56,6 +62,50 @@ def test_a_run_says_status_top1_phases_and_bill() -> None:
     for part in ("demo  done  top-1 71.3 % of 300 val images", "ssl", "mix", "worker-seconds billed", "price not set"):
         assert part in text
     assert "truncated 1" in text
+
+
+def test_a_run_says_how_it_went() -> None:
+    report = make_course(3)
+    text = shown(run_table(report), 1000)
+    assert "Ended: the budget was spent." in text
+    assert "Budget, wall time: asked 1 min 40 s, spent 98.5 s, 1.5 s (1.5 %) under." in text
+    assert "3 changes of plan, the last at step 20: ssl 102, mix 40, sl 90 (reason number 2.)" in text
+    assert f"1 trial, the last at step {report.curve[2].step}: 21.5 % halfway, 34.5 % at its end" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("wall "))
+    assert re.match(r"wall .* x 2 workers: before workers \d+ %, start-up \d+ %, prepare \d+ %", line)
+    assert "trials" not in line, "what is next to nothing is left out"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"ended": None, "status": "interrupted"}, ""),
+        ({"ended": "complete"}, "Ended: every planned step was done."),
+        ({"ended": "goal", "goal": Goal(top1=90)}, "Ended: the goal of 90.0 % on select was reached."),
+        ({"ended": "patience", "goal": Goal(patience=3)}, "Ended: no new best on select in 3 evaluations."),
+        (
+            {"ended": "budget", "phases": (), "curve": (), "final": None},
+            "The budget was spent before the first step: nothing was trained, and val was not read.",
+        ),
+    ],
+)
+def test_why_a_run_ended_is_said_in_words(changes: dict[str, Any], told: str) -> None:
+    report = make_course(**changes)
+    assert course.ended_line(report) == told
+    assert told in shown(run_table(report), 1000)
+
+
+@pytest.mark.parametrize(
+    ("currency", "asked", "spent", "told"),
+    [
+        ("worker_hours", 0.5, 0.51, "Budget, worker-hours: asked 0.5, spent 0.51, 0.01 (2.0 %) over."),
+        ("money", 2.0, 1.5, "Budget, cost: asked 2.00, spent 1.50, 0.5000 (25.0 %) under."),
+        ("flops", 1e15, 9e14, "Budget, FLOPs: asked 1e+15, spent 9e+14, 1e+14 (10.0 %) under."),
+    ],
+)
+def test_a_budget_is_told_in_its_currency(currency: Any, asked: float, spent: float, told: str) -> None:
+    budget = BudgetReport(currency=currency, asked=asked, spent=spent)
+    assert course.budget_line(make_course(budget=budget)) == told
 
 
 def test_a_pilot_says_verdict_then_each_arm_at_each_length() -> None:
