@@ -26,16 +26,8 @@ from raymix.watch.jsonl import JsonlSink
 
 SpecOf = Callable[..., JobSpec]
 torch.set_num_threads(1)  # small models are quickest on one thread, most of all beside other tests
-FILES = {
-    "job.yaml",
-    "resolved.json",
-    "plan.json",
-    "metrics.jsonl",
-    "report.json",
-    "report.html",
-    "ledger.csv",
-    "checkpoints",
-}
+FILES = {"job.yaml", "resolved.json", "plan.json", "metrics.jsonl", "checkpoints"}
+FILES |= {"report.json", "report.html", "ledger.csv"}
 
 
 @pytest.fixture
@@ -149,6 +141,22 @@ def test_every_second_of_every_worker_is_booked(spec_of: SpecOf, interrupt: Call
         assert min(found.of(account) for account in ("start-up", "prepare", "checkpoints", "idle")) > 0
     assert (folder_of(spec) / "ledger.csv").read_text() == found.csv()
     assert len(list(folder_of(spec).glob("attempt-*.json"))) == 2
+
+
+@pytest.mark.parametrize("policy", ["fixed", "budgeted"])
+def test_a_budget_that_holds_no_step_ends_in_words(spec_of: SpecOf, policy: str, raymix: Callable[..., Any]) -> None:
+    epochs = {"policy": policy, "ssl_epochs": 1, "sl_epochs": 1}
+    spec = spec_of(schedule=epochs, budget={"wall": 0.01})
+    report = run(spec)
+    assert (report.status, report.ended, report.final) == ("done", "budget", None)
+    assert sum(phase.steps for phase in report.phases) == 0
+    assert report.budget is not None
+    assert report.budget.spent > report.budget.asked
+    assert report.ledger is not None
+    assert report.ledger.worker_seconds == pytest.approx(report.totals.wall_seconds, rel=0.01)
+    told = "The budget was spent before the first step: nothing was trained, and val was not read."
+    assert told in (folder_of(spec) / "report.html").read_text()
+    assert told in raymix("report", folder_of(spec)).out
 
 
 def test_averaged_weights_are_reported_beside_the_raw_ones(spec_of: SpecOf) -> None:

@@ -88,6 +88,17 @@ def num_steps_of(folder: Path) -> int:
     return sum(phase["steps"] for phase in plan_of(folder)["phases"])
 
 
+def assert_booked(report: RunReport) -> None:
+    """What was done between the checkpoint and the kill is lost, and hardly a second of the whole is not booked."""
+    found, whole = report.ledger, report.workers * report.totals.wall_seconds
+    assert found is not None
+    assert found.worker_seconds == pytest.approx(whole, rel=0.01)
+    assert found.of("lost work") > 0
+    assert abs(found.of("other")) < 0.01 * whole + report.workers * 0.5
+    told = [(entry.account, round(entry.worker_seconds, 2)) for entry in found.entries]
+    assert min(seconds for account, seconds in told if account not in ("trials", "other")) > 0, told
+
+
 def test_a_killed_worker_costs_no_more_than_time(
     unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +120,7 @@ def test_a_killed_worker_costs_no_more_than_time(
     assert plan_of(folder) == plan_of(unbroken)
     assert tensors(folder) == tensors(unbroken)
     assert report.final == report_of(unbroken).final
+    assert_booked(report)
 
 
 def test_a_killed_driver_is_resumed(unbroken: Path, tmp_path: Path) -> None:
@@ -130,6 +142,7 @@ def test_a_killed_driver_is_resumed(unbroken: Path, tmp_path: Path) -> None:
     attempts = [json.loads(path.read_text())["worker_seconds"] for path in sorted(folder.glob("attempt-*.json"))]
     assert attempts[0] == spent["worker_seconds"]
     assert report.totals.worker_seconds == pytest.approx(sum(attempts), rel=0.05)
+    assert_booked(report)
     assert_each_step_once(folder, num_steps_of(unbroken))
     assert plan_of(folder) == plan_of(unbroken)
     assert tensors(folder) == tensors(unbroken)

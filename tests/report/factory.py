@@ -130,7 +130,7 @@ def make_course(num_decisions: int = 3, price: float | None = None, **changes: A
         wall_seconds=totals.wall_seconds,
         worker_seconds=totals.worker_seconds,
         workers=2,
-        began_seconds=12.0,
+        began_seconds=17.0,
         prepare_seconds=3.0,
         trained=booked(history.reports),
         after={"evaluation": 1.0},
