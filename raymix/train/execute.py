@@ -88,9 +88,9 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
 
 
 def _news(rates: Rates, runtime: Runtime) -> str:
-    """What is not as it was when the rates were measured; '': all is."""
+    """What is not as it was when the rates were measured; '': all is, or nobody said what it was."""
     device = name_of(runtime.device)
-    if (rates.workers, rates.device) == (runtime.world, device):
+    if not rates.workers or (rates.workers, rates.device) == (runtime.world, device):
         return ""
     return f"{runtime.world} x {device} instead of {rates.workers} x {rates.device}"
 
