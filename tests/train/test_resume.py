@@ -131,7 +131,8 @@ def test_a_checkpoint_holds_three_plain_files(digits: DigitsOf, tmp_path: Path) 
     raw = (path / "tensors.safetensors").read_bytes()
     assert b"pickle" not in raw[:4096]
     assert raw[8:9] == b"{", "safetensors: a JSON header, then numbers"
-    assert json.loads((path / "state.json").read_text()).keys() == {"rates", "reports", "pending"}
+    written = json.loads((path / "state.json").read_text())
+    assert written.keys() == {"rates", "reports", "pending", "decisions", "attempts"}
 
 
 def test_only_the_newest_stay(digits: DigitsOf, tmp_path: Path) -> None:
