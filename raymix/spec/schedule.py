@@ -97,8 +97,12 @@ class BudgetedSchedule(_Epochs):
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
-        if self.shares is not None and (asked := {"ssl_epochs", "sl_epochs", "mix_ratio"} & self.model_fields_set):
-            raise JobError("schedule.shares", f"says what {min(asked)} says", "leave one of the two out")
+        fields = type(self).model_fields  # by value: a plan that is read back has its defaults written out
+        asked = [
+            name for name in ("mix_ratio", "sl_epochs", "ssl_epochs") if getattr(self, name) != fields[name].default
+        ]
+        if self.shares is not None and asked:
+            raise JobError("schedule.shares", f"says what {asked[0]} says", "leave one of the two out")
         return self
 
 

@@ -52,9 +52,12 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     news = _news(state.history.rates, runtime) if resumed else ""
     known = task.rates if not resumed else None if news else state.history.rates
     folder = Path(task.profile) if task.profile and runtime.rank == 0 else None
+    saves = Path(task.checkpoints) if task.checkpoints and runtime.rank == 0 else None
+    in_flops = plan.spec.budget is not None and plan.spec.budget.currency == "flops"
     step, rates = prepare(
-        plan, task.plan.kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder
-    )
+        plan, task.plan.kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder,
+        checkpoints=saves, count=in_flops,
+    )  # fmt: skip
     feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:
         state.history = History(rates=rates)

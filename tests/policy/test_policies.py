@@ -33,6 +33,11 @@ def plan(request: pytest.FixtureRequest, plan_of: PlanOf) -> Plan:
     return plan_of(2000, schedule=SCHEDULES[request.param], budget={"wall": 100})
 
 
+def test_a_plan_is_read_back_as_it_was_written(plan: Plan) -> None:
+    """Resuming reads job and plan, in which every default is written out."""
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
 def noisy(seed: int) -> Callable[[str, float], float]:
     draw = random.Random(seed)
     return lambda kind, _: SECONDS[kind] * draw.uniform(0.8, 1.3)

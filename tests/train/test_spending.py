@@ -50,11 +50,12 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_budget_in_flops_is_spent_to_the_step(digits: DigitsOf) -> None:
+def test_a_budget_in_flops_is_spent_to_the_step(digits: DigitsOf, tmp_path: Path) -> None:
     price = flops_of(asked(digits, SHARES, {"flops": 1e9}))
     amount = 60 * price["mix"]
     one = asked(digits, SHARES, {"flops": amount})
-    outcome, watcher = one.run()
+    outcome, watcher = one.run(tmp_path)
+    assert outcome.history.rates.checkpoint_seconds > 0, "measured, to be reserved"
     spent = {"ssl": 0.0, "mix": 0.0, "sl": 0.0}
     for report in watcher.reports:
         for kind, steps in report.segment.pattern:
