@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from raymix import runner
 from raymix.jobfile import load_spec
 
-# before `raymix.pilot` becomes the function of that name: importing the module later would put it back
+# this and `tune` before they become the functions of these names: importing the modules later would put those back
 from raymix.pilot import pilot as compare_arms
 from raymix.plan import Plan
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
+from raymix.report.search import SearchReport
 from raymix.spec import JobError, JobSpec
+from raymix.tune import tune as search_values
 
 if TYPE_CHECKING:
     from raymix.train.model import Trained
@@ -94,6 +96,23 @@ def pilot(
     )
 
 
+def tune(
+    job: JobLike,
+    overrides: Overrides = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+    allow_import: Factories = (),
+) -> SearchReport:
+    """Searches as the job's `tune` section says and leaves `best.yaml`; arguments and errors are those of `run`."""
+    spec = load_spec(job, overrides)
+    return search_values(
+        spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet, allow_import=tuple(allow_import)
+    )
+
+
 def load_model(run: str | Path, *, allow_import: Factories = ()) -> Trained:
     """The trained model of a run folder: an nn.Module from images to logits. Needs no Ray.
 
@@ -109,4 +128,4 @@ def load_model(run: str | Path, *, allow_import: Factories = ()) -> Trained:
     return load(Path(run), tuple(allow_import))
 
 
-__all__ = ["JobError", "load_model", "load_spec", "pilot", "plan", "run"]
+__all__ = ["JobError", "load_model", "load_spec", "pilot", "plan", "run", "tune"]

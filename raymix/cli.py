@@ -21,6 +21,7 @@ from raymix.cli_data import data_app
 from raymix.jobfile import load_spec
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
+from raymix.report.search import SearchReport
 from raymix.spec import JobError, JobSpec
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+AnyReport = RunReport | PilotReport | SearchReport
 runs_app = typer.Typer(invoke_without_command=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(bench_app, name="bench")
@@ -55,7 +57,9 @@ AllowImport = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same job.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away what the run folder holds.")]
 Storage = Annotated[Path, typer.Option("--storage", metavar="DIR", help="The folder that holds run folders.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's or a pilot's folder, as in runs/digits.")]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Folder of a run, a pilot or a search, as in runs/digits.")
+]
 
 
 @app.callback()
@@ -172,6 +176,36 @@ def pilot(
         _finish(done, spec, as_json)
 
 
+@app.command(epilog="Example:  raymix tune jobs/digits-tune.yaml --set tune.trials=24")
+def tune(
+    job: Job,
+    overrides: Overrides = None,
+    allow_import: AllowImport = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search values for some fields of a job, as its tune section says, and write the best as best.yaml.
+
+    It chooses on select rows and never reads val. Ctrl-C or a kill loses no finished trial: the same command with
+    [bold]--resume[/bold] goes on.
+    """
+    from raymix.tune import tune as search
+
+    spec = _load(job, overrides)
+    with _interrupted_too(spec, as_json):
+        done = search(
+            spec,
+            resume=resume,
+            overwrite=overwrite,
+            verbose=verbose,
+            quiet=as_json,
+            allow_import=tuple(allow_import or ()),
+        )
+        _finish(done, spec, as_json)
+
+
 @app.command(epilog="Example:  raymix schema > raymix.schema.json   and point your editor's YAML support at it")
 def schema() -> None:
     """Print the JSON schema of a job: every field, its type, bounds and default."""
@@ -183,13 +217,11 @@ def schema() -> None:
 
 @app.command(epilog="Example:  raymix report runs/digits")
 def report(folder: RunFolder) -> None:
-    """Print what a run or a pilot found, and write its report.html anew."""
+    """Print what a run, a pilot or a search found, and write its report.html anew."""
     from raymix.report.folder import write_text
-    from raymix.report.html import pilot_html, run_html
 
     done, holder = _read(folder), folder if folder.is_dir() else folder.parent
-    page = pilot_html(done, _runs_of(done, holder)) if isinstance(done, PilotReport) else run_html(done)
-    write_text(holder / "report.html", page)
+    write_text(holder / "report.html", _page(done, holder))
     show(_table(done))
     typer.echo(f"report: {holder / 'report.html'}")
 
@@ -238,10 +270,21 @@ def _load(job: str, overrides: list[str] | None) -> JobSpec:
     return load_spec(job, overrides or [])
 
 
-def _read(folder: Path) -> RunReport | PilotReport:
-    """The report in a run's or a pilot's folder, or in the file named."""
-    from raymix.report.folder import PILOT_FILE, read_pilot, read_run
+def _page(done: AnyReport, folder: Path) -> str:
+    from raymix.report.html import pilot_html, run_html
+    from raymix.report.search_page import search_html
 
+    if isinstance(done, SearchReport):
+        return search_html(done)
+    return pilot_html(done, _runs_of(done, folder)) if isinstance(done, PilotReport) else run_html(done)
+
+
+def _read(folder: Path) -> AnyReport:
+    """The report in the folder of a run, a pilot or a search, or in the file named."""
+    from raymix.report.folder import PILOT_FILE, SEARCH_FILE, read_pilot, read_run, read_search
+
+    if folder.name == SEARCH_FILE or (folder / SEARCH_FILE).is_file():
+        return read_search(folder)
     if folder.name == PILOT_FILE or (folder / PILOT_FILE).is_file():
         return read_pilot(folder)
     if not folder.exists() and folder.parent.is_dir():
@@ -275,14 +318,17 @@ def _summary(folder: Path, done: RunReport) -> dict[str, object]:
     }
 
 
-def _table(done: RunReport | PilotReport) -> RenderableType:
+def _table(done: AnyReport) -> RenderableType:
+    from raymix.report.search_page import search_table
     from raymix.report.tables import pilot_table, run_table
 
+    if isinstance(done, SearchReport):
+        return search_table(done)
     return pilot_table(done) if isinstance(done, PilotReport) else run_table(done)
 
 
-def _finish(done: RunReport | PilotReport, spec: JobSpec, as_json: bool) -> None:
-    """Print what a run or a pilot found, and where its page is."""
+def _finish(done: AnyReport, spec: JobSpec, as_json: bool) -> None:
+    """Print what a run, a pilot or a search found, and where its page is."""
     if as_json:
         typer.echo(done.model_dump_json(indent=2))
         return

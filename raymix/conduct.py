@@ -53,6 +53,7 @@ class Job:
     allow_import: tuple[str, ...] = ()  # as the command was told
     profile: bool = False  # a trace of each step kind is left in the folder
     alone: bool = True  # the command serves this run only, so its start-up is billed to it
+    remember: bool = True  # what its steps cost is kept for `raymix plan`
 
 
 def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunReport:
@@ -120,7 +121,7 @@ def _finish(job: Job, report: RunReport, sink: Sinks) -> None:
 
 def _remember(job: Job, session: Session, report: RunReport, history: History) -> None:
     """Keeps what was measured for the next `raymix plan` of a like job; of a run that was resumed, nothing."""
-    if report.attempts == 1 and history.reports:
+    if job.remember and report.attempts == 1 and history.reports:
         seen = known.Seen.of(report, history.rates, job.alone)
         known.remember(job.plan, session.device, session.device_name, seen)
 

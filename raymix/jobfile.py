@@ -7,10 +7,13 @@ end), so are duplicate keys (the first would be lost), and `no`, `010`, `1:30` a
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import os
 import re
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from raymix.joberrors import first_error
-from raymix.spec import JobError, JobSpec, long_form
+from raymix.spec import JobError, JobSpec, Tune, long_form
 
 MAX_LENGTH = 100_000
+MOST_TRIED = 64  # combinations of other fields with which a value of a space may fit
 
 
 def _refused(problem: str, at: Any) -> yaml.MarkedYAMLError:
@@ -85,8 +89,51 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
     for override in overrides:
         _apply(data, override)
     _default_types(data)
+    spec = _priced(_validated(data))
+    if spec.tune is not None:
+        _check_space(spec, spec.tune)
+    return spec
+
+
+def with_values(spec: JobSpec, values: Mapping[str, Any]) -> JobSpec:
+    """The job with other values in some fields, by their paths; its search is left out.
+
+    Raises:
+        JobError: there is no such field, or the job refuses the value.
+    """
+    data = json.loads(spec.model_dump_json(exclude_unset=True, exclude={"tune"}))
+    for path, value in values.items():
+        _put(data, path.split("."), value, path)
+    _default_types(data)
+    return _validated(data)
+
+
+def _check_space(spec: JobSpec, tune: Tune) -> None:
+    """Every axis of a search is a field of the job, which takes all its values."""
+    for path, axis in tune.space.items():
+        others = {other: tune.space[other].probes for other in tune.space if other != path}
+        for value in axis.probes:
+            try:
+                with_values(spec, {path: value})
+            except JobError as error:
+                if _fits_with(spec, path, value, others):
+                    continue
+                elsewhere = "" if path.startswith(error.field) else f"with {value!r} in it, {error.field}: "
+                raise JobError(f"tune.space.{path}", f"{elsewhere}{error.problem}", error.hint) from None
+
+
+def _fits_with(spec: JobSpec, path: str, value: Any, others: Mapping[str, tuple[Any, ...]]) -> bool:
+    """Whether the job takes a value that it refuses by itself together with values of other fields of the space."""
+    for together in itertools.islice(itertools.product(*others.values()), MOST_TRIED):
+        with suppress(JobError):
+            with_values(spec, {path: value, **dict(zip(others, together, strict=True))})
+            return True
+    return False
+
+
+def _validated(data: dict[str, Any]) -> JobSpec:
     try:
-        return _priced(JobSpec.model_validate_json(_json(data), strict=True))
+        return JobSpec.model_validate_json(_json(data), strict=True)
     except ValidationError as error:
         raise first_error(error) from None
 
@@ -172,10 +219,18 @@ def _apply(data: dict[str, Any], override: str) -> None:
     where = f"--set {_clipped(override, 80)}"
     key, sign, text = override.partition("=")
     *parents, last = key.strip().split(".")
-    if "backbone" in data:  # so that --set backbone.pretrained=true finds the section behind a short form
-        data["backbone"] = long_form(data["backbone"])
     if not sign or not all([*parents, last]):
         raise JobError(where, "is not FIELD=VALUE", "for example --set optim.lr=1e-3")
+    if parents[:2] == ["tune", "space"]:  # below it, a path with dots is one key
+        parents, last = parents[:2], ".".join([*parents[2:], last])
+    _put(data, [*parents, last], _yaml(text, where), where)
+
+
+def _put(data: dict[str, Any], path: list[str], value: Any, where: str) -> None:
+    """Sets one field; sections on the way to it are made."""
+    if "backbone" in data:  # so that backbone.pretrained finds the section behind a short form
+        data["backbone"] = long_form(data["backbone"])
+    *parents, last = path
     here = data
     for part in parents:
         if here.get(part) is None:
@@ -183,7 +238,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         here = here[part]
         if not isinstance(here, dict):
             raise JobError(where, f"{part} has no fields of its own")
-    here[last] = _yaml(text, where)
+    here[last] = value
 
 
 def _default_types(data: dict[str, Any]) -> None:

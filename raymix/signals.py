@@ -6,13 +6,20 @@ import signal
 import threading
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from raymix.session import Session
-    from raymix.watch import Sink
+from raymix.watch import Sink
 
 _CAUGHT = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stoppable(Protocol):
+    """What a signal can end gently: a session, or a search."""
+
+    groups: int  # 0: nothing has come so far that there would be something to save
+
+    def stop(self) -> None:
+        """Asks for an end; called from a signal handler."""
 
 
 class Interrupted(Exception):  # noqa: N818 (it is what happened)
@@ -28,7 +35,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._session: Session | None = None
+        self._session: Stoppable | None = None
         self._sink: Sink | None = None
         self._before: dict[int, Any] = {}
 
@@ -41,7 +48,7 @@ class Signals:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
 
-    def stop_gently(self, session: Session, sink: Sink) -> None:
+    def stop_gently(self, session: Stoppable, sink: Sink) -> None:
         """From now on the first signal stops this session at the end of its segment, once it has workers."""
         self._session, self._sink = session, sink
 

@@ -21,6 +21,8 @@ LAYERS = [
     ["__init__"],
     ["api"],
     ["bench"],
+    ["tune"],
+    ["trialrun"],
     ["pilot"],
     ["runner", "datacmd"],
     ["conduct"],
@@ -33,6 +35,7 @@ LAYERS = [
     ["method", "data", "policy"],
     ["watch"],
     ["report"],
+    ["search"],
     ["jobfile"],
     ["joberrors"],
     ["plan"],
@@ -42,7 +45,7 @@ DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 # the one place that chooses between the two runtimes names both, inside a function
 CHOICES = {("session", "local"), ("session", "on_ray")}
 
-PURE = ["spec", "plan", "policy", "report", "jobfile", "joberrors", "watch"]
+PURE = ["spec", "plan", "policy", "report", "search", "jobfile", "joberrors", "watch"]
 HEAVY = {"torch", "torchvision", "ray"}
 
 
@@ -105,12 +108,12 @@ def test_the_contract_can_be_broken(part: str, module: str) -> None:
 
 
 def test_a_fresh_process_loads_neither_torch_nor_ray() -> None:
-    pure = ["raymix", "raymix.cli", "raymix.__main__", "raymix.runner", "raymix.pilot"]
+    pure = ["raymix", "raymix.cli", "raymix.__main__", "raymix.runner", "raymix.pilot", "raymix.tune"]
     for path in modules():
         names = path.relative_to(PACKAGE.parent).with_suffix("").parts
         if part_of(path) in PURE and names[-1] != "__init__":
             pure.append(".".join(names))
-    heavy = "torch", "torchvision", "ray", "sklearn", "matplotlib", "tensorboardX"
+    heavy = "torch", "torchvision", "ray", "sklearn", "matplotlib", "tensorboardX", "optuna"
     code = (
         f"import importlib, sys\nfor name in {pure}: importlib.import_module(name)\n"
         f"print([name for name in {heavy} if name in sys.modules])"

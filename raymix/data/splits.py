@@ -58,6 +58,12 @@ class Splits:
         labels[bad_ids] = -1
         return Splits(train=left(self.train), labels=labels, select=left(self.select), val=left(self.val))
 
+    def without_val(self) -> Splits:
+        """The same parts without val, whose labels are hidden too: for what must not see it."""
+        labels = self.labels.copy()
+        labels[self.val] = -1
+        return Splits(train=self.train, labels=labels, select=self.select, val=self.val[:0])
+
     def __reduce__(self) -> tuple[Callable[..., Splits], tuple[Any, ...]]:
         # travels to every worker: one bit a row and part, and the labels in the smallest type
         parts = tuple(_bits(ids, len(self.labels)) for ids in (self.train, self.select, self.val))

@@ -27,7 +27,10 @@ def next_of_plan(outlook: Outlook) -> Segment | None:
         seconds = min(seconds, max(0.0, _SHARE_OF_REST * rest))
     steps = _steps_within(plan, history.rates.step_seconds, start, limit, seconds)
     end = start + steps
-    evaluate = end == mark and end < plan.num_steps and _may_evaluate(plan, history)
+    # at its end a run is judged by val, and one without val by its select rows, whatever that costs
+    last = end == plan.num_steps
+    judged = not plan.facts.num_val and bool(plan.facts.num_select) and phase.kind != "ssl"
+    evaluate = judged if last else end == mark and _may_evaluate(plan, history)
     named = segment(plan, start, steps, evaluate)
     trial = trial_steps(outlook, named)
     return named.model_copy(update={"trial": trial}) if trial else named

@@ -14,10 +14,12 @@ from pydantic import BaseModel, ValidationError
 from raymix.report.intervals import at_length
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
+from raymix.report.search import SearchReport
 from raymix.spec import JobError
 
 RUN_FILE = "report.json"
 PILOT_FILE = "pilot.json"
+SEARCH_FILE = "search.json"
 LEDGER_FILE = "ledger.csv"
 
 Report = TypeVar("Report", bound=BaseModel)
@@ -58,6 +60,15 @@ def read_pilot(path: str | Path) -> PilotReport:
         JobError: there is none, or it cannot be read; one line that says what to do.
     """
     return _read(Path(path), PILOT_FILE, RUN_FILE, PilotReport)
+
+
+def read_search(path: str | Path) -> SearchReport:
+    """The report in a search's folder, or in the `search.json` named.
+
+    Raises:
+        JobError: there is none, or it cannot be read; one line that says what to do.
+    """
+    return _read(Path(path), SEARCH_FILE, RUN_FILE, SearchReport)
 
 
 def pilot_runs(path: str | Path, report: PilotReport) -> dict[str, tuple[RunReport, ...]]:

@@ -32,6 +32,7 @@ from raymix.spec.sources import (
     TorchvisionSource,
     WebDatasetSource,
 )
+from raymix.spec.tune import Asha, Axis, SearchBudget, Tune
 
 __all__ = [
     "ARMS",
@@ -39,7 +40,9 @@ __all__ = [
     "SHARED_PASSES",
     "VIT_SIZES",
     "AdaptiveSchedule",
+    "Asha",
     "Augment",
+    "Axis",
     "Budget",
     "BudgetedSchedule",
     "Channels",
@@ -62,6 +65,7 @@ __all__ = [
     "Passes",
     "PhasesSchedule",
     "Plugin",
+    "SearchBudget",
     "Section",
     "SimClr",
     "Source",
@@ -70,6 +74,7 @@ __all__ = [
     "TinyImageNetSource",
     "Torchvision",
     "TorchvisionSource",
+    "Tune",
     "ViewAugment",
     "Vit",
     "WebDatasetSource",

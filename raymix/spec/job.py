@@ -19,6 +19,7 @@ from raymix.spec.method import (
 )
 from raymix.spec.schedule import Budget, FixedSchedule, Goal, PhasesSchedule, Schedule
 from raymix.spec.speed import Speed
+from raymix.spec.tune import Tune
 
 
 class Cluster(Section):
@@ -119,6 +120,7 @@ class JobSpec(Section):
     checkpoint: CheckpointSpec = CheckpointSpec()
     evaluate: Evaluate = Evaluate()
     pilot: Pilot = Pilot()
+    tune: Tune | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -128,6 +130,7 @@ class JobSpec(Section):
         _check_workers(self)
         _check_accumulate(self)
         _check_compute(self)
+        _check_tune(self)
         if self.data.labelled_share is not None and self.schedule.interleave == "alternate":
             problem = "interleave: alternate has no mix batch, each step is all SSL or all SL"
             raise JobError("data.labelled_share", problem, "leave it out, or set schedule.interleave=joint")
@@ -275,3 +278,17 @@ def _check_compute(spec: JobSpec) -> None:
         raise JobError("budget.money", problem, "set cluster.price_per_worker_hour or cluster.price_file")
     if budget.currency == "money" and spec.cluster.price_per_worker_hour == 0:
         raise JobError("budget.money", "at a price of 0 it never ends", "set cluster.price_per_worker_hour")
+
+
+def _check_tune(spec: JobSpec) -> None:
+    tune, cluster = spec.tune, spec.cluster
+    if tune is None:
+        return
+    for arm in tune.arms or ():
+        if arm not in ARMS:
+            raise JobError("tune.arms", f"unknown arm {arm}", f"of {', '.join(ARMS)}")
+    if tune.budget is not None and tune.budget.money is not None:
+        priced = cluster.price_file is not None or cluster.price_per_worker_hour
+        if not priced:
+            problem = "what a worker-hour costs is not set"
+            raise JobError("tune.budget.money", problem, "set cluster.price_per_worker_hour or cluster.price_file")

@@ -1,0 +1,129 @@
+"""One trial of a search, trained in its own process: a run that never sees val and tells how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from raymix.books import Clock
+from raymix.conduct import Job, train_one
+from raymix.data.splits import facts
+from raymix.jobfile import with_values
+from raymix.pilot import arm_spec, seconds_of
+from raymix.plan import Plan, resolve
+from raymix.report.folder import RUN_FILE, read_run
+from raymix.report.history import History, SegmentReport
+from raymix.report.run import RunReport
+from raymix.runfolder import RunFolder
+from raymix.runner import Checked, check, opened, readable, rows_of
+from raymix.search.trial import Trial, TrialStatus
+from raymix.session import RunFailed, Session
+from raymix.spec import JobError, JobSpec, Weights
+from raymix.watch import Sinks
+
+Tell = Callable[[Trial | None], bool]
+_STATUS: dict[str, TrialStatus] = {"done": "done", "interrupted": "interrupted", "failed": "failed"}
+
+
+def trial_spec(spec: JobSpec, arm: str, values: dict[str, object]) -> JobSpec:
+    """The job of a trial: the search's own with some values, as one of the arms where there are any.
+
+    Raises:
+        JobError: the job refuses the values.
+    """
+    made = with_values(spec, values)
+    return arm_spec(made, arm) if arm else made
+
+
+def hidden(checked: Checked) -> Checked:
+    """The same job without its val rows."""
+    splits = checked.splits.without_val()
+    return replace(checked, splits=splits, plan=resolve(checked.spec, facts(checked.rows, splits)))
+
+
+def train_trial(trial: Trial, folder: Path, tell: Tell, spec: JobSpec, allow_import: tuple[str, ...] = ()) -> Trial:
+    """Trains a trial, from its checkpoint where it has one; one that is finished is only read.
+
+    A setting that cannot be trained is no reason to end the search: it comes back as failed.
+    """
+    clock = Clock()
+    asked = trial_spec(spec, trial.arm, trial.values)
+    asked = asked.model_copy(update={"name": trial.name, "storage": str(folder.parent)})
+    report = read_run(folder) if (folder / RUN_FILE).is_file() else None
+    error = ""
+    if report is None or report.status != "done":
+        try:
+            report = _train(trial, folder, tell, asked, allow_import, clock)
+        except (JobError, RunFailed) as failure:
+            error = str(failure)
+            report = read_run(folder) if (folder / RUN_FILE).is_file() else None
+    return _outcome(trial, report, asked.evaluate.weights, error)
+
+
+def _train(
+    trial: Trial, path: Path, tell: Tell, spec: JobSpec, allow_import: tuple[str, ...], clock: Clock
+) -> RunReport:
+    checked = hidden(check(spec, allow_import))
+    folder = RunFolder(spec, path, resume=True)
+    before = folder.before(checked.rows)
+    with opened(checked, rows_of(checked.splits), verbose=False, quiet=True, before=before) as (session, *_):
+        splits = readable(checked.splits, session)
+        now = facts(checked.rows, splits, session.run)
+        plan = folder.stored_plan(now) or resolve(spec, now)
+        job = Job(folder, checked.rows, splits, plan, allow_import=allow_import, remember=False)
+        return train_one(job, session, _Teller(trial, session, spec, tell), clock)
+
+
+class _Teller(Sinks):
+    """Tells the search of every evaluation, and ends the run when it is told to."""
+
+    def __init__(self, trial: Trial, session: Session, spec: JobSpec, tell: Tell) -> None:
+        super().__init__([])
+        self._trial, self._session, self._tell = trial, session, tell
+        self._weights, self._workers = spec.evaluate.weights, spec.cluster.num_replicas
+        self._billed = trial.billed_worker_seconds  # by earlier attempts
+
+    def begin(self, run: str, plan: Plan, history: History) -> None:
+        """It starts, or goes on after `history`."""
+        seconds = sum(report.seconds for report in history.reports) * self._workers
+        planned = seconds_of(plan, history.rates) * self._workers
+        self._trial = self._trial.model_copy(update={"worker_seconds": seconds, "planned": planned})
+
+    def segment(self, run: str, report: SegmentReport) -> None:
+        """A segment is done, and perhaps the select rows were looked at."""
+        top1 = _select(report, self._weights)
+        update = {
+            "worker_seconds": self._trial.worker_seconds + report.seconds * self._workers,
+            "billed_worker_seconds": self._billed + self._session.worker_seconds,
+            **({} if top1 is None else {"select_top1": top1}),
+        }
+        self._trial = self._trial.model_copy(update=update)
+        if self._tell(None if top1 is None else self._trial):
+            self._session.stop()
+
+
+def _select(report: SegmentReport, weights: Weights) -> float | None:
+    return report.select_top1 if weights == "raw" else report.select_ema_top1
+
+
+def _outcome(trial: Trial, report: RunReport | None, weights: Weights, error: str) -> Trial:
+    if report is None:
+        return trial.model_copy(update={"status": "failed", "error": error})
+    found = [p.select_top1 if weights == "raw" else p.select_ema_top1 for p in report.curve]
+    top1 = next((value for value in reversed(found) if value is not None), None)
+    seconds = report.totals.step_seconds + report.totals.data_seconds
+    status = _STATUS[report.status] if not error else "failed"
+    if status == "done" and top1 is None:
+        status, error = "failed", "no step of it trained the classifier"
+    return trial.model_copy(
+        update={
+            "status": status,
+            "select_top1": top1,
+            "worker_seconds": seconds * report.workers,
+            "billed_worker_seconds": report.totals.worker_seconds,
+            "num_select": report.rows.select,
+            "device": report.device,
+            "error": error,
+        }
+    )
