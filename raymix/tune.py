@@ -105,7 +105,7 @@ def _tune(
         same_search(folder.path, asked)
         journal, board = _board(whole)
         if board.over:
-            return _report(whole, journal, board, "done")
+            return _with_best(_report(whole, journal, board, "done"))
     with _opened(whole, verbose=verbose, quiet=quiet) as (concurrent, sink, signals):
         if not folder.resumed:
             folder.start(checked.plan, spec.data.largest_stored)
@@ -118,9 +118,18 @@ def _tune(
     report = _report(whole, journal, board, status)
     if status == "interrupted":
         raise signals.interrupted(f"finished trials are kept; --resume goes on from {folder.path}", report)
+    return _with_best(report)
+
+
+def _with_best(report: SearchReport) -> SearchReport:
+    """The report of a search that found something.
+
+    Raises:
+        RunFailed: no trial came to its end.
+    """
     if report.best is None:
         errors = [trial.error for trial in report.trials if trial.error]
-        raise RunFailed(f"{spec.name}: no trial came to its end" + (f"; the first: {errors[0]}" if errors else ""))
+        raise RunFailed(f"{report.name}: no trial came to its end" + (f"; the first: {errors[0]}" if errors else ""))
     return report
 
 

@@ -43,7 +43,7 @@ def connect(cluster: Cluster, verbose: bool) -> bool:
     """
     set_environment()
     if ray.is_initialized():
-        _check_resources(cluster)
+        check_resources(cluster)
         return False
     options: dict[str, object] = {
         "log_to_driver": verbose,
@@ -63,7 +63,7 @@ def connect(cluster: Cluster, verbose: bool) -> bool:
         reason = " ".join(str(error).split())[:160]
         raise JobError("cluster.address", f"no Ray cluster answers at {address}: {reason}", "is it running?") from error
     try:
-        _check_resources(cluster)
+        check_resources(cluster)
     except JobError:
         ray.shutdown()
         raise
@@ -141,8 +141,12 @@ def _knock(address: str) -> None:
             raise ConnectionError("something answers that is not Ray; its port is 6379 unless told otherwise") from None
 
 
-def _check_resources(cluster: Cluster) -> None:
-    """Ray would wait for ever for what its cluster does not have."""
+def check_resources(cluster: Cluster) -> None:
+    """Ray would wait for ever for what its cluster does not have.
+
+    Raises:
+        JobError: the cluster has less than the job asks for.
+    """
     there = ray.cluster_resources()
     cpus = cluster.workers * cluster.cpus_per_worker + _DATA_CPUS
     gpus = cluster.workers * cluster.gpus_per_worker

@@ -22,7 +22,8 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from raymix.on_ray.cluster import connect, set_environment
+from raymix.on_ray.cluster import check_resources, connect, set_environment
+from raymix.report.folder import write_text
 from raymix.runfolder import in_ray_job
 from raymix.search.board import Board
 from raymix.search.trial import Trial
@@ -37,6 +38,7 @@ ENVIRONMENT = {
 }
 POLL_SECONDS = 0.2
 ERROR_FILE = "error.txt"
+OUTCOME_FILE = "trial.json"
 
 Tell = Callable[[Trial | None], bool]  # how far a trial is, None: no news; True: it is to end
 Objective = Callable[[Trial, Path, Tell], Trial]  # trains a trial in its folder
@@ -59,6 +61,7 @@ def open_ray(cluster: Cluster, asked: int | None, verbose: bool) -> tuple[bool, 
         wanted = cluster.model_copy(update={"workers": together, "gpus_per_worker": 0})
     owned = connect(wanted, verbose)
     try:
+        check_resources(cluster)
         there = ray.cluster_resources()
         holds = min(int(there.get(name, 0.0) / amount + 1e-9) for name, amount in needs(cluster, there).items())
         if holds < (asked or 1):
@@ -190,9 +193,16 @@ class Desk:
 
 
 def drive(config: dict[str, Any], objective: Objective, desk: Any, folder: str) -> dict[str, str]:
-    """What Tune runs in a trial's process."""
+    """What Tune runs in a trial's process.
+
+    An outcome is in the trial's folder before anybody hears of it: where the driver is killed between the two, the
+    trial is not run again.
+    """
     trial = Trial.model_validate_json(config["trial"])
     place = Path(folder) / trial.name
+    outcome = place / OUTCOME_FILE
+    if outcome.is_file():
+        return {"trial": outcome.read_text()}
 
     def tell(news: Trial | None) -> bool:
         if news is not None:
@@ -206,6 +216,9 @@ def drive(config: dict[str, Any], objective: Objective, desk: Any, folder: str) 
         (place / ERROR_FILE).write_text(traceback.format_exc())
         line = f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (see {place / ERROR_FILE})"
         trial = trial.model_copy(update={"status": "failed", "error": line})
+    if trial.status in ("done", "failed"):
+        place.mkdir(parents=True, exist_ok=True)
+        write_text(outcome, trial.model_dump_json())
     return {"trial": trial.model_dump_json()}
 
 

@@ -67,14 +67,25 @@ def slice_plot(report: SearchReport, prefix: str) -> str:
                 where = values if axis.values is None else [axis.values.index(value) for value in values]
                 place.plot(where, tops, "o", color=color, markersize=4, alpha=0.7, label=arm)
             if axis.loguniform is not None:
-                place.set_xscale("log")
+                _log_scale(place)
             if axis.values is not None and len(axis.values) <= MOST_NAMES:
                 names = [value_text(value)[:18] for value in axis.values]
-                place.set_xticks(range(len(names)), names, rotation=0 if sum(map(len, names)) < 24 else 30)
+                place.set_xticks(range(len(names)), names, rotation=0 if sum(map(len, names)) < 28 else 20)
+                place.set_xlim(-0.5, len(names) - 0.5)
             place.set_xlabel(report.axes[path])
         for row in places:
             row[0].set_ylabel("select top-1, %")
         return _svg(figure, prefix, "Select top-1 along each field that was searched")
+
+
+def _log_scale(place: Any) -> None:
+    """Ticks at 1, 2 and 5 of each decade: an axis is often no longer than one."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    place.set_xscale("log")
+    place.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    place.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    place.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _points(trials: Sequence[Trial]) -> tuple[list[float], list[Any]]:

@@ -17,7 +17,7 @@ Ended = Literal["complete", "budget"]
 
 
 class Board:
-    """Asked by the search engine, from one thread; `stop` may be called from anywhere.
+    """Asked by the search engine, from one thread; `spent` and `stop` may be called from others.
 
     Args:
         tune: The search.
@@ -49,12 +49,12 @@ class Board:
     @property
     def trials(self) -> tuple[Trial, ...]:
         """Those of this search."""
-        return tuple(trial for trial in self._journal.trials.values() if not trial.source)
+        return tuple(trial for trial in list(self._journal.trials.values()) if not trial.source)
 
     @property
     def earlier(self) -> tuple[Trial, ...]:
         """Those that were taken from earlier searches."""
-        return tuple(trial for trial in self._journal.trials.values() if trial.source)
+        return tuple(trial for trial in list(self._journal.trials.values()) if trial.source)
 
     @property
     def over(self) -> bool:
@@ -122,8 +122,9 @@ class Board:
     def _cost(self, budget: SearchBudget) -> float:
         if budget.wall is not None:
             return self._seconds()
-        over = [trial for trial in self.trials if trial.number not in self._under_way]
-        hours = sum(trial.billed_worker_seconds for trial in (*over, *self._under_way.values())) / 3600
+        under_way = dict(self._under_way)
+        over = [trial for trial in self.trials if trial.number not in under_way]
+        hours = sum(trial.billed_worker_seconds for trial in (*over, *under_way.values())) / 3600
         return hours if budget.worker_hours is not None else hours * (self._price or 0.0)
 
     def _whole(self, trial: Trial) -> float:
