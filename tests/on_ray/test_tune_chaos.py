@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def num_done(folder: Path) -> int:
 
 def unbroken(folder: Path) -> list[Trial]:
     """The trials of the same search that nothing happens to, without Ray."""
+    folder.mkdir()
     tune = load_spec(objectives.job(folder, trials=objectives.POINTS)).tune
     assert tune is not None
     board = Board(tune, {"": tune.space}, Journal(folder), lambda arm, values: None, lambda: 0.0)
@@ -67,6 +69,7 @@ def test_forty_points_killed_ten_times(tmp_path: Path) -> None:
         driver.wait()
     assert 2 * KILLS <= num_done(folder) < objectives.POINTS
     subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    shutil.rmtree(temporary, ignore_errors=True)
 
     report = json.loads((folder / "search.json").read_text())
     whole = unbroken(tmp_path / "unbroken")
