@@ -8,6 +8,7 @@ is told to end, at the end of its segment.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -56,9 +57,9 @@ def open_ray(cluster: Cluster, asked: int | None, verbose: bool) -> tuple[bool, 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     wanted = cluster
-    if not (cluster.address or in_ray_job() or ray.is_initialized()):  # CPUs are logical: what is asked for is there
-        together = asked * max(1, cluster.workers) if asked else cluster.workers
-        wanted = cluster.model_copy(update={"workers": together, "gpus_per_worker": 0})
+    if asked and not (cluster.address or in_ray_job() or ray.is_initialized()):
+        together = math.ceil(asked * needs(cluster, {})["CPU"])  # CPUs are logical: what is asked for is there
+        wanted = cluster.model_copy(update={"workers": together, "cpus_per_worker": 1.0})
     owned = connect(wanted, verbose)
     try:
         check_resources(cluster)
@@ -66,7 +67,7 @@ def open_ray(cluster: Cluster, asked: int | None, verbose: bool) -> tuple[bool, 
         holds = min(int(there.get(name, 0.0) / amount + 1e-9) for name, amount in needs(cluster, there).items())
         if holds < (asked or 1):
             problem = f"{asked or 1} trial(s) at once are more than the cluster's {there.get('CPU', 0):g} CPUs"
-            problem += f" and {there.get('GPU', 0):g} GPUs hold" if cluster.gpus_per_worker else " hold"
+            problem += f" and {there.get('GPU', 0):g} GPUs hold" if there.get("GPU") else " hold"
             raise JobError("tune.concurrent", problem, "ask for fewer, or leave it on auto")
     except BaseException:
         if owned:

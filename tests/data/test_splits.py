@@ -182,6 +182,15 @@ def test_without() -> None:
     assert len(splits.labels) == len(left.labels)
 
 
+def test_without_val_no_label_of_it_is_left() -> None:
+    splits = split(rows_of(UNEVEN), job(), 0)
+    left = splits.without_val()
+    assert parts(left)[:2] == parts(splits)[:2]
+    assert not len(left.val)
+    assert (left.labels[splits.val] == -1).all()
+    assert (left.labels[splits.select] == splits.labels[splits.select]).all()
+
+
 def test_pickles_small() -> None:
     splits = split(rows_of([500] * 200), job(label_fraction=0.1), 0)
     text = pickle.dumps(splits)

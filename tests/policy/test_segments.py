@@ -162,6 +162,16 @@ def test_evaluation_keeps_to_its_share(plan_of: PlanOf) -> None:
     assert evaluated(plan(0), cost=0.01) == 0, "no share, no evaluation"
 
 
+@pytest.mark.parametrize("every", [0, 0.05])
+def test_a_run_without_val_is_judged_by_select_rows_at_its_end(plan_of: PlanOf, every: float) -> None:
+    plan = plan_of(1000, optim={"batch": 100}, evaluate={"every": every, "max_share": 0.0 if every else 0.03})
+    hidden = plan.model_copy(update={"facts": plan.facts.model_copy(update={"num_val": 0})})
+    assert [segment.evaluate for segment in unroll(hidden, rates_of())][-1]
+    assert not unroll(plan, rates_of())[-1].evaluate
+    blind = plan.model_copy(update={"facts": hidden.facts.model_copy(update={"num_select": 0})})
+    assert not unroll(blind, rates_of())[-1].evaluate
+
+
 def test_no_segment_after_the_last(plan_of: PlanOf) -> None:
     plan = plan_of()
     last = unroll(plan, rates_of())[-1]
