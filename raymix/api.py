@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from raymix import runner
 from raymix.jobfile import load_spec
 
-# this and `tune` before they become the functions of these names: importing the modules later would put those back
+# before `raymix.pilot` becomes the function of that name: importing the module later would put it back
 from raymix.pilot import pilot as compare_arms
 from raymix.plan import Plan
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
 from raymix.report.search import SearchReport
 from raymix.spec import JobError, JobSpec
-from raymix.tune import tune as search_values
 
 if TYPE_CHECKING:
     from raymix.train.model import Trained
@@ -107,8 +106,10 @@ def tune(
     allow_import: Factories = (),
 ) -> SearchReport:
     """Searches as the job's `tune` section says and leaves `best.yaml`; arguments and errors are those of `run`."""
+    from raymix.tuning import tune as search  # what `validate` and `plan` have no use for
+
     spec = load_spec(job, overrides)
-    return search_values(
+    return search(
         spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet, allow_import=tuple(allow_import)
     )
 

@@ -191,7 +191,7 @@ def tune(
     It chooses on select rows and never reads val. Ctrl-C or a kill loses no finished trial: the same command with
     [bold]--resume[/bold] goes on.
     """
-    from raymix.tune import tune as search
+    from raymix.tuning import tune as search
 
     spec = _load(job, overrides)
     with _interrupted_too(spec, as_json):

@@ -95,6 +95,21 @@ def test_only_the_same_search_is_resumed(
     assert error.value.field == field
 
 
+def test_a_search_whose_trials_all_failed_has_failed(
+    digits_job: dict[str, Any], tmp_path: Path, raymix: Raymix
+) -> None:
+    folder = a_search(tmp_path, "one", digits_job, TUNE, 80)
+    for number in (0, 1):
+        failed = Trial(number=number, values={"schedule.mix_ratio": 0.5}, status="failed", error=f"loss {number}")
+        Journal(folder).write(failed, 2.0)
+    job = tmp_path / "job.yaml"
+    job.write_text(json.dumps({**digits_job, "name": "one", "storage": str(tmp_path), "tune": TUNE}))
+    (folder / "job.yaml").write_text(job.read_text())
+    done = raymix("tune", job, "--resume")
+    assert (done.code, done.err) == (3, "error: one: no trial came to its end; the first: loss 0\n")
+    assert json.loads((folder / "search.json").read_text())["best"] is None
+
+
 def test_a_run_is_no_search(digits_job: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "resolved.json").write_text(load_spec(digits_job).model_dump_json())
     asked = load_spec({**digits_job, "tune": TUNE}).tune

@@ -59,7 +59,7 @@ def hopeless(trial: Trial, folder: Path, tell: Tell) -> Trial:
 
 if __name__ == "__main__":
     from raymix.jobfile import load_spec
-    from raymix.tune import _tune
+    from raymix.tuning import _tune
 
     asked = load_spec(job(Path(sys.argv[1]), trials=POINTS))
     # by its module's name: that of a main program means another one in a trial's process
