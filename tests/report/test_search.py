@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def report_of(*trials: Trial, **fields: Any) -> SearchReport:
 
 
 def text_of(report: SearchReport) -> str:
-    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=140, record=True, file=io.StringIO())
     console.print(search_table(report))
     return console.export_text()
 
