@@ -93,7 +93,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
 def _deadline(job: Job, session: Session, clock: Clock) -> float | None:
     """time.time() at which a budget of time is spent, earlier attempts counted in; None: there is none."""
     budget, cluster, before = job.plan.spec.budget, job.plan.spec.cluster, job.folder.attempts()
-    if budget is None or budget.flops is not None:
+    if budget is None or budget.currency in ("flops", "training"):
         return None
     if budget.wall is not None:
         return clock.started_at + budget.wall - sum(attempt.wall_seconds for attempt in before)
@@ -212,6 +212,7 @@ def _budget(plan: Plan, history: History, attempts: tuple[Attempt, ...]) -> Budg
     flops = history.rates.step_flops
     spent = {
         "wall": sum(attempt.wall_seconds for attempt in attempts),
+        "training": history.training_seconds,
         "worker_hours": held / 3600,
         "money": cost_of(held, plan.spec.cluster.price_per_worker_hour) or 0.0,
         "flops": sum(flops.get(kind, 0.0) * n for r in history.reports for kind, n in r.segment.pattern),

@@ -46,7 +46,9 @@ def budget_line(report: RunReport) -> str:
     if budget is None:
         return ""
     hours = "GPU-hours" if report.unit == "GPU-seconds" else "worker-hours"
-    name = {"wall": "wall time", "worker_hours": hours, "money": "cost", "flops": "FLOPs"}[budget.currency]
+    name = {"wall": "wall time", "training": "training", "worker_hours": hours, "money": "cost", "flops": "FLOPs"}[
+        budget.currency
+    ]
     over = budget.spent - budget.asked
     share = f" ({abs(over) / budget.asked:.1%})".replace("%", " %") if budget.asked else ""
     return (
@@ -56,7 +58,7 @@ def budget_line(report: RunReport) -> str:
 
 
 def _amount(budget: BudgetReport, value: float) -> str:
-    if budget.currency == "wall":
+    if budget.currency in ("wall", "training"):
         return words.seconds(value)
     return words.money(value) if budget.currency == "money" else f"{value:.4g}"
 

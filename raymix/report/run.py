@@ -10,7 +10,7 @@ from raymix.plan import Decision, Facts, PhaseKind, Plan, Stream
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.ledger import Ledger
 from raymix.report.ledger import cost_of as cost_of
-from raymix.spec import Channels, Goal, Section, Weights
+from raymix.spec import Channels, Currency, Goal, Section, Weights
 
 Status = Literal["done", "interrupted", "failed"]
 
@@ -110,7 +110,7 @@ class Point(Section):
 class BudgetReport(Section):
     """A budget in its own currency: seconds, hours, money or FLOPs."""
 
-    currency: Literal["wall", "worker_hours", "money", "flops"]
+    currency: Currency
     asked: float
     spent: float
 

@@ -61,7 +61,8 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:
         state.history = History(rates=rates)
-    state.history = state.history.begin(_allowance(task, rates, runtime), rates, news, time.time())
+    allowance = _allowance(task, state.history.training_seconds, rates, runtime)
+    state.history = state.history.begin(allowance, rates, news, time.time())
     checkpoints = Checkpoints.of(plan, task.checkpoints, runtime.rank)
     runtime.begin(task.run, plan, state.history)
     first_step_at = time.time()
@@ -98,13 +99,15 @@ def _news(rates: Rates, runtime: Runtime) -> str:
     return f"{runtime.world} x {device} instead of {rates.workers} x {rates.device}"
 
 
-def _allowance(task: Task, rates: Rates, runtime: Runtime) -> float | None:
-    """What the steps may cost: FLOPs in all, or seconds from now on, less what comes after them; None: anything."""
+def _allowance(task: Task, gone: float, rates: Rates, runtime: Runtime) -> float | None:
+    """What may be spent from now on: FLOPs in all, or seconds, less those of what comes after; None: anything."""
     budget = task.plan.spec.budget
     if budget is None:
         return None
     if budget.flops is not None:
         return budget.flops
+    if budget.training is not None:
+        return max(0.0, budget.training - gone)
     assert task.deadline is not None
     weights = 1 if task.plan.spec.optim.ema is None else 2
     after = weights * rates.row_seconds * len(task.splits.val) + rates.checkpoint_seconds + CLOSING_SECONDS
