@@ -179,7 +179,7 @@ class AdaptiveSchedule(Section):
     interleave: ClassVar[str] = "joint"
     alternate_steps: ClassVar[int | None] = None
     sl_drop: ClassVar[float] = 0.0
-    tail: Share = Field(0.3, gt=0, le=0.6, description="share of the budget kept for SL steps at the end")
+    tail: Share = Field(0.4, gt=0, le=0.6, description="share of the budget kept for SL steps at the end")
     ssl_most: Share = Field(0.5, description="largest share of the budget for ssl steps")
     trials: Share = Field(0.05, lt=0.5, description="share of the budget for supervised trials; 0: none")
     shared_pass: SharedPass = "auto"
