@@ -93,6 +93,8 @@ def main(spec: JobSpec, rows: Sequence[str], lengths: Sequence[float], seeds: Se
 def _check(spec: JobSpec, cells: Sequence[Cell]) -> None:
     if not isinstance(spec.schedule, FixedSchedule) or spec.budget is not None or spec.goal is not None:
         raise JobError("schedule", "the rows bring their own schedules and budgets", "take a job with policy: fixed")
+    if not spec.data.select:
+        raise JobError("data.select", "the adaptive split looks at select rows", "keep some, as in 0.1")
     for cell in cells:
         cell_spec(spec, cell, 1.0)  # what a row cannot be is found before anything starts
 
@@ -127,8 +129,8 @@ def _run(spec: JobSpec, cells: Sequence[Cell], folder: Path) -> None:
     """The runs that are missing, in one session."""
     by_seed = {cell.seed: check(spec.model_copy(update={"seed": cell.seed})) for cell in cells}
     first = by_seed[cells[0].seed]
-    if not first.plan.facts.num_select or not first.plan.facts.num_val:
-        raise JobError("data.select", "the rows are compared on val and decide on select", "keep rows for both")
+    if not first.plan.facts.num_val:
+        raise JobError("data.holdout", "leaves no val rows to compare on", "raise it, or give a data.val")
     ids = rows_of(*(one.splits for one in by_seed.values()))
     with opened(first, ids, verbose=False, quiet=False, num_runs=len(cells)) as (session, sink, signals):
         frozen = _frozen(spec, first, folder, session, sink)

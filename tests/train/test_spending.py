@@ -111,6 +111,19 @@ def test_a_deadline_shortens_the_plan(digits: DigitsOf) -> None:
     assert outcome.history.done_steps <= made.num_steps
 
 
+def test_training_seconds_are_counted_over_all_attempts(digits: DigitsOf, tmp_path: Path) -> None:
+    """Start-up and `prepare` are not in it, and what an earlier attempt spent is taken off."""
+    one = asked(digits, {"policy": "budgeted"}, {"training": 1.5})
+    part, _ = one.run(tmp_path, rates=one.rates(100), stop_after=3)
+    assert part.ended is None
+    assert part.history.attempts[0].allowance == 1.5
+    spent = part.history.training_seconds
+    assert 0 < spent < 1.5
+    rest, _ = one.run(tmp_path)
+    assert rest.history.attempts[1].allowance == pytest.approx(1.5 - spent)
+    assert rest.history.training_seconds == pytest.approx(spent + rest.history.reports[-1].elapsed)
+
+
 def test_a_trial_leaves_no_trace(digits: DigitsOf) -> None:
     one = asked(digits, {"policy": "adaptive"}, {"wall": 60})
     state, runtime = one.state(), one.runtime()
