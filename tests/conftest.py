@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from PIL import Image, ImageDraw
 
 from raymix.jobfile import load_spec
 from raymix.plan import Facts, Plan, resolve
+
+# small models are quickest on one thread, in the commands that tests start too; torch looks here when it is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 JOB: dict[str, Any] = {
