@@ -57,7 +57,10 @@ def assert_plain(lines: list[str]) -> None:
 
 @pytest.mark.ray
 def test_a_piped_run_is_interrupted_and_resumed(tmp_path: Path) -> None:
-    """Ctrl-C while two Ray workers train; the same command with --resume does what was left, and only that."""
+    """Ctrl-C while two Ray workers train; --resume, here without Ray, does what was left, and only that.
+
+    That runs go on with the workers they had is shown in tests/on_ray: a second group costs half a minute here.
+    """
     command = ("run", JOB, *overrides(tmp_path))
     with started(*command) as first:
         first.wait_for("digits: phase mix")
@@ -68,21 +71,21 @@ def test_a_piped_run_is_interrupted_and_resumed(tmp_path: Path) -> None:
     assert first.err[-1].startswith("interrupted: checkpoint saved; --resume goes on from ")
     folder = tmp_path / "digits"
     before = read_run(folder)
-    assert before.status == "interrupted"
+    assert (before.status, before.workers) == ("interrupted", 2)
+    assert not any("raylet" in line or "pid=" in line for line in first.out)
     (saved,) = (folder / "checkpoints").glob("step-*")
     steps_before = int(saved.name.removeprefix("step-"))
     assert steps_before == sum(phase.steps for phase in before.phases)
 
-    with started(*command, "--resume") as second:
+    with started(*command, "--resume", "--set", "cluster.workers=0") as second:
         assert second.end() == 0
         assert second.left() == []
     assert_plain(second.err)
     assert f"digits: goes on at step {steps_before}; 228 steps (ssl 76, mix 76, sl 76)" in second.err
     assert second.out[0].startswith("digits  done  top-1 ")
     assert second.out[-1].endswith("digits/report.html")
-    assert not any("raylet" in line or "pid=" in line for line in second.out)
     report = read_run(folder)
-    assert (report.status, report.attempts, report.workers) == ("done", 2, 2)
+    assert (report.status, report.attempts) == ("done", 2)
     assert [phase.steps for phase in report.phases] == [76, 76, 76]
     assert_every_step_once(folder, 228)
     assert report.totals.worker_seconds > before.totals.worker_seconds

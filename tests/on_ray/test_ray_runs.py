@@ -147,6 +147,27 @@ def test_a_task_goes_on_from_its_newest_checkpoint(on_ray: Session, tmp_path: Pa
     assert (again.correct["raw"] == first.correct["raw"]).all()
 
 
+def test_a_task_that_was_stopped_goes_on_as_if_it_had_not_been(on_ray: Session, tmp_path: Path) -> None:
+    class Stopping(Heard):
+        def segment(self, run: str, report: Any) -> None:
+            super().segment(run, report)
+            on_ray.stop()
+
+    task = task_of(digits(schedule={"ssl_epochs": 4, "sl_epochs": 4}), "whole", tmp_path / "whole")
+    whole = on_ray.execute(task, Heard())
+    parts = replace(task, run="parts", checkpoints=str(tmp_path / "parts"))
+    first = on_ray.execute(parts, Stopping())
+    on_ray._stopping = False  # type: ignore[attr-defined]  # a session that was stopped ends; this one goes on
+    assert not first.complete
+    assert 0 < len(first.history.reports) < len(whole.history.reports)
+    rest = on_ray.execute(replace(parts, run="parts-2"), Heard())
+    assert rest.complete
+    assert rest.seen == whole.seen
+    for mine, other in zip(rest.history.reports, whole.history.reports, strict=True):
+        assert (mine.segment, mine.ssl_loss, mine.sl_loss) == (other.segment, other.ssl_loss, other.sl_loss)
+    assert (rest.correct["raw"] == whole.correct["raw"]).all()
+
+
 def test_a_loss_that_is_not_finite_fails_the_run_and_not_the_workers(on_ray: Session) -> None:
     before, plan = alive("RayTrainWorker"), task_of(digits(), "lost").plan
     optim = plan.spec.optim.model_copy(update={"lr": 1e30})  # more than a job may ask for
