@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ from PIL import Image, ImageDraw
 
 from raymix.jobfile import load_spec
 from raymix.plan import Facts, Plan, resolve
+
+# small models are quickest on one thread, in the commands that tests start too; torch looks here when it is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 JOB: dict[str, Any] = {
@@ -29,6 +33,14 @@ JOB: dict[str, Any] = {
     "optim": {"batch": 96, "lr": 2e-3},
     "cluster": {"workers": 0},
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures that several tests share are made before `own_cache`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYMIX_CACHE", str(tmp_path_factory.mktemp("shared-cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -67,22 +79,23 @@ def plan_of() -> Callable[..., Plan]:
 
 @pytest.fixture
 def image_tree() -> Callable[..., Path]:
-    """`image_tree(folder, classes=3, per_class=20, size=16)`: a class-per-folder tree of JPEGs that can be learnt.
+    """`image_tree(folder, classes=3, per_class=20, size=16)`: see `image_tree_of`."""
+    return image_tree_of
+
+
+def image_tree_of(root: Path, classes: int = 3, per_class: int = 20, size: int = 16, seed: int = 0) -> Path:
+    """A class-per-folder tree of JPEGs that can be learnt.
 
     Each class is one shape, at a random place in a random colour; every seventh image is grey, as in TinyImageNet.
     """
-
-    def make(root: Path, classes: int = 3, per_class: int = 20, size: int = 16, seed: int = 0) -> Path:
-        random = np.random.default_rng(seed)
-        for label in range(classes):
-            folder = root / f"class{label}"
-            folder.mkdir(parents=True)
-            for number in range(per_class):
-                image = _drawn(random, label, size)
-                (image.convert("L") if number % 7 == 0 else image).save(folder / f"{number:03d}.jpg", quality=95)
-        return root
-
-    return make
+    random = np.random.default_rng(seed)
+    for label in range(classes):
+        folder = root / f"class{label}"
+        folder.mkdir(parents=True)
+        for number in range(per_class):
+            image = _drawn(random, label, size)
+            (image.convert("L") if number % 7 == 0 else image).save(folder / f"{number:03d}.jpg", quality=95)
+    return root
 
 
 def _drawn(random: np.random.Generator, label: int, size: int) -> Image.Image:
