@@ -14,7 +14,7 @@ from raymix.books import Books, Clock
 from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
-from raymix.plan import Plan, followed, positions
+from raymix.plan import Asked, Plan, followed, positions
 from raymix.report import known
 from raymix.report.folder import LEDGER_FILE, RUN_FILE, write_text
 from raymix.report.history import History, Rates
@@ -171,6 +171,7 @@ def _build(
         ended=outcome.ended if outcome else None,
         decisions=history.decisions,
         planned=tuple(phase.kind for phase in plan.phases),
+        asked=Asked.of(plan.spec),
         budget=_budget(plan, history, attempts),
         goal=plan.spec.goal,
         rows=rows_report(

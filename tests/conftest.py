@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from PIL import Image, ImageDraw
 
 from raymix.jobfile import load_spec
 from raymix.plan import Facts, Plan, resolve
+from raymix.report.history import SegmentReport
+from raymix.spec import JobSpec
+from raymix.watch.jsonl import JsonlSink
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 JOB: dict[str, Any] = {
@@ -101,6 +105,45 @@ def _drawn(random: np.random.Generator, label: int, size: int) -> Image.Image:
         if label % 4 == 3:
             draw.rectangle((x - thin, y - reach, x + thin, y + reach), fill=color)
     return image
+
+
+@pytest.fixture
+def spec_of(digits_job: dict[str, Any], tmp_path: Path) -> Callable[..., JobSpec]:
+    """`spec_of(name="...", optim={...})`: a job of a second on 240 digits, stored in the test's own folder."""
+
+    def make(data: dict[str, Any] | None = None, **sections: Any) -> JobSpec:
+        small = {
+            "storage": str(tmp_path / "runs"),
+            "schedule": {"ssl_epochs": 1, "sl_epochs": 1},
+            "optim": {"batch": 24},
+            "evaluate": {"every": 0.2, "max_share": 1},
+            "checkpoint": {"every": 0},
+        }
+        few = {**digits_job["data"], "fraction": 0.15, **(data or {})}
+        return load_spec({**digits_job, **small, "data": few, **sections})
+
+    return make
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """`interrupt(after, signum)`: the process gets a signal after that many segments of the next run."""
+
+    from raymix import conduct
+
+    def arm(after: int, signum: int = signal.SIGINT) -> None:
+        class Signalling(JsonlSink):
+            heard = 0
+
+            def segment(self, run: str, report: SegmentReport) -> None:
+                super().segment(run, report)
+                self.heard += 1
+                if self.heard == after:
+                    signal.raise_signal(signum)
+
+        monkeypatch.setattr(conduct, "JsonlSink", Signalling)
+
+    return arm
 
 
 class Done(NamedTuple):

@@ -13,58 +13,18 @@ import pytest
 import torch
 import yaml
 
-from raymix import conduct
 from raymix.data.reading import read_local
 from raymix.jobfile import load_spec
-from raymix.report.history import SegmentReport
 from raymix.report.ledger import STEPS
 from raymix.report.run import RunReport
 from raymix.runner import Interrupted, RunFailed, check, plan, run
 from raymix.spec import JobError, JobSpec
 from raymix.train.model import load
-from raymix.watch.jsonl import JsonlSink
 
 SpecOf = Callable[..., JobSpec]
 torch.set_num_threads(1)  # small models are quickest on one thread, most of all beside other tests
 FILES = {"job.yaml", "resolved.json", "plan.json", "metrics.jsonl", "checkpoints"}
 FILES |= {"report.json", "report.html", "ledger.csv"}
-
-
-@pytest.fixture
-def spec_of(digits_job: dict[str, Any], tmp_path: Path) -> SpecOf:
-    """`spec_of(name="...", optim={...})`: a job of a second on 240 digits, stored in the test's own folder."""
-
-    def make(data: dict[str, Any] | None = None, **sections: Any) -> JobSpec:
-        small = {
-            "storage": str(tmp_path / "runs"),
-            "schedule": {"ssl_epochs": 1, "sl_epochs": 1},
-            "optim": {"batch": 24},
-            "evaluate": {"every": 0.2, "max_share": 1},
-            "checkpoint": {"every": 0},
-        }
-        few = {**digits_job["data"], "fraction": 0.15, **(data or {})}
-        return load_spec({**digits_job, **small, "data": few, **sections})
-
-    return make
-
-
-@pytest.fixture
-def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """`interrupt(after, signum)`: the process gets a signal after that many segments of the next run."""
-
-    def arm(after: int, signum: int = signal.SIGINT) -> None:
-        class Signalling(JsonlSink):
-            heard = 0
-
-            def segment(self, run: str, report: SegmentReport) -> None:
-                super().segment(run, report)
-                self.heard += 1
-                if self.heard == after:
-                    signal.raise_signal(signum)
-
-        monkeypatch.setattr(conduct, "JsonlSink", Signalling)
-
-    return arm
 
 
 def folder_of(spec: JobSpec) -> Path:

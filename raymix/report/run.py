@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from raymix.plan import Decision, Facts, PhaseKind, Plan, Stream
+from raymix.plan import Asked, Decision, Facts, PhaseKind, Plan, Stream
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.ledger import Ledger
 from raymix.report.ledger import cost_of as cost_of
@@ -135,6 +135,7 @@ class RunReport(Section):
     )
     decisions: tuple[Decision, ...] = Field((), description="changes of the plan on the way, with their reasons")
     planned: tuple[PhaseKind, ...] = Field((), description="kinds of the plan's phases, as `decisions` counts them")
+    asked: Asked | None = Field(None, description="epochs and budget; null: of an older raymix")
     budget: BudgetReport | None = None
     goal: Goal | None = None
     step_seconds: dict[str, float] = Field(description="measured in prepare, by step kind")
