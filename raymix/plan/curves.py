@@ -13,8 +13,9 @@ def rate(plan: Plan, step: int) -> float:
     """Learning rate of a global step.
 
     Linear warm-up, then cosine to 0, over the run or its phase (`optim.restart`). An adaptive run, which does not know
-    how long its phases will be, keeps the rate and lets it fall in its SL tail alone. The cycle of an extension warms
-    up from where the rate was (SGDR, Loshchilov and Hutter, arXiv 1608.03983).
+    how long its phases will be, keeps the rate and lets it fall in its SL tail alone; one that a goal may end does so
+    in the last part of its steps. The cycle of an extension warms up from where the rate was (SGDR, Loshchilov and
+    Hutter, arXiv 1608.03983).
     """
     optim, phase = plan.spec.optim, plan.phases[plan.phase_at(step)]
     begun, warmup = plan.anchor.rate, optim.warmup or (REWARM if plan.extension else 0.0)
@@ -27,7 +28,8 @@ def rate(plan: Plan, step: int) -> float:
     if plan.spec.schedule.policy == "adaptive":
         angle = math.pi * _within(phase, step) if phase is plan.phases[-1] else 0.0
     else:
-        angle = math.pi * max(0.0, progress - warmup) / (1 - warmup)
+        falls = warmup if plan.tail is None else max(warmup, 1 - plan.tail)
+        angle = math.pi * max(0.0, progress - falls) / (1 - falls)
     return peak * 0.5 * (1 + math.cos(angle))
 
 

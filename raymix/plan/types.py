@@ -147,6 +147,9 @@ class Plan(Section):
     facts: Facts
     phases: tuple[Phase, ...]
     anchor: Anchor = Anchor()
+    tail: float | None = Field(
+        None, description="share of a rate cycle, at its end, in which it falls; null: all that follows warming up"
+    )
     asked: Asked | None = Field(None, description="for which it was laid out; null: for what its job asks")
     extension: Extension | None = Field(None, description="the last one")
 
