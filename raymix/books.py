@@ -110,6 +110,7 @@ class Books:
                 restart_seconds=self._restart_seconds,
                 after=self._after(mine["checkpoints"]),
                 closed=self._outcome is not None,
+                startup={**self.session.startup, "prepare": self._prepare_seconds},
             )
 
     def all(self) -> tuple[Attempt, ...]:

@@ -39,7 +39,7 @@ class Folder:
 def books_of(folder: Any, started: float) -> Books:
     """Books of a command with 2 workers that was started some seconds ago and has held them since."""
     clock: Any = SimpleNamespace(seconds=started, started_at=time.time() - started)
-    session: Any = SimpleNamespace(worker_seconds=2 * started, groups=1)
+    session: Any = SimpleNamespace(worker_seconds=2 * started, groups=1, startup={"ray": 1.0})
     return Books(folder, session, clock, True, 2)
 
 
@@ -63,6 +63,7 @@ def test_a_group_that_dies_costs_its_work_and_the_time_until_the_next() -> None:
     spent = books.now()
     assert not spent.closed
     assert spent.restart_seconds == pytest.approx(7, abs=1e-3)
+    assert spent.startup == {"ray": 1.0, "prepare": 3.0}
     finished = time.time() - 0.4
     books.settle(Outcome("run", saved, "complete", evaluate_seconds=0.6, finished_at=finished, first_step_at=0))
     found = ledger(books.history, books.all(), 2, None)

@@ -99,6 +99,12 @@ def test_every_second_of_every_worker_is_booked(spec_of: SpecOf, interrupt: Call
         assert found.of("data wait") == pytest.approx(totals.data_seconds)
         assert found.of("lost work") == pytest.approx(0), "a checkpoint was saved"
         assert min(found.of(account) for account in ("start-up", "prepare", "checkpoints", "idle")) > 0
+        led = sum(found.of(account) for account in ("before workers", "start-up", "prepare"))
+        assert totals.startup_seconds == pytest.approx(led), "totals are of all attempts, too"
+        assert totals.evaluate_seconds == pytest.approx(found.of("evaluation"))
+        assert totals.checkpoint_seconds == pytest.approx(found.of("checkpoints"))
+        assert totals.startup["prepare"] == pytest.approx(found.of("prepare"))
+        assert sum(totals.startup.values()) <= totals.startup_seconds
     assert (folder_of(spec) / "ledger.csv").read_text() == found.csv()
     assert len(list(folder_of(spec).glob("attempt-*.json"))) == 2
 
