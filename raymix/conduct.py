@@ -14,7 +14,7 @@ from raymix.books import Books, Clock
 from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
-from raymix.plan import Plan, followed, positions
+from raymix.plan import Asked, Plan, followed, positions
 from raymix.report import known
 from raymix.report.folder import LEDGER_FILE, RUN_FILE, write_text
 from raymix.report.history import History, Rates
@@ -27,10 +27,10 @@ from raymix.report.run import (
     RunReport,
     SourceRows,
     Status,
-    Totals,
     curve,
     phase_reports,
     rows_report,
+    totals,
 )
 from raymix.runfolder import Attempt, RunFolder
 from raymix.session import RunFailed, Session
@@ -155,9 +155,6 @@ def _build(
 ) -> RunReport:
     cluster, attempts = job.plan.spec.cluster, books.all()
     plan = followed(job.plan, history.decisions)
-    held = sum(attempt.worker_seconds for attempt in attempts)
-    reports = history.reports
-    data = sum(report.data_seconds for report in reports)
     skipped = Counter(session.skipped.values())
     return RunReport(
         name=job.folder.path.name,
@@ -171,6 +168,7 @@ def _build(
         ended=outcome.ended if outcome else None,
         decisions=history.decisions,
         planned=tuple(phase.kind for phase in plan.phases),
+        asked=Asked.of(plan.spec),
         budget=_budget(plan, history, attempts),
         goal=plan.spec.goal,
         rows=rows_report(
@@ -182,17 +180,7 @@ def _build(
             channels=session.frame.channels,
             bytes=_image_bytes(job, session),
         ),
-        totals=Totals(
-            wall_seconds=sum(attempt.wall_seconds for attempt in attempts),
-            worker_seconds=held,
-            cost=cost_of(held, cluster.price_per_worker_hour),
-            step_seconds=sum(report.seconds for report in reports) - data,
-            data_seconds=data,
-            evaluate_seconds=sum(r.evaluate_seconds for r in reports) + (outcome.evaluate_seconds if outcome else 0),
-            checkpoint_seconds=outcome.checkpoint_seconds if outcome else 0,
-            startup_seconds=max(0.0, outcome.first_step_at - books.clock.started_at) if outcome else 0,
-            startup={**session.startup, "prepare": history.rates.prepare_seconds},
-        ),
+        totals=totals(history, attempts, cluster.price_per_worker_hour),
         ledger=ledger(history, attempts, cluster.num_replicas, cluster.price_per_worker_hour),
         step_seconds=dict(history.rates.step_seconds),
         curve=curve(history),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,9 @@ from PIL import Image, ImageDraw
 
 from raymix.jobfile import load_spec
 from raymix.plan import Facts, Plan, resolve
+from raymix.report.history import SegmentReport
+from raymix.spec import JobSpec
+from raymix.watch.jsonl import JsonlSink
 
 # small models are quickest on one thread, in the commands that tests start too; torch looks here when it is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -114,6 +119,46 @@ def _drawn(random: np.random.Generator, label: int, size: int) -> Image.Image:
         if label % 4 == 3:
             draw.rectangle((x - thin, y - reach, x + thin, y + reach), fill=color)
     return image
+
+
+def spec_in(folder: Path, data: dict[str, Any] | None = None, **sections: Any) -> JobSpec:
+    """A job of a second on 240 digits, stored in a folder."""
+    small = {
+        "storage": str(folder / "runs"),
+        "schedule": {"ssl_epochs": 1, "sl_epochs": 1},
+        "optim": {"batch": 24},
+        "evaluate": {"every": 0.2, "max_share": 1},
+        "checkpoint": {"every": 0},
+    }
+    few = {**JOB["data"], "fraction": 0.15, **(data or {})}
+    return load_spec({**JOB, **small, "data": few, **sections})
+
+
+@pytest.fixture
+def spec_of(tmp_path: Path) -> Callable[..., JobSpec]:
+    """`spec_of(name="...", optim={...})`: `spec_in` the test's own folder."""
+    return partial(spec_in, tmp_path)
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """`interrupt(after, signum)`: the process gets a signal after that many segments of the next run."""
+
+    from raymix import conduct
+
+    def arm(after: int, signum: int = signal.SIGINT) -> None:
+        class Signalling(JsonlSink):
+            heard = 0
+
+            def segment(self, run: str, report: SegmentReport) -> None:
+                super().segment(run, report)
+                self.heard += 1
+                if self.heard == after:
+                    signal.raise_signal(signum)
+
+        monkeypatch.setattr(conduct, "JsonlSink", Signalling)
+
+    return arm
 
 
 class Done(NamedTuple):

@@ -6,7 +6,6 @@ import gzip
 import json
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,18 +13,15 @@ import pytest
 import torch
 import yaml
 
-from raymix import conduct
 from raymix.data.reading import read_local
 from raymix.jobfile import load_spec
-from raymix.report.history import SegmentReport
 from raymix.report.ledger import STEPS
 from raymix.report.run import RunReport
 from raymix.runner import Interrupted, RunFailed, check, plan, run
 from raymix.spec import JobError, JobSpec
 from raymix.train import measure
 from raymix.train.model import load
-from raymix.watch.jsonl import JsonlSink
-from tests.conftest import JOB
+from tests.conftest import spec_in
 
 SpecOf = Callable[..., JobSpec]
 torch.set_num_threads(1)  # small models are quickest on one thread, most of all beside other tests
@@ -37,25 +33,6 @@ FILES |= {"report.json", "report.html", "ledger.csv"}
 def _measured_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of these runs would spend a third of its time on measuring its steps."""
     monkeypatch.setattr(measure, "TIMED", 2)
-
-
-def spec_in(folder: Path, data: dict[str, Any] | None = None, **sections: Any) -> JobSpec:
-    """A job of a second on 240 digits, stored in a folder."""
-    small = {
-        "storage": str(folder / "runs"),
-        "schedule": {"ssl_epochs": 1, "sl_epochs": 1},
-        "optim": {"batch": 24},
-        "evaluate": {"every": 0.2, "max_share": 1},
-        "checkpoint": {"every": 0},
-    }
-    few = {**JOB["data"], "fraction": 0.15, **(data or {})}
-    return load_spec({**JOB, **small, "data": few, **sections})
-
-
-@pytest.fixture
-def spec_of(tmp_path: Path) -> SpecOf:
-    """`spec_of(name="...", optim={...})`: `spec_in` the test's own folder."""
-    return partial(spec_in, tmp_path)
 
 
 class Plain(NamedTuple):
@@ -70,25 +47,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Plain:
     folder = tmp_path_factory.mktemp("plain")
     spec = spec_in(folder)
     return Plain(folder, spec, run(spec, quiet=True))
-
-
-@pytest.fixture
-def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """`interrupt(after, signum)`: the process gets a signal after that many segments of the next run."""
-
-    def arm(after: int, signum: int = signal.SIGINT) -> None:
-        class Signalling(JsonlSink):
-            heard = 0
-
-            def segment(self, run: str, report: SegmentReport) -> None:
-                super().segment(run, report)
-                self.heard += 1
-                if self.heard == after:
-                    signal.raise_signal(signum)
-
-        monkeypatch.setattr(conduct, "JsonlSink", Signalling)
-
-    return arm
 
 
 def folder_of(spec: JobSpec) -> Path:
@@ -163,6 +121,12 @@ def test_every_second_of_every_worker_is_booked(spec_of: SpecOf, interrupt: Call
         assert found.of("data wait") == pytest.approx(totals.data_seconds)
         assert found.of("lost work") == pytest.approx(0), "a checkpoint was saved"
         assert min(found.of(account) for account in ("start-up", "prepare", "checkpoints", "idle")) > 0
+        led = sum(found.of(account) for account in ("before workers", "start-up", "prepare"))
+        assert totals.startup_seconds == pytest.approx(led), "totals are of all attempts, too"
+        assert totals.evaluate_seconds == pytest.approx(found.of("evaluation"))
+        assert totals.checkpoint_seconds == pytest.approx(found.of("checkpoints"))
+        assert totals.startup["prepare"] == pytest.approx(found.of("prepare"))
+        assert sum(totals.startup.values()) <= totals.startup_seconds
     assert (folder_of(spec) / "ledger.csv").read_text() == found.csv()
     assert len(list(folder_of(spec).glob("attempt-*.json"))) == 2
 

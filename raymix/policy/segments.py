@@ -29,7 +29,7 @@ def next_of_plan(outlook: Outlook) -> Segment | None:
     end = start + steps
     evaluate = end == mark and end < plan.num_steps and _may_evaluate(plan, history)
     named = segment(plan, start, steps, evaluate)
-    trial = trial_steps(outlook, named)
+    trial = 0 if plan.extension else trial_steps(outlook, named)
     return named.model_copy(update={"trial": trial}) if trial else named
 
 

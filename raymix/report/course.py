@@ -131,6 +131,7 @@ def _trials(report: RunReport) -> list[Point]:
 
 def _lengths(report: RunReport, decision: Decision) -> str:
     """'ssl 120, mix 40, sl 90': steps of each phase; numbers alone where nobody wrote the kinds down."""
-    kinds = report.planned if len(report.planned) == len(decision.steps) else ("",) * len(decision.steps)
-    told = zip(kinds, decision.steps, strict=True)
+    # an extension adds phases at the end, which decisions before it do not know
+    kinds = report.planned or ("",) * len(decision.steps)
+    told = zip(kinds, decision.steps, strict=False)
     return ", ".join(f"{kind} {words.count(steps)}".strip() for kind, steps in told)

@@ -106,7 +106,7 @@ def weights_line(report: RunReport) -> str:
 
 
 def startup_line(report: RunReport) -> str:
-    """The parts of the start-up, of the last attempt; '' where there are none."""
+    """The parts of the start-up, of all attempts; '' where there are none."""
     parts = ", ".join(f"{name} {words.seconds(value)}" for name, value in report.totals.startup.items())
     beside = " (images are read while workers start)" if "workers" in report.totals.startup else ""
     return f"start-up: {parts}{beside}" if parts else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from raymix.method.backbones import How
-from raymix.plan import followed, positions
+from raymix.plan import followed, kinds_to_come, positions
 from raymix.report.history import History, Rates
 from raymix.train import checkpoint, compiling
 from raymix.train.batch import largest
@@ -50,13 +50,17 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     plan = feed.plan = followed(task.plan, state.history.decisions)
     resumed = bool(state.history.reports)
     news = _news(state.history.rates, runtime) if resumed else ""
-    known = task.rates if not resumed else None if news else state.history.rates
+    kinds = tuple(dict.fromkeys((*task.plan.kinds, *kinds_to_come(plan))))
+    known = state.history.rates if resumed else task.rates
+    if resumed and (news or not set(kinds) <= set(state.history.rates.step_seconds)):
+        known = None
     folder = Path(task.profile) if task.profile and runtime.rank == 0 else None
     saves = Path(task.checkpoints) if task.checkpoints and runtime.rank == 0 else None
     in_flops = plan.spec.budget is not None and plan.spec.budget.currency == "flops"
+    # by the plan as it began: what averaged weights keep at a step must not change when a run is resumed
     step, rates = prepare(
-        plan, task.plan.kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder,
-        checkpoints=saves, count=in_flops,
+        task.plan, kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder, checkpoints=saves,
+        count=in_flops,
     )  # fmt: skip
     feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:

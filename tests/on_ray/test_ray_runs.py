@@ -35,13 +35,16 @@ class Heard:
 
     def __init__(self) -> None:
         self.stages, self.notes = list[str](), list[str]()
-        self.began, self.segments = list[str](), list[Any]()
+        self.began, self.segments, self.decisions = list[str](), list[Any](), list[Any]()
 
     def stage(self, text: str, done: int | None = None, total: int | None = None) -> None:
         self.stages.append(text)
 
     def begin(self, run: str, plan: Any, history: Any) -> None:
         self.began.append(run)
+
+    def decided(self, run: str, decision: Any) -> None:
+        self.decisions.append((len(self.segments), decision))
 
     def segment(self, run: str, report: Any) -> None:
         self.segments.append(report)
@@ -178,6 +181,20 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_not_the_workers(on_ray: Ses
     assert alive("RayTrainWorker") == before
     assert len(before) == WORKERS
     assert on_ray.groups == 1
+
+
+def test_changes_of_plan_are_heard_before_the_segments_that_follow_them(on_ray: Session) -> None:
+    spec, heard = (
+        digits(schedule={"ssl_epochs": 8, "sl_epochs": 8, "policy": "budgeted"}, budget={"flops": 4e10}),
+        Heard(),
+    )
+    task = task_of(spec, "spends")
+    flops = dict.fromkeys(task.plan.kinds, 1e9)
+    outcome = on_ray.execute(replace(task, rates=task.rates.model_copy(update={"step_flops": flops})), heard)
+    assert outcome.history.done_steps == 40
+    assert [decision for _, decision in heard.decisions] == list(outcome.history.decisions) != []
+    for before, decision in heard.decisions:
+        assert decision.step == sum(report.segment.steps for report in heard.segments[:before])
 
 
 def test_measuring_trains_nothing(on_ray: Session) -> None:

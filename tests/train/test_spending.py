@@ -66,6 +66,7 @@ def test_a_budget_in_flops_is_spent_to_the_step(digits: DigitsOf, tmp_path: Path
     assert outcome.complete
     assert outcome.correct, "val is read at the end"
     assert outcome.history.decisions
+    assert watcher.decisions == list(outcome.history.decisions), "sinks hear them"
 
 
 def test_an_interrupted_run_ends_as_the_unbroken_one(digits: DigitsOf, tmp_path: Path) -> None:
