@@ -137,6 +137,24 @@ def standard_error(d: Floats) -> tuple[float, float]:
     return math.sqrt(total / d.size), (num_seeds - 1) * (total / ms_seeds) ** 2
 
 
+def own_interval(runs: Sequence[PilotRun], num_val: int) -> Interval:
+    """95 % interval of an arm's own mean top-1, over its seeds and the images: t * standard error either way."""
+    import numpy as np
+
+    right = np.stack([unpack_correct(run.correct, num_val).astype(float) for run in runs])
+    error, freedom = standard_error(right)
+    value, half = 100 * float(right.mean()), 100 * t_quantile(0.5 + LEVEL / 2, freedom) * error
+    return Interval(value=value, low=max(0.0, value - half), high=min(100.0, value + half))
+
+
+def share_interval(right: float, num: int) -> Interval:
+    """95 % interval of a share in percent, `right` of `num` images being right (Wilson 1927)."""
+    z, p = NormalDist().inv_cdf(0.5 + LEVEL / 2), right / num
+    middle = (p + z * z / (2 * num)) / (1 + z * z / num)
+    half = z / (1 + z * z / num) * math.sqrt(p * (1 - p) / num + (z / (2 * num)) ** 2)
+    return Interval(value=100 * p, low=100 * max(0.0, middle - half), high=100 * min(1.0, middle + half))
+
+
 def detectable_in(d: Floats) -> float:
     """Smallest difference, in points, that a comparison with the spread of `d` finds in 80 % of repetitions.
 
