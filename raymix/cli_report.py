@@ -18,7 +18,7 @@ from raymix.spec import JobError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-Folders = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs or pilots, as in runs/digits.")]
+Folders = Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs or pilots, as in runs/digits.")]
 
 
 class Format(StrEnum):

@@ -138,10 +138,15 @@ def standard_error(d: Floats) -> tuple[float, float]:
 
 
 def own_interval(runs: Sequence[PilotRun], num_val: int) -> Interval:
-    """95 % interval of an arm's own mean top-1, over its seeds and the images: t * standard error either way."""
+    """95 % interval of an arm's own mean top-1, over its seeds and the images: t * standard error either way.
+
+    One seed: over images alone, as `share_interval`.
+    """
     import numpy as np
 
     right = np.stack([unpack_correct(run.correct, num_val).astype(float) for run in runs])
+    if len(runs) == 1:
+        return share_interval(float(right.sum()), num_val)
     error, freedom = standard_error(right)
     value, half = 100 * float(right.mean()), 100 * t_quantile(0.5 + LEVEL / 2, freedom) * error
     return Interval(value=value, low=max(0.0, value - half), high=min(100.0, value + half))
