@@ -28,7 +28,6 @@ TEXTS = {
         "95 % interval",
         "Curves",
         "Predicted against actual",
-        "Ledger",
         "Sample images",
         "Class by class",
     ),
@@ -53,7 +52,7 @@ NATURAL = "[...document.images].map(i => [i.complete, i.naturalWidth, i.naturalH
 # letters of a plot as they are on the screen, in pixels
 LETTERS = """
 [...document.querySelectorAll("svg text")]
-  .map(e => e.getScreenCTM().a * parseFloat(getComputedStyle(e).fontSize))
+  .map(e => Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) * parseFloat(getComputedStyle(e).fontSize))
 """
 
 
@@ -95,7 +94,8 @@ def test_a_page_that_is_wrong_is_found_out(browser: Browser, tmp_path: Path) -> 
     file = tmp_path / "wrong.html"
     body = '<div style="width:900px">wide</div><script>console.error("oh"); throw new Error("no")</script>'
     picture = '<img src="data:image/png;base64,AAAA"><div class="bar" style="height:30px;background:#888"></div>'
-    file.write_text(f"<!doctype html><body>{body}{picture}</body>")
+    head = '<meta name="viewport" content="width=device-width">'
+    file.write_text(f"<!doctype html><head>{head}</head><body>{body}{picture}</body>")
     browser.open(file, 375)
     assert len(wrongs(browser)) == 2
     assert browser.value(STICKING_OUT) == ["DIV wide"]

@@ -192,3 +192,10 @@ def test_the_interval_of_one_arm_covers_its_true_accuracy() -> None:
     assert 180 <= inside <= 199
     assert own_interval(make_arm(answers[:1]), 400) == share_interval(answers[0].sum(), 400)
     assert own_interval(make_arm(np.ones((3, 50), dtype=bool)), 50).low == 100
+
+
+def test_seeds_that_all_give_the_same_answers_leave_the_spread_over_images() -> None:
+    answers = np.tile(np.random.default_rng(0).random(400) < 0.3, (3, 1))
+    error, freedom = standard_error(answers.astype(float))
+    assert error == pytest.approx(answers[0].std(ddof=1) / math.sqrt(400))
+    assert freedom == 399
