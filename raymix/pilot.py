@@ -19,7 +19,6 @@ from raymix.plan import Facts, Kind, Plan, resolve
 from raymix.report.compare import verdict
 from raymix.report.folder import PILOT_FILE, RUN_FILE, read_pilot, read_run, write_text
 from raymix.report.history import Rates
-from raymix.report.html import page
 from raymix.report.intervals import detectable
 from raymix.report.pilot import PilotReport, PilotRun
 from raymix.report.run import RunReport, Status
@@ -159,6 +158,8 @@ def fit_to(spec: JobSpec, facts: Facts, rates: Rates, seconds: float) -> float:
 
 
 def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> PilotReport:
+    from raymix.report.html import page  # `raymix validate` comes by here and has no use for it
+
     first = whole.checked[whole.spec.seed]
     known = facts(first.rows, readable(first.splits, session), session.run)
     frozen = _frozen(whole, known, session, sink)
