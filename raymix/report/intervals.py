@@ -134,9 +134,9 @@ def standard_error(d: Floats) -> tuple[float, float]:
     total = ms_seeds + ms_images - ms_rest
     if not total:
         return 0.0, float(num_seeds - 1)
-    if not ms_seeds:  # every seed gives the same answers: what is left is the spread over images
-        return math.sqrt(total / d.size), max(1.0, num_images - 1.0)
-    return math.sqrt(total / d.size), (num_seeds - 1) * (total / ms_seeds) ** 2
+    # where every seed gives the same answers, all of the spread is over images
+    freedom = (num_seeds - 1) * (total / ms_seeds) ** 2 if ms_seeds else math.inf
+    return math.sqrt(total / d.size), min(freedom, d.size - 1.0)
 
 
 def own_interval(runs: Sequence[PilotRun], num_val: int) -> Interval:

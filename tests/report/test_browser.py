@@ -39,7 +39,8 @@ TEXTS = {
 # what sticks out of the page to the right; tables that are too wide scroll in a frame of their own
 STICKING_OUT = """
 [...document.querySelectorAll("body *")]
-  .filter(e => !e.closest(".wide") && !e.closest("svg") && e.getBoundingClientRect().right > innerWidth + 1)
+  .filter(e => !e.closest(".wide") && !e.closest("svg"))
+  .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
   .map(e => e.tagName + " " + e.textContent.slice(0, 40))
 """
 BOXES = """
