@@ -15,8 +15,11 @@ from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
 from raymix.plan import Asked, Plan, followed, positions
+from raymix.policy import planned
 from raymix.report import known
+from raymix.report.beside import Foretold, samples_of, write_foretold, write_samples
 from raymix.report.folder import LEDGER_FILE, RUN_FILE, write_text
+from raymix.report.forecast import Forecast, allowance, forecast
 from raymix.report.history import History, Rates
 from raymix.report.intervals import pack_correct
 from raymix.report.ledger import cost_of, ledger
@@ -34,7 +37,7 @@ from raymix.report.run import (
 )
 from raymix.runfolder import Attempt, RunFolder
 from raymix.session import RunFailed, Session
-from raymix.spec import JobSpec
+from raymix.spec import JobSpec, Mae
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink, Sinks
 from raymix.watch.jsonl import JsonlSink
@@ -64,6 +67,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     folder = job.folder
     folder.start(job.plan, session.frame.size)
     folder.write_skipped(job.rows, session.skipped)
+    _foretell(job)
     books = Books(folder, session, clock, job.alone, job.plan.spec.cluster.num_replicas)
     sink = Sinks([books, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
     name = folder.path.name
@@ -81,11 +85,11 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         try:
             outcome = session.execute(task, sink)
         except RunFailed:
-            _finish(job, _build(job, session, books, "failed", None, books.history, None), sink)
+            _finish(job, _build(job, session, books, "failed", None, books.history, None), sink, None)
             raise
         books.settle(outcome)
         report = _report(job, session, outcome, books)
-    _finish(job, report, sink)
+    _finish(job, report, sink, outcome)
     _remember(job, session, report, outcome.history)
     return report
 
@@ -106,12 +110,33 @@ def _deadline(job: Job, session: Session, clock: Clock) -> float | None:
     return time.time() + (3600 * hours - held) / cluster.num_replicas
 
 
-def _finish(job: Job, report: RunReport, sink: Sinks) -> None:
-    from raymix.report.html import run_html
+def foreseen(plan: Plan) -> tuple[Plan, Forecast]:
+    """What a plan comes to and costs, as far as like runs or its FLOPs tell; planned into its budget if it has one."""
+    entry, now = known.recall(plan), known.now()
+    told = forecast(plan, entry, now)
+    if told.rates is not None and plan.may_change:
+        plan = planned(plan, told.rates, allowance(plan, told))
+        told = forecast(plan, entry, now)
+    return plan, told
+
+
+def _foretell(job: Job) -> None:
+    """Keeps what `raymix plan` would say of a run, so that its page can hold that against what came of it."""
+    if job.alone:
+        _, told = foreseen(job.plan)
+        if told.costs is not None:
+            write_foretold(job.folder.path, Foretold(costs=told.costs, source=told.source))
+
+
+def _finish(job: Job, report: RunReport, sink: Sinks, outcome: Outcome | None) -> None:
+    from raymix.report.html import page
 
     path = job.folder.path
     write_text(path / RUN_FILE, report.model_dump_json(indent=1))
-    write_text(path / "report.html", run_html(report))
+    if outcome is not None and outcome.samples is not None:
+        found, names = outcome.samples, job.plan.facts.class_names
+        write_samples(path, samples_of(found.labels, found.predicted, found.pictures, names, _samples_note(job)))
+    write_text(path / "report.html", page(path, report))
     if report.ledger is not None:
         write_text(path / LEDGER_FILE, report.ledger.csv())
     sink.end(path.name, report)
@@ -140,8 +165,16 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
             select_top1=next((top1 for top1 in reversed(selects) if top1 is not None), None),
             weights=weights,
             by_weights={name: 100 * float(found.mean()) for name, found in outcome.correct.items()},
+            by_class=_by_class(job, correct),
         )
     return _build(job, session, books, status, final, outcome.history, outcome)
+
+
+def _by_class(job: Job, correct: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Of each class its val rows, and how many of them are right."""
+    labels, num = job.splits.labels[job.splits.val], job.plan.facts.num_classes
+    counts = (np.bincount(of, minlength=num).tolist() for of in (labels, labels[correct]))
+    return tuple(zip(*counts, strict=True))
 
 
 def _build(
@@ -214,6 +247,15 @@ def note_on(spec: JobSpec) -> str:
     if spec.data.train.format == "digits":
         return "1,797 digits of 8x8 pixels: this shows the tool running and says nothing about other images."
     return ""
+
+
+def _samples_note(job: Job) -> str:
+    """What a reader must know to judge the sample pictures."""
+    objective, part = job.plan.spec.objective, "val" if len(job.splits.val) else "select"
+    note = f"Rows of {part}, spread over all of them; none was trained on."
+    if isinstance(objective, Mae) and objective.norm_pixels:
+        note += " Of a hidden patch the shape is drawn; its brightness and contrast are those of the image."
+    return note
 
 
 def environment(session: Session) -> dict[str, str]:

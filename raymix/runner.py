@@ -12,15 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from raymix.books import Clock
-from raymix.conduct import Job, train_one
+from raymix.conduct import Job, foreseen, train_one
 from raymix.data.formats import index_data
 from raymix.data.rows import Ids, Rows
 from raymix.data.splits import Splits, facts, split
 from raymix.plan import Asked, Plan, resolve
-from raymix.policy import planned
-from raymix.report import known
 from raymix.report.folder import RUN_FILE, read_run
-from raymix.report.forecast import Forecast, allowance, forecast
+from raymix.report.forecast import Forecast
 from raymix.report.run import BudgetReport, RunReport
 from raymix.runfolder import Before, RunFolder, in_ray_job, storage_of
 from raymix.session import Needs, RunFailed, Session, open_session
@@ -84,12 +82,7 @@ def forecasts(specs: Iterable[JobSpec], allow_import: tuple[str, ...] = ()) -> I
     last: Checked | None = None
     for spec in specs:
         last = check(spec, allow_import, last.rows if last and last.spec.data == spec.data else None)
-        made, entry, now = last.plan, known.recall(last.plan), known.now()
-        told = forecast(made, entry, now)
-        if told.rates is not None and made.may_change:
-            made = planned(made, told.rates, allowance(made, told))
-            told = forecast(made, entry, now)
-        yield made, told
+        yield foreseen(last.plan)
 
 
 def run(

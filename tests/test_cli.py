@@ -268,6 +268,32 @@ def test_report_prints_the_table_and_writes_the_page_anew(raymix: Raymix, traine
     assert raymix("report", folder / "report.json") == done, "the file may be named, too"
 
 
+def test_report_in_other_formats(raymix: Raymix, trained: Path, tmp_path: Path) -> None:
+    folder = trained / "runs" / "small"
+    before = (folder / "report.html").read_bytes()
+    whole = raymix("report", folder, "--format", "json")
+    assert json.loads(whole.out) == json.loads((folder / "report.json").read_text())
+    assert raymix("report", folder, "--format", "md").out.startswith("# small\n")
+    assert raymix("report", folder, "--format", "csv").out.startswith("run,kind,epochs,")
+    file = tmp_path / "out.json"
+    assert raymix("report", folder, "--format", "json", "--output", file) == Done(0, f"report: {file}\n", "")
+    assert file.read_text() == whole.out
+    assert (folder / "report.html").read_bytes() == before, "only html writes the page"
+    assert raymix("report", folder, "--output", tmp_path / "page.html").out.endswith(f"{tmp_path / 'page.html'}\n")
+    assert (tmp_path / "page.html").read_bytes() == before
+
+
+def test_report_compares(raymix: Raymix, trained: Path, tmp_path: Path) -> None:
+    folder = trained / "runs" / "small"
+    done = raymix("report", folder, folder / "report.json", "--compare")
+    assert done.code == 0
+    assert done.out.endswith(f"report: {trained / 'runs' / 'compare.html'}\n")
+    assert "<html" in (trained / "runs" / "compare.html").read_text()
+    lines = json.loads(raymix("report", folder, folder, "--compare", "--format", "json").out)
+    assert [line["path"] for line in lines] == [str(folder)] * 2
+    assert raymix("report", folder, "--compare", "--format", "csv").out.startswith("path,arm,status,top1,")
+
+
 def test_runs_ls_show_best(raymix: Raymix, trained: Path) -> None:
     storage = ["--storage", trained / "runs"]
     listed = json.loads(raymix("runs", "ls", *storage, "--json").out)
@@ -286,6 +312,14 @@ def test_runs_ls_show_best(raymix: Raymix, trained: Path) -> None:
     [
         (["report", "{}/smal"], "error: {}/smal: no such run folder (did you mean {}/small?)"),
         (["report", "{}"], "error: {}: no report.json ("),
+        (["report", "{}/small", "{}/smal"], "error: {}/smal: a second folder (add --compare"),
+        (["report", "{}/small", "{}/smal", "--compare"], "error: {}/smal: no such run folder (did you mean {}/small?)"),
+        (["report", "{}/small", "--output", "{}"], "error: {}: is a folder (--output names a file)"),
+        (
+            ["report", "{}/small", "--output", "{}/none/a.html"],
+            "error: {}/none/a.html: cannot be written: No such file",
+        ),
+        (["report", "{}/small", "--format", "xml"], "error: raymix report: Invalid value for '--format'"),
         (["runs", "show", "smal", "--storage", "{}"], "error: {}/smal: no such run folder (did you mean {}/small?)"),
         (["runs", "ls", "--storage", "{}/none"], "error: {}/none: no such folder"),
         (["runs", "best", "--storage", "{}/small/checkpoints"], "error: {}/small/checkpoints: no finished run"),

@@ -26,7 +26,7 @@ from tests.conftest import spec_in
 SpecOf = Callable[..., JobSpec]
 torch.set_num_threads(1)  # small models are quickest on one thread, most of all beside other tests
 FILES = {"job.yaml", "resolved.json", "plan.json", "metrics.jsonl", "checkpoints"}
-FILES |= {"report.json", "report.html", "ledger.csv"}
+FILES |= {"report.json", "report.html", "ledger.csv", "samples.json", "forecast.json"}
 
 
 @pytest.fixture(autouse=True)
@@ -73,13 +73,19 @@ def test_a_run_leaves_what_the_design_names(spec_of: SpecOf) -> None:
     assert any(name.startswith("events.out.tfevents.") for name in names)
     assert not [name for name in names if name.startswith(".")], "nothing half-written"
     assert RunReport.model_validate_json((folder / "report.json").read_text()) == report
-    assert "<html" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "<html" in page
+    assert page.count("data:image/png;base64,") == 24, "eight rows: as they are, masked, reconstructed"
+    assert "Foretold before the run began" in page
+    assert "The job, with every default" in page
     assert load_spec(folder / "job.yaml") == spec, "as asked, and it can be run again"
     assert set(yaml.safe_load((folder / "job.yaml").read_text())) == spec.model_fields_set
 
     assert report.status == "done"
     assert report.final is not None
     assert report.final.num_val == report.rows.val == 449
+    assert sum(num for num, _ in report.final.by_class) == 449
+    assert sum(right for _, right in report.final.by_class) == round(4.49 * report.final.top1)
     assert [phase.kind for phase in report.phases] == ["ssl", "mix", "sl"]
     for phase in report.phases:
         assert phase.steps > 0

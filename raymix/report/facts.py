@@ -164,6 +164,7 @@ def cost_cells(line: ArmLine) -> list[str]:
     return [
         words.tenths(line.planned_seconds),
         words.tenths(line.step_seconds),
+        f"{100 * (line.step_seconds / line.planned_seconds - 1):+.1f} %" if line.planned_seconds else "-",
         words.tenths(line.worker_seconds),
         words.tenths(line.billed),
         words.money(line.cost) if line.cost is not None else "-",

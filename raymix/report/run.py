@@ -28,6 +28,9 @@ class Final(Section):
     select_top1: float | None = Field(None, description="percent of the select rows, at the last evaluation")
     weights: Weights = Field("raw", description="whose accuracy `top1` is, as evaluate.weights says beforehand")
     by_weights: dict[Weights, float] = Field({}, description="top-1 of the raw weights and, if kept, of averaged ones")
+    by_class: tuple[tuple[int, int], ...] = Field(
+        (), description="of each class, in order of class_names: val rows, and how many of them are right"
+    )
 
 
 class PhaseReport(Section):

@@ -20,6 +20,7 @@ from raymix.train.feed import Feed
 from raymix.train.loop import train
 from raymix.train.prepare import prepare
 from raymix.train.runtime import Runtime
+from raymix.train.samples import samples
 from raymix.train.state import TrainState
 from raymix.train.task import Outcome, Task
 
@@ -81,6 +82,7 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     trained = any(kind != "ssl" for report in state.history.reports for kind, _ in report.segment.pattern)
     if ended and trained and len(task.splits.val):
         correct = evaluate_all(plan, state, task.splits, task.splits.val, runtime)
+    shown = samples(plan, state, task.splits, runtime) if runtime.rank == 0 else None
     return Outcome(
         run=task.run,
         history=state.history,
@@ -92,6 +94,7 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
         finished_at=time.time(),
         seen=positions(plan, state.history.done_steps),
         notes=notes,
+        samples=shown,
     )
 
 
