@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from raymix.plan import Plan
+from raymix.plan import Decision, Plan
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.ledger import Account, added, booked
 from raymix.report.run import RunReport
@@ -74,6 +74,11 @@ class Books:
                 self._earlier = added(self._earlier, booked(reports))
             self._group, self.history = (began_at, ()), history
 
+    def decided(self, run: str, decision: Decision) -> None:
+        """The plan is changed."""
+        with self._lock:
+            self.history = self.history.decide(decision)
+
     def segment(self, run: str, report: SegmentReport) -> None:
         """A segment is done."""
         with self._lock:
@@ -105,6 +110,7 @@ class Books:
                 restart_seconds=self._restart_seconds,
                 after=self._after(mine["checkpoints"]),
                 closed=self._outcome is not None,
+                startup={**self.session.startup, "prepare": self._prepare_seconds},
             )
 
     def all(self) -> tuple[Attempt, ...]:

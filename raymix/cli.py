@@ -6,26 +6,21 @@ nor ray. Errors travel up as exceptions; `raymix.__main__` turns them into one l
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from raymix.cli_bench import bench_app
 from raymix.cli_common import AsJson, Verbose, help_alone, show
 from raymix.cli_data import data_app
+from raymix.cli_report import AnyReport, read, report, table
 from raymix.jobfile import load_spec
-from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
-from raymix.report.search import SearchReport
-from raymix.spec import JobError, JobSpec
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from raymix.spec import JobSpec
 
 app = typer.Typer(
     name="raymix",
@@ -37,7 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-AnyReport = RunReport | PilotReport | SearchReport
 runs_app = typer.Typer(invoke_without_command=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(bench_app, name="bench")
@@ -57,9 +51,6 @@ AllowImport = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same job.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away what the run folder holds.")]
 Storage = Annotated[Path, typer.Option("--storage", metavar="DIR", help="The folder that holds run folders.")]
-RunFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Folder of a run, a pilot or a search, as in runs/digits.")
-]
 
 
 @app.callback()
@@ -215,15 +206,7 @@ def schema() -> None:
 # ---- what was done ----------------------------------------------------------------------------------------------
 
 
-@app.command(epilog="Example:  raymix report runs/digits")
-def report(folder: RunFolder) -> None:
-    """Print what a run, a pilot or a search found, and write its report.html anew."""
-    from raymix.report.folder import write_text
-
-    done, holder = _read(folder), folder if folder.is_dir() else folder.parent
-    write_text(holder / "report.html", _page(done, holder))
-    show(_table(done))
-    typer.echo(f"report: {holder / 'report.html'}")
+app.command("report", epilog="Example:  raymix report runs/digits runs/other --compare --format md")(report)
 
 
 @runs_app.command("ls", epilog="Example:  raymix runs ls --storage runs")
@@ -246,11 +229,11 @@ def runs_show(
     as_json: AsJson = False,
 ) -> None:
     """Show one run or pilot: what each phase or arm cost, and where the accuracy ended."""
-    done = _read(storage / name)
+    done = read(storage / name)
     if as_json:
         typer.echo(done.model_dump_json(indent=2))
     else:
-        show(_table(done))
+        show(table(done))
 
 
 @runs_app.command("best", epilog="Example:  raymix runs best --storage runs")
@@ -270,38 +253,6 @@ def _load(job: str, overrides: list[str] | None) -> JobSpec:
     return load_spec(job, overrides or [])
 
 
-def _page(done: AnyReport, folder: Path) -> str:
-    from raymix.report.html import pilot_html, run_html
-    from raymix.report.search_page import search_html
-
-    if isinstance(done, SearchReport):
-        return search_html(done)
-    return pilot_html(done, _runs_of(done, folder)) if isinstance(done, PilotReport) else run_html(done)
-
-
-def _read(folder: Path) -> AnyReport:
-    """The report in the folder of a run, a pilot or a search, or in the file named."""
-    from raymix.report.folder import PILOT_FILE, SEARCH_FILE, read_pilot, read_run, read_search
-
-    if folder.name == SEARCH_FILE or (folder / SEARCH_FILE).is_file():
-        return read_search(folder)
-    if folder.name == PILOT_FILE or (folder / PILOT_FILE).is_file():
-        return read_pilot(folder)
-    if not folder.exists() and folder.parent.is_dir():
-        near = [str(path) for path in folder.parent.iterdir() if path.is_dir()]
-        if close := difflib.get_close_matches(str(folder), near, n=1):
-            raise JobError(str(folder), "no such run folder", f"did you mean {close[0]}?")
-    return read_run(folder)
-
-
-def _runs_of(compared: PilotReport, folder: Path) -> dict[str, tuple[RunReport, ...]]:
-    """The runs of a pilot at the length of its primary comparison, as far as they are still there."""
-    from raymix.report.folder import read_run
-
-    paths = {arm: [folder / run.report for run in runs if run.length == 1] for arm, runs in compared.arms.items()}
-    return {arm: tuple(read_run(path) for path in of_arm if path.is_file()) for arm, of_arm in paths.items()}
-
-
 def _summary(folder: Path, done: RunReport) -> dict[str, object]:
     """A run in a line of `raymix runs --json`; the whole of it is in the folder's report.json."""
     return {
@@ -318,15 +269,6 @@ def _summary(folder: Path, done: RunReport) -> dict[str, object]:
     }
 
 
-def _table(done: AnyReport) -> RenderableType:
-    from raymix.report.search_page import search_table
-    from raymix.report.tables import pilot_table, run_table
-
-    if isinstance(done, SearchReport):
-        return search_table(done)
-    return pilot_table(done) if isinstance(done, PilotReport) else run_table(done)
-
-
 def _finish(done: AnyReport, spec: JobSpec, as_json: bool) -> None:
     """Print what a run, a pilot or a search found, and where its page is."""
     if as_json:
@@ -335,7 +277,7 @@ def _finish(done: AnyReport, spec: JobSpec, as_json: bool) -> None:
     from raymix.runfolder import storage_of
 
     page = storage_of(spec) / spec.name / "report.html"
-    show(_table(done))
+    show(table(done))
     typer.echo(f"report: {page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page}")
 
 

@@ -74,3 +74,23 @@ def data(
     from raymix.bench.data import main as bench_data
 
     bench_data(path, part or [], images, as_json)
+
+
+@bench_app.command(epilog="Example:  raymix bench split JOB --seed 0 --seed 1 --length 1 --length 0.5")
+def split(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="A job with policy: fixed; its epochs say what T is.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A field of the job. Repeatable.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="This row of the table. Repeatable.")] = None,
+    length: Annotated[
+        list[float] | None, typer.Option(min=0.01, max=100, help="Of the runs, in T. Repeatable; default: 1 and 0.5.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="Repeatable; default: 0 and 1.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The adaptive split against six that are set by hand, at equal training seconds; goes on where it was cut off."""
+    from raymix.bench.split import main as bench_split
+    from raymix.jobfile import load_spec
+
+    bench_split(load_spec(job, overrides or []), only or [], length or [1.0, 0.5], seed or [0, 1], as_json)

@@ -14,9 +14,12 @@ from raymix.books import Books, Clock
 from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
-from raymix.plan import Plan, followed, positions
+from raymix.plan import Asked, Plan, followed, positions
+from raymix.policy import planned
 from raymix.report import known
+from raymix.report.beside import Foretold, samples_of, write_foretold, write_samples
 from raymix.report.folder import LEDGER_FILE, RUN_FILE, write_text
+from raymix.report.forecast import Forecast, allowance, forecast
 from raymix.report.history import History, Rates
 from raymix.report.intervals import pack_correct
 from raymix.report.ledger import cost_of, ledger
@@ -27,14 +30,14 @@ from raymix.report.run import (
     RunReport,
     SourceRows,
     Status,
-    Totals,
     curve,
     phase_reports,
     rows_report,
+    totals,
 )
 from raymix.runfolder import Attempt, RunFolder
 from raymix.session import RunFailed, Session
-from raymix.spec import JobSpec
+from raymix.spec import JobSpec, Mae
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink, Sinks
 from raymix.watch.jsonl import JsonlSink
@@ -65,6 +68,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     folder = job.folder
     folder.start(job.plan, session.frame.size)
     folder.write_skipped(job.rows, session.skipped)
+    _foretell(job)
     books = Books(folder, session, clock, job.alone, job.plan.spec.cluster.num_replicas)
     sink = Sinks([books, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
     name = folder.path.name
@@ -82,11 +86,11 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         try:
             outcome = session.execute(task, sink)
         except RunFailed:
-            _finish(job, _build(job, session, books, "failed", None, books.history, None), sink)
+            _finish(job, _build(job, session, books, "failed", None, books.history, None), sink, None)
             raise
         books.settle(outcome)
         report = _report(job, session, outcome, books)
-    _finish(job, report, sink)
+    _finish(job, report, sink, outcome)
     _remember(job, session, report, outcome.history)
     return report
 
@@ -94,7 +98,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
 def _deadline(job: Job, session: Session, clock: Clock) -> float | None:
     """time.time() at which a budget of time is spent, earlier attempts counted in; None: there is none."""
     budget, cluster, before = job.plan.spec.budget, job.plan.spec.cluster, job.folder.attempts()
-    if budget is None or budget.flops is not None:
+    if budget is None or budget.currency in ("flops", "training"):
         return None
     if budget.wall is not None:
         return clock.started_at + budget.wall - sum(attempt.wall_seconds for attempt in before)
@@ -107,12 +111,33 @@ def _deadline(job: Job, session: Session, clock: Clock) -> float | None:
     return time.time() + (3600 * hours - held) / cluster.num_replicas
 
 
-def _finish(job: Job, report: RunReport, sink: Sinks) -> None:
-    from raymix.report.html import run_html
+def foreseen(plan: Plan) -> tuple[Plan, Forecast]:
+    """What a plan comes to and costs, as far as like runs or its FLOPs tell; planned into its budget if it has one."""
+    entry, now = known.recall(plan), known.now()
+    told = forecast(plan, entry, now)
+    if told.rates is not None and plan.may_change:
+        plan = planned(plan, told.rates, allowance(plan, told))
+        told = forecast(plan, entry, now)
+    return plan, told
+
+
+def _foretell(job: Job) -> None:
+    """Keeps what `raymix plan` would say of a run, so that its page can hold that against what came of it."""
+    if job.alone:
+        _, told = foreseen(job.plan)
+        if told.costs is not None:
+            write_foretold(job.folder.path, Foretold(costs=told.costs, source=told.source))
+
+
+def _finish(job: Job, report: RunReport, sink: Sinks, outcome: Outcome | None) -> None:
+    from raymix.report.html import page
 
     path = job.folder.path
     write_text(path / RUN_FILE, report.model_dump_json(indent=1))
-    write_text(path / "report.html", run_html(report))
+    if outcome is not None and outcome.samples is not None:
+        found, names = outcome.samples, job.plan.facts.class_names
+        write_samples(path, samples_of(found.labels, found.predicted, found.pictures, names, _samples_note(job)))
+    write_text(path / "report.html", page(path, report))
     if report.ledger is not None:
         write_text(path / LEDGER_FILE, report.ledger.csv())
     sink.end(path.name, report)
@@ -141,8 +166,16 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
             select_top1=next((top1 for top1 in reversed(selects) if top1 is not None), None),
             weights=weights,
             by_weights={name: 100 * float(found.mean()) for name, found in outcome.correct.items()},
+            by_class=_by_class(job, correct),
         )
     return _build(job, session, books, status, final, outcome.history, outcome)
+
+
+def _by_class(job: Job, correct: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Of each class its val rows, and how many of them are right."""
+    labels, num = job.splits.labels[job.splits.val], job.plan.facts.num_classes
+    counts = (np.bincount(of, minlength=num).tolist() for of in (labels, labels[correct]))
+    return tuple(zip(*counts, strict=True))
 
 
 def _build(
@@ -156,9 +189,6 @@ def _build(
 ) -> RunReport:
     cluster, attempts = job.plan.spec.cluster, books.all()
     plan = followed(job.plan, history.decisions)
-    held = sum(attempt.worker_seconds for attempt in attempts)
-    reports = history.reports
-    data = sum(report.data_seconds for report in reports)
     skipped = Counter(session.skipped.values())
     return RunReport(
         name=job.folder.path.name,
@@ -172,6 +202,7 @@ def _build(
         ended=outcome.ended if outcome else None,
         decisions=history.decisions,
         planned=tuple(phase.kind for phase in plan.phases),
+        asked=Asked.of(plan.spec),
         budget=_budget(plan, history, attempts),
         goal=plan.spec.goal,
         rows=rows_report(
@@ -183,17 +214,7 @@ def _build(
             channels=session.frame.channels,
             bytes=_image_bytes(job, session),
         ),
-        totals=Totals(
-            wall_seconds=sum(attempt.wall_seconds for attempt in attempts),
-            worker_seconds=held,
-            cost=cost_of(held, cluster.price_per_worker_hour),
-            step_seconds=sum(report.seconds for report in reports) - data,
-            data_seconds=data,
-            evaluate_seconds=sum(r.evaluate_seconds for r in reports) + (outcome.evaluate_seconds if outcome else 0),
-            checkpoint_seconds=outcome.checkpoint_seconds if outcome else 0,
-            startup_seconds=max(0.0, outcome.first_step_at - books.clock.started_at) if outcome else 0,
-            startup={**session.startup, "prepare": history.rates.prepare_seconds},
-        ),
+        totals=totals(history, attempts, cluster.price_per_worker_hour),
         ledger=ledger(history, attempts, cluster.num_replicas, cluster.price_per_worker_hour),
         step_seconds=dict(history.rates.step_seconds),
         curve=curve(history),
@@ -213,6 +234,7 @@ def _budget(plan: Plan, history: History, attempts: tuple[Attempt, ...]) -> Budg
     flops = history.rates.step_flops
     spent = {
         "wall": sum(attempt.wall_seconds for attempt in attempts),
+        "training": history.training_seconds,
         "worker_hours": held / 3600,
         "money": cost_of(held, plan.spec.cluster.price_per_worker_hour) or 0.0,
         "flops": sum(flops.get(kind, 0.0) * n for r in history.reports for kind, n in r.segment.pattern),
@@ -226,6 +248,15 @@ def note_on(spec: JobSpec) -> str:
     if spec.data.train.format == "digits":
         return "1,797 digits of 8x8 pixels: this shows the tool running and says nothing about other images."
     return ""
+
+
+def _samples_note(job: Job) -> str:
+    """What a reader must know to judge the sample pictures."""
+    objective, part = job.plan.spec.objective, "val" if len(job.splits.val) else "select"
+    note = f"Rows of {part}, spread over all of them; none was trained on."
+    if isinstance(objective, Mae) and objective.norm_pixels:
+        note += " Of a hidden patch the shape is drawn; its brightness and contrast are those of the image."
+    return note
 
 
 def environment(session: Session) -> dict[str, str]:

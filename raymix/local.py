@@ -11,7 +11,7 @@ from torch import nn
 
 from raymix.data.keep import room_of_machine
 from raymix.data.reading import check_bad, check_local, read_local, stream_local
-from raymix.plan import Plan, changed
+from raymix.plan import Decision, Plan, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
 from raymix.session import Needs, RunFailed, decide, known_unreadable
@@ -57,6 +57,10 @@ class LocalRuntime:
         if named.decision is not None:
             self._plan = changed(self._plan, named.decision)
         return named
+
+    def decided(self, decision: Decision) -> None:
+        """Tells the sink."""
+        self.sink.decided(self._run, decision)
 
     def report(self, report: SegmentReport) -> None:
         """Tells the sink."""

@@ -19,7 +19,6 @@ from raymix.plan import Facts, Kind, Plan, resolve
 from raymix.report.compare import verdict
 from raymix.report.folder import PILOT_FILE, RUN_FILE, read_pilot, read_run, write_text
 from raymix.report.history import Rates
-from raymix.report.html import pilot_html
 from raymix.report.intervals import detectable
 from raymix.report.pilot import PilotReport, PilotRun
 from raymix.report.run import RunReport, Status
@@ -159,11 +158,12 @@ def fit_to(spec: JobSpec, facts: Facts, rates: Rates, seconds: float) -> float:
 
 
 def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> PilotReport:
+    from raymix.report.html import page  # `raymix validate` comes by here and has no use for it
+
     first = whole.checked[whole.spec.seed]
     known = facts(first.rows, readable(first.splits, session), session.run)
     frozen = _frozen(whole, known, session, sink)
     done: dict[str, list[PilotRun]] = {arm: [] for arm in whole.arms}
-    pages: dict[str, list[RunReport]] = {arm: [] for arm in whole.arms}
     status: Status = "done"
     for arm, seed, length, asked in _runs(whole, frozen):
         checked = whole.checked[seed]
@@ -178,14 +178,11 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
         if report.status != "done":
             status = report.status
             break
-        if length == 1.0:  # the page shows where the seconds of the primary comparison went
-            pages[arm].append(report)
         planned = seconds_of(plan, frozen.rates)
         done[arm].append(_pilot_run(report, asked, length, planned, path.relative_to(whole.folder.path)))
     result = _report(whole, frozen, known, session, done, status, clock)
     write_text(whole.folder.path / PILOT_FILE, result.model_dump_json(indent=1))
-    html = pilot_html(result, {arm: tuple(reports) for arm, reports in pages.items()})
-    write_text(whole.folder.path / "report.html", html)
+    write_text(whole.folder.path / "report.html", page(whole.folder.path, result))
     return result
 
 

@@ -21,6 +21,7 @@ from raymix.spec import JobError, JobSpec
 SKIPPED_FILE = "skipped.tsv"
 # sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
 _MAY_CHANGE = ("cluster", "storage", "checkpoint", "pilot", "tune", "budget", "goal")
+_MAY_GROW = ("ssl_epochs", "sl_epochs")  # of a fixed schedule, where a run that is over is extended
 
 
 class Before(NamedTuple):
@@ -65,8 +66,13 @@ def storage_of(spec: JobSpec) -> Path:
 class RunFolder:
     """One run folder. Nothing is written before `start`."""
 
-    def __init__(self, spec: JobSpec, path: Path, resume: bool = False, overwrite: bool = False) -> None:
-        """Checks that the folder may be used.
+    stored: JobSpec  # what the run that is resumed was asked for
+    grown: str | None = None  # the first field of which its job asks for more now
+
+    def __init__(
+        self, spec: JobSpec, path: Path, resume: bool = False, overwrite: bool = False, may_grow: bool = False
+    ) -> None:
+        """Checks that the folder may be used. `may_grow`: a resumed job may ask for more epochs than it did.
 
         Raises:
             JobError: it is used, holds another job, or cannot be written.
@@ -83,26 +89,29 @@ class RunFolder:
                 hint = "it is no run folder; take another name: --set name=..."
             raise JobError("name", f"{path} is already used", hint)
         if self.resumed:
-            self._check_same_job()
+            self._check_same_job(may_grow)
 
     def start(self, plan: Plan, store_size: int) -> None:
-        """Makes the folder and writes what was asked and what will be done; a resumed folder stays as it is.
+        """Makes the folder and writes what was asked and what will be done.
 
+        A resumed folder stays as it is; where its run is extended, what is asked is written anew. The plan is that of
+        the start: what became of it are decisions, which the checkpoints hold.
         `resolved.json` has nothing left on auto that the data decides: a model needs to know how its images were kept.
         """
         if self.overwrite and self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.resumed:
+        if self.resumed and self.grown is None:
             return
         asked = json.loads(self.spec.model_dump_json(exclude_unset=True))
         data = self.spec.data.model_copy(update={"store_size": store_size})
         write_text(self.path / "resolved.json", self.spec.model_copy(update={"data": data}).model_dump_json(indent=2))
-        write_text(self.path / "plan.json", plan.model_dump_json(indent=2))
+        if not self.resumed:
+            write_text(self.path / "plan.json", plan.model_dump_json(indent=2))
         write_text(self.path / "job.yaml", yaml.safe_dump(asked, sort_keys=False))  # last: it marks a run folder
 
     def stored_plan(self, facts: Facts) -> Plan | None:
-        """The plan of the run that is resumed, on this job's cluster; None where there is none.
+        """The plan of the run that is resumed, under this job, which may ask for more; None where there is none.
 
         Raises:
             JobError: the data is not what it was.
@@ -119,8 +128,9 @@ class RunFolder:
             raise JobError(
                 "data", f"is not what it was when {self.path} began ({changed[0]})", "start anew: another name"
             )
-        kept = {name: getattr(self.spec, name) for name in _MAY_CHANGE}
-        return plan.model_copy(update={"spec": plan.spec.model_copy(update=kept)})
+        kept = {name: getattr(self.spec, name) for name in (*_MAY_CHANGE, "schedule")}
+        spec = plan.spec.model_copy(update=kept)
+        return plan.model_copy(update={"spec": spec, "asked": plan.laid_out_for})
 
     def before(self, rows: Rows) -> Before | None:
         """What the run that is resumed found of its images; None where there is none."""
@@ -152,10 +162,10 @@ class RunFolder:
         """Keeps what an attempt has cost so far."""
         write_text(self.path / f"attempt-{number:03d}.json", attempt.model_dump_json())
 
-    def _check_same_job(self) -> None:
+    def _check_same_job(self, may_grow: bool) -> None:
         try:
             before = json.loads((self.path / "resolved.json").read_text())
-            JobSpec.model_validate(before)
+            self.stored = JobSpec.model_validate(before)
         except (OSError, ValueError, ValidationError) as error:
             problem = f"{self.path}/resolved.json cannot be read: {type(error).__name__}"
             raise JobError("--resume", problem, "start anew: --overwrite") from None
@@ -165,6 +175,11 @@ class RunFolder:
         for name in _MAY_CHANGE:
             before.pop(name, None)
             now.pop(name, None)
+        if may_grow and self.spec.schedule.policy == self.stored.schedule.policy == "fixed":
+            for name in _MAY_GROW:
+                if now["schedule"][name] > before["schedule"][name]:
+                    before["schedule"][name] = now["schedule"][name]
+                    self.grown = self.grown or f"schedule.{name}"
         if (field := _first_difference(before, now)) is not None:
             problem = f"{self.path} holds another job: it differs here"
             raise JobError(field, problem, "resume with the same job, or take another name: --set name=...")

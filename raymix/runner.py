@@ -12,16 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from raymix.books import Clock
-from raymix.conduct import Job, train_one
+from raymix.conduct import Job, foreseen, train_one
 from raymix.data.formats import index_data
 from raymix.data.rows import Ids, Rows
 from raymix.data.splits import Splits, facts, split
-from raymix.plan import Plan, resolve
-from raymix.policy import planned
-from raymix.report import known
+from raymix.plan import Asked, Plan, resolve
 from raymix.report.folder import RUN_FILE, read_run
-from raymix.report.forecast import Forecast, allowance, forecast
-from raymix.report.run import RunReport
+from raymix.report.forecast import Forecast
+from raymix.report.run import BudgetReport, RunReport
 from raymix.runfolder import Before, RunFolder, in_ray_job, storage_of
 from raymix.session import Needs, RunFailed, Session, open_session
 from raymix.signals import Interrupted, Signals
@@ -84,12 +82,7 @@ def forecasts(specs: Iterable[JobSpec], allow_import: tuple[str, ...] = ()) -> I
     last: Checked | None = None
     for spec in specs:
         last = check(spec, allow_import, last.rows if last and last.spec.data == spec.data else None)
-        made, entry, now = last.plan, known.recall(last.plan), known.now()
-        told = forecast(made, entry, now)
-        if told.rates is not None and made.may_change:
-            made = planned(made, told.rates, allowance(made, told))
-            told = forecast(made, entry, now)
-        yield made, told
+        yield foreseen(last.plan)
 
 
 def run(
@@ -113,10 +106,15 @@ def run(
     """
     clock = Clock()
     checked = check(spec, allow_import)
-    folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
+    folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite, may_grow=True)
     done = read_run(folder.path) if folder.resumed and (folder.path / RUN_FILE).is_file() else None
-    if done is not None and done.status == "done" and not _extends(spec, done):
-        return done
+    if done is not None and done.status == "done":
+        if not _goes_on(folder, done):
+            return done
+    elif folder.grown is not None:
+        raise JobError(
+            folder.grown, f"{folder.path} is not done yet", "resume it with the job as it was, then extend it"
+        )
     before, ids = folder.before(checked.rows), rows_of(checked.splits)
     with opened(checked, ids, verbose=verbose, quiet=quiet, before=before) as (session, sink, signals):
         splits = readable(checked.splits, session)
@@ -129,27 +127,49 @@ def run(
     return report
 
 
-def _extends(spec: JobSpec, done: RunReport) -> bool:
-    """Whether a finished run goes on: its budget or its goal ended it before its plan did, and now there is more.
+def _goes_on(folder: RunFolder, done: RunReport) -> bool:
+    """Whether a finished run goes on: its budget or goal ended it before its plan did, or it is to be extended.
 
     Raises:
-        JobError: it was planned to end with its budget, so its rate has come down to nothing.
+        JobError: it cannot be extended so.
     """
-    raised = done.budget is not None and (
-        spec.budget is None or _amount(spec, done.budget.currency) > done.budget.asked
-    )
+    spec, now = folder.spec, Asked.of(folder.spec)
+    ssl, sl = now.epochs_beyond(done.asked or Asked.of(folder.stored))
+    grows = "schedule.ssl_epochs" if ssl else "schedule.sl_epochs" if sl else None
+    if grows and done.ended in ("goal", "patience"):
+        raise JobError(grows, f"the run was ended by its goal ({done.ended})", "change the goal, and let it end first")
+    if ssl and not sl and now.sl_epochs:
+        problem = "more SSL epochs alone would leave a classifier that does not fit the backbone any more"
+        raise JobError("schedule.ssl_epochs", problem, "raise schedule.sl_epochs as well")
     if done.ended in ("goal", "patience"):
         return spec.goal != done.goal
-    if done.ended != "budget" or not raised:
-        return False
-    if done.decisions:
-        problem = "the run was planned to end with it, and its rate has come down to 0"
-        raise JobError("budget", problem, "take another name; a run with budget.on_exhausted: stop can be extended")
-    return True
+    if done.ended != "budget" or done.budget is None:
+        return grows is not None
+    trained = sum(phase.steps for phase in done.phases)
+    raised = _raises(spec, done.budget)
+    if grows and not (raised and trained):
+        raise JobError(grows, "the run has spent its budget", "raise the budget as well")
+    if raised and spec.budget is None and any(decision.extension is None for decision in done.decisions):
+        raise JobError("budget", "the run was planned to end with one", "name a larger one")
+    return raised
 
 
-def _amount(spec: JobSpec, currency: str) -> float:
-    return float(getattr(spec.budget, currency) or 0.0)
+def _raises(spec: JobSpec, before: BudgetReport) -> bool:
+    """Whether a job allows more than a run has had.
+
+    Raises:
+        JobError: it allows less, or what cannot be compared.
+    """
+    if spec.budget is None:
+        return True
+    amount = getattr(spec.budget, before.currency)
+    if amount is None:
+        raise JobError("budget", f"that of the run is in {before.currency}", "name a larger one of the same currency")
+    if amount < before.asked:
+        problem = f"{amount:g} is less than the {before.asked:g} that the run has had"
+        raise JobError(f"budget.{before.currency}", problem, "a larger one extends it")
+    more: bool = amount > before.asked
+    return more
 
 
 def _sized(plan: Plan, splits: Splits, allow_import: tuple[str, ...], session: Session, sink: Sink) -> Plan:

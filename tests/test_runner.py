@@ -7,64 +7,46 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 import yaml
 
-from raymix import conduct
 from raymix.data.reading import read_local
 from raymix.jobfile import load_spec
-from raymix.report.history import SegmentReport
 from raymix.report.ledger import STEPS
 from raymix.report.run import RunReport
 from raymix.runner import Interrupted, RunFailed, check, plan, run
 from raymix.spec import JobError, JobSpec
+from raymix.train import measure
 from raymix.train.model import load
-from raymix.watch.jsonl import JsonlSink
+from tests.conftest import spec_in
 
 SpecOf = Callable[..., JobSpec]
 torch.set_num_threads(1)  # small models are quickest on one thread, most of all beside other tests
 FILES = {"job.yaml", "resolved.json", "plan.json", "metrics.jsonl", "checkpoints"}
-FILES |= {"report.json", "report.html", "ledger.csv"}
+FILES |= {"report.json", "report.html", "ledger.csv", "samples.json", "forecast.json"}
 
 
-@pytest.fixture
-def spec_of(digits_job: dict[str, Any], tmp_path: Path) -> SpecOf:
-    """`spec_of(name="...", optim={...})`: a job of a second on 240 digits, stored in the test's own folder."""
-
-    def make(data: dict[str, Any] | None = None, **sections: Any) -> JobSpec:
-        small = {
-            "storage": str(tmp_path / "runs"),
-            "schedule": {"ssl_epochs": 1, "sl_epochs": 1},
-            "optim": {"batch": 24},
-            "evaluate": {"every": 0.2, "max_share": 1},
-            "checkpoint": {"every": 0},
-        }
-        few = {**digits_job["data"], "fraction": 0.15, **(data or {})}
-        return load_spec({**digits_job, **small, "data": few, **sections})
-
-    return make
+@pytest.fixture(autouse=True)
+def _measured_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these runs would spend a third of its time on measuring its steps."""
+    monkeypatch.setattr(measure, "TIMED", 2)
 
 
-@pytest.fixture
-def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """`interrupt(after, signum)`: the process gets a signal after that many segments of the next run."""
+class Plain(NamedTuple):
+    folder: Path
+    spec: JobSpec
+    report: RunReport
 
-    def arm(after: int, signum: int = signal.SIGINT) -> None:
-        class Signalling(JsonlSink):
-            heard = 0
 
-            def segment(self, run: str, report: SegmentReport) -> None:
-                super().segment(run, report)
-                self.heard += 1
-                if self.heard == after:
-                    signal.raise_signal(signum)
-
-        monkeypatch.setattr(conduct, "JsonlSink", Signalling)
-
-    return arm
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Plain:
+    """The job as it is, run once for all tests that leave its folder alone."""
+    folder = tmp_path_factory.mktemp("plain")
+    spec = spec_in(folder)
+    return Plain(folder, spec, run(spec, quiet=True))
 
 
 def folder_of(spec: JobSpec) -> Path:
@@ -91,13 +73,19 @@ def test_a_run_leaves_what_the_design_names(spec_of: SpecOf) -> None:
     assert any(name.startswith("events.out.tfevents.") for name in names)
     assert not [name for name in names if name.startswith(".")], "nothing half-written"
     assert RunReport.model_validate_json((folder / "report.json").read_text()) == report
-    assert "<html" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "<html" in page
+    assert page.count("data:image/png;base64,") == 24, "eight rows: as they are, masked, reconstructed"
+    assert "Foretold before the run began" in page
+    assert "The job, with every default" in page
     assert load_spec(folder / "job.yaml") == spec, "as asked, and it can be run again"
     assert set(yaml.safe_load((folder / "job.yaml").read_text())) == spec.model_fields_set
 
     assert report.status == "done"
     assert report.final is not None
     assert report.final.num_val == report.rows.val == 449
+    assert sum(num for num, _ in report.final.by_class) == 449
+    assert sum(right for _, right in report.final.by_class) == round(4.49 * report.final.top1)
     assert [phase.kind for phase in report.phases] == ["ssl", "mix", "sl"]
     for phase in report.phases:
         assert phase.steps > 0
@@ -117,8 +105,8 @@ def test_a_run_leaves_what_the_design_names(spec_of: SpecOf) -> None:
     assert {"torch", "raymix", "python", "device"} <= report.environment.keys()
 
 
-def test_the_start_is_accounted_for_part_by_part(spec_of: SpecOf) -> None:
-    totals = run(spec_of(), quiet=True).totals
+def test_the_start_is_accounted_for_part_by_part(plain: Plain) -> None:
+    totals = plain.report.totals
     assert set(totals.startup) == {"images", "prepare"}
     assert 0 < sum(totals.startup.values()) <= totals.startup_seconds
 
@@ -139,6 +127,12 @@ def test_every_second_of_every_worker_is_booked(spec_of: SpecOf, interrupt: Call
         assert found.of("data wait") == pytest.approx(totals.data_seconds)
         assert found.of("lost work") == pytest.approx(0), "a checkpoint was saved"
         assert min(found.of(account) for account in ("start-up", "prepare", "checkpoints", "idle")) > 0
+        led = sum(found.of(account) for account in ("before workers", "start-up", "prepare"))
+        assert totals.startup_seconds == pytest.approx(led), "totals are of all attempts, too"
+        assert totals.evaluate_seconds == pytest.approx(found.of("evaluation"))
+        assert totals.checkpoint_seconds == pytest.approx(found.of("checkpoints"))
+        assert totals.startup["prepare"] == pytest.approx(found.of("prepare"))
+        assert sum(totals.startup.values()) <= totals.startup_seconds
     assert (folder_of(spec) / "ledger.csv").read_text() == found.csv()
     assert len(list(folder_of(spec).glob("attempt-*.json"))) == 2
 
@@ -178,11 +172,10 @@ def test_averaged_weights_are_reported_beside_the_raw_ones(spec_of: SpecOf) -> N
     assert 100 * right.mean() == pytest.approx(report.final.by_weights["ema"]), "what is loaded is what was reported"
 
 
-def test_a_profile_holds_a_trace_of_each_kind_and_changes_nothing(spec_of: SpecOf) -> None:
-    plain = run(spec_of(), quiet=True)
+def test_a_profile_holds_a_trace_of_each_kind_and_changes_nothing(spec_of: SpecOf, plain: Plain) -> None:
     spec = spec_of(name="profiled")
     profiled = run(spec, quiet=True, profile=True)
-    assert [p.ssl_loss for p in profiled.curve] == [p.ssl_loss for p in plain.curve]
+    assert [p.ssl_loss for p in profiled.curve] == [p.ssl_loss for p in plain.report.curve]
     for kind in ("ssl", "mix", "sl"):
         with gzip.open(folder_of(spec) / "profile" / f"{kind}.json.gz", "rt") as file:
             names = {event.get("name") for event in json.load(file)["traceEvents"]}
@@ -194,13 +187,12 @@ def test_a_batch_on_auto_is_planned_for_near_256(spec_of: SpecOf) -> None:
     assert plan(spec).spec.batch == 255
 
 
-def test_the_same_job_gives_the_same_model(spec_of: SpecOf) -> None:
-    reports = [run(spec_of(name=name), quiet=True) for name in ("one", "two")]
-    finals = [report.final for report in reports]
-    assert finals[0] is not None
-    assert finals[1] is not None
-    assert finals[0].correct == finals[1].correct
-    newest = [max((folder_of(spec_of(name=name)) / "checkpoints").iterdir()) for name in ("one", "two")]
+def test_the_same_job_gives_the_same_model(spec_of: SpecOf, plain: Plain) -> None:
+    again = run(spec_of(name="again"), quiet=True)
+    assert again.final is not None
+    assert plain.report.final is not None
+    assert again.final.correct == plain.report.final.correct
+    newest = [max((folder_of(spec) / "checkpoints").iterdir()) for spec in (plain.spec, spec_of(name="again"))]
     assert newest[0].name == newest[1].name
     tensors = [(path / "tensors.safetensors").read_bytes() for path in newest]
     assert tensors[0] == tensors[1]
@@ -285,9 +277,8 @@ def test_a_finished_run_is_not_trained_again(spec_of: SpecOf, monkeypatch: pytes
     assert everything_in(folder_of(spec)) == before
 
 
-def test_an_interrupted_run_does_the_rest(spec_of: SpecOf, interrupt: Callable[..., None]) -> None:
-    whole = run(spec_of(name="whole"), quiet=True)
-    spec = spec_of(name="parts")
+def test_an_interrupted_run_does_the_rest(spec_of: SpecOf, interrupt: Callable[..., None], plain: Plain) -> None:
+    whole, spec = plain.report, spec_of(name="parts")
     for number, signum in enumerate((signal.SIGINT, signal.SIGTERM), 1):
         interrupt(2, signum)
         with pytest.raises(Interrupted) as caught:
@@ -306,7 +297,7 @@ def test_an_interrupted_run_does_the_rest(spec_of: SpecOf, interrupt: Callable[.
     assert whole.final is not None
     assert done.final.correct == whole.final.correct
     steps, images = (
-        [[row[key] for row in metrics(folder_of(spec_of(name=n)))] for n in ("parts", "whole")]
+        [[row[key] for row in metrics(folder_of(run_spec))] for run_spec in (spec, plain.spec)]
         for key in ("step", "images")
     )
     assert steps[0] == steps[1], "each step once"
@@ -394,9 +385,8 @@ def test_data_that_changed_is_not_resumed(
 # ---- what is refused, and what goes wrong -----------------------------------------------------------------------
 
 
-def test_a_used_folder_is_refused_and_left_alone(spec_of: SpecOf) -> None:
-    spec = spec_of()
-    run(spec, quiet=True)
+def test_a_used_folder_is_refused_and_left_alone(plain: Plain) -> None:
+    spec = plain.spec
     before = everything_in(folder_of(spec))
     with pytest.raises(
         JobError, match=r"^name: .* is already used \(add --resume .* --overwrite .* --set name="
@@ -417,14 +407,13 @@ def test_overwrite_starts_anew(spec_of: SpecOf) -> None:
 
 
 def test_overwrite_keeps_what_is_there_until_the_new_run_can_start(
-    spec_of: SpecOf, image_tree: Callable[..., Path], tmp_path: Path
+    plain: Plain, image_tree: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run(spec_of(), quiet=True)
-    before = everything_in(folder_of(spec_of()))
+    before = everything_in(folder_of(plain.spec))
     data = {**broken_tree(image_tree, tmp_path / "images"), "max_bad_fraction": 0}
     with pytest.raises(JobError, match="unreadable"):
-        run(spec_of(data=data), overwrite=True, quiet=True)
-    assert everything_in(folder_of(spec_of())) == before
+        run(spec_in(plain.folder, data), overwrite=True, quiet=True)
+    assert everything_in(folder_of(plain.spec)) == before
 
 
 @pytest.mark.parametrize(

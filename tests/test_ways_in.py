@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
+import torch
 
+from raymix import run
 from raymix.report.folder import read_run
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Raymix
 from tests.on_ray.commands import SECONDS, started
 
 JOB = "jobs/digits.yaml"
@@ -55,7 +57,10 @@ def assert_plain(lines: list[str]) -> None:
 
 @pytest.mark.ray
 def test_a_piped_run_is_interrupted_and_resumed(tmp_path: Path) -> None:
-    """Ctrl-C while two Ray workers train; the same command with --resume does what was left, and only that."""
+    """Ctrl-C while two Ray workers train; --resume, here without Ray, does what was left, and only that.
+
+    That runs go on with the workers they had is shown in tests/on_ray: a second group costs half a minute here.
+    """
     command = ("run", JOB, *overrides(tmp_path))
     with started(*command) as first:
         first.wait_for("digits: phase mix")
@@ -66,21 +71,21 @@ def test_a_piped_run_is_interrupted_and_resumed(tmp_path: Path) -> None:
     assert first.err[-1].startswith("interrupted: checkpoint saved; --resume goes on from ")
     folder = tmp_path / "digits"
     before = read_run(folder)
-    assert before.status == "interrupted"
+    assert (before.status, before.workers) == ("interrupted", 2)
+    assert not any("raylet" in line or "pid=" in line for line in first.out)
     (saved,) = (folder / "checkpoints").glob("step-*")
     steps_before = int(saved.name.removeprefix("step-"))
     assert steps_before == sum(phase.steps for phase in before.phases)
 
-    with started(*command, "--resume") as second:
+    with started(*command, "--resume", "--set", "cluster.workers=0") as second:
         assert second.end() == 0
         assert second.left() == []
     assert_plain(second.err)
     assert f"digits: goes on at step {steps_before}; 228 steps (ssl 76, mix 76, sl 76)" in second.err
     assert second.out[0].startswith("digits  done  top-1 ")
     assert second.out[-1].endswith("digits/report.html")
-    assert not any("raylet" in line or "pid=" in line for line in second.out)
     report = read_run(folder)
-    assert (report.status, report.attempts, report.workers) == ("done", 2, 2)
+    assert (report.status, report.attempts) == ("done", 2)
     assert [phase.steps for phase in report.phases] == [76, 76, 76]
     assert_every_step_once(folder, 228)
     assert report.totals.worker_seconds > before.totals.worker_seconds
@@ -116,24 +121,42 @@ def test_too_many_unreadable_images_end_in_one_line_and_nothing_is_left(
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_address_without_a_cluster_is_refused_quickly_in_one_line(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with started("run", JOB, *overrides(tmp_path / "runs", **{"cluster.address": "127.0.0.1:1"})) as command:
+        assert command.end() == 2
+        assert command.family == set()
+    assert command.out == []
+    assert_refused(command.err, "Connection refused")
+    assert time.monotonic() - begun < 40  # nearly all of it imports, on a busy machine
+    assert not (tmp_path / "runs").exists()
+
+
+def assert_refused(lines: list[str], reason: str) -> None:
+    assert lines[-1].startswith("error: cluster.address: ")
+    assert reason in lines[-1]
+    assert lines[:-1] in ([], ["starting Ray"])
+
+
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("127.0.0.1:1", "Connection refused"),
         ("http://127.0.0.1:8265", "it is the address of the jobs API; Ray's own has the form host:6379"),
         ("ray://127.0.0.1:10001", "ray:// (Ray Client) cannot carry a training run"),
     ],
 )
-def test_an_address_without_a_cluster_is_refused_quickly_in_one_line(tmp_path: Path, address: str, reason: str) -> None:
-    begun = time.monotonic()
-    with started("run", JOB, *overrides(tmp_path / "runs", **{"cluster.address": address})) as command:
-        assert command.end() == 2
-        assert command.family == set()
-    assert command.out == []
-    assert command.err[-1].startswith("error: cluster.address: ")
-    assert reason in command.err[-1]
-    assert command.err[:-1] in ([], ["starting Ray"])
-    assert time.monotonic() - begun < 40  # nearly all of it imports, on a busy machine
+def test_an_address_of_another_kind_is_refused_in_one_line(
+    raymix: Raymix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, reason: str
+) -> None:
+    from raymix.on_ray import cluster
+
+    monkeypatch.setattr(cluster, "set_environment", lambda: None)  # this process has other tests before it
+    before = psutil.Process().children(recursive=True)
+    command = overrides(tmp_path / "runs", **{"cluster.address": address})
+    done = raymix("run", REPOSITORY / JOB, *command)
+    assert (done.code, done.out) == (2, "")
+    assert_refused(done.err.splitlines(), reason)
+    assert set(psutil.Process().children(recursive=True)) <= set(before), "nothing was started"
     assert not (tmp_path / "runs").exists()
 
 
@@ -238,13 +261,27 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 
 @pytest.mark.ray
-def test_a_submitted_job_leaves_its_run_in_raymix_storage(head: Head) -> None:
-    done = head.submit("raymix", "run", JOB, *overrides(epochs=2))
+def test_a_submitted_job_leaves_its_run_in_raymix_storage(head: Head, tmp_path: Path) -> None:
+    """One worker, which needs no process group and computes what this process does, bit by bit."""
+    done = head.submit("raymix", "run", JOB, *overrides(epochs=2, **{"cluster.workers": 1}))
     assert done.code == 0, done.out
     assert "succeeded" in done.out
     assert "digits  done  top-1 " in done.out
-    report = read_run(Path(head.environment["RAYMIX_STORAGE"]) / "runs" / "digits")
-    assert (report.status, report.workers) == ("done", 2)
+    folder = Path(head.environment["RAYMIX_STORAGE"]) / "runs" / "digits"
+    report = read_run(folder)
+    assert (report.status, report.workers) == ("done", 1)
+    torch.set_num_threads(1)
+    fields = ("schedule.ssl_epochs=2", "schedule.sl_epochs=2", "cluster.workers=0", f"storage={tmp_path}")
+    alone = run(REPOSITORY / JOB, fields, quiet=True)
+    assert report.final is not None
+    assert alone.final is not None
+    assert report.final.correct == alone.final.correct
+    assert tensors(folder) == tensors(tmp_path / "digits")
+
+
+def tensors(folder: Path) -> bytes:
+    """Weights and moments of the newest checkpoint."""
+    return (max((folder / "checkpoints").iterdir()) / "tensors.safetensors").read_bytes()
 
 
 @pytest.mark.ray
@@ -272,7 +309,8 @@ def test_the_notebook_runs_and_its_reports_show_themselves(tmp_path: Path, monke
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # beside other work, two threads wait for each other
     parameters.source += (
         f"\nstorage = Path({str(tmp_path)!r})"
-        "\noverrides = [f'storage={storage}', 'cluster.workers=0', 'schedule.ssl_epochs=2', 'schedule.sl_epochs=2']"
+        "\noverrides = [f'storage={storage}', 'cluster.workers=0', 'schedule.ssl_epochs=2', 'schedule.sl_epochs=2',"
+        " 'data.fraction=0.3']"
     )
     # a notebook opened in Jupyter runs in its own folder
     nbclient.NotebookClient(book, timeout=SECONDS, resources={"metadata": {"path": str(REPOSITORY / "jobs")}}).execute()

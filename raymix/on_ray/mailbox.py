@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal, NamedTuple
 
-from raymix.plan import Plan, Segment, changed
+from raymix.plan import Decision, Plan, Segment, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, Rates, SegmentReport
 
@@ -18,7 +18,7 @@ from raymix.report.history import History, Rates, SegmentReport
 class Event(NamedTuple):
     """Something that a worker told."""
 
-    what: Literal["joined", "begin", "segment", "done", "failed"]
+    what: Literal["joined", "begin", "decided", "segment", "done", "failed"]
     run: str
     value: Any
 
@@ -86,6 +86,10 @@ class Mailbox:
             self._plan = changed(self._plan, named.decision)
         self._history = history.decide(named.decision)
         return named
+
+    async def decided(self, run: str, decision: Decision) -> None:
+        """A change of plan holds: the workers have come to it, which they had not yet when it was named."""
+        self._events.append(Event("decided", run, decision))
 
     async def report(self, run: str, report: SegmentReport) -> None:
         """A segment is done."""

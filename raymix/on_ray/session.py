@@ -150,6 +150,8 @@ class RaySession:
                 sink.note(f"the workers were started again (group {self.groups})")
         elif event.what == "begin":
             sink.begin(event.run, *event.value)
+        elif event.what == "decided":
+            sink.decided(event.run, event.value)
         elif event.what == "segment":
             sink.segment(event.run, event.value)
         elif event.what == "failed":

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raymix.on_ray.reading import Streaming
-from raymix.plan import Plan, Segment
+from raymix.plan import Decision, Plan, Segment
 from raymix.policy import Named
 from raymix.report.history import History, SegmentReport
 from raymix.train.cache import Cache
@@ -117,6 +117,11 @@ class RayRuntime:
                 self._next = self._ask(history, named.segment) if named.segment else None
         told: Named = self._broadcast(named)
         return told
+
+    def decided(self, decision: Decision) -> None:
+        """Tells the driver without waiting for it."""
+        if self.rank == 0:
+            self._mailbox.decided.remote(self._run, decision)
 
     def report(self, report: SegmentReport) -> None:
         """Tells the driver without waiting for it."""

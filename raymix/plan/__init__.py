@@ -1,14 +1,17 @@
 """What will be done: JobSpec + Facts -> Plan, the pure functions of a plan, and how it is changed on the way."""
 
-from raymix.plan.change import changed, followed
+from raymix.plan.change import added_epochs, changed, followed, kinds_to_come
 from raymix.plan.curves import rate, weight
 from raymix.plan.resolve import resolve
 from raymix.plan.steps import pattern, positions, rows_per_step, runs, segment
 from raymix.plan.types import (
     SHARDS,
     STREAM_OF,
+    Added,
     Anchor,
+    Asked,
     Decision,
+    Extension,
     Facts,
     Kind,
     Phase,
@@ -21,8 +24,11 @@ from raymix.plan.types import (
 __all__ = [
     "SHARDS",
     "STREAM_OF",
+    "Added",
     "Anchor",
+    "Asked",
     "Decision",
+    "Extension",
     "Facts",
     "Kind",
     "Phase",
@@ -30,8 +36,10 @@ __all__ = [
     "Plan",
     "Segment",
     "Stream",
+    "added_epochs",
     "changed",
     "followed",
+    "kinds_to_come",
     "pattern",
     "positions",
     "rate",

@@ -6,22 +6,31 @@ import math
 
 from raymix.plan.types import Phase, Plan
 
+REWARM = 0.05  # share of an extension that warms up where the job warms up nowhere: its rate begins at about 0
+
 
 def rate(plan: Plan, step: int) -> float:
     """Learning rate of a global step.
 
     Linear warm-up, then cosine to 0, over the run or its phase (`optim.restart`). An adaptive run, which does not know
-    how long its phases will be, keeps the rate and lets it fall in its SL tail alone.
+    how long its phases will be, keeps the rate and lets it fall in its SL tail alone; one that a goal may end does so
+    in the last part of its steps. The cycle of an extension warms up from where the rate was (SGDR, Loshchilov and
+    Hutter, arXiv 1608.03983).
     """
     optim, phase = plan.spec.optim, plan.phases[plan.phase_at(step)]
+    begun, warmup = plan.anchor.rate, optim.warmup or (REWARM if plan.extension else 0.0)
+    progress = _progress(plan, step)
+    if optim.restart == "phase":
+        begun, warmup, progress = 0.0, optim.warmup, _within(phase, step)
+    peak = optim.lr
+    if progress < warmup:
+        peak = begun * optim.lr + (1 - begun) * optim.lr * progress / warmup
     if plan.spec.schedule.policy == "adaptive":
-        warm = min(1.0, _progress(plan, step) / optim.warmup) if optim.warmup else 1.0
-        falling = _within(phase, step) if phase is plan.phases[-1] else 0.0
-        return optim.lr * warm * 0.5 * (1 + math.cos(math.pi * falling))
-    progress = _within(phase, step) if optim.restart == "phase" else _progress(plan, step)
-    if progress < optim.warmup:
-        return optim.lr * progress / optim.warmup
-    return optim.lr * 0.5 * (1 + math.cos(math.pi * (progress - optim.warmup) / (1 - optim.warmup)))
+        angle = math.pi * _within(phase, step) if phase is plan.phases[-1] else 0.0
+    else:
+        falls = warmup if plan.tail is None else max(warmup, 1 - plan.tail)
+        angle = math.pi * max(0.0, progress - falls) / (1 - falls)
+    return peak * 0.5 * (1 + math.cos(angle))
 
 
 def weight(plan: Plan, step: int) -> float:

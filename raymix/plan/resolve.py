@@ -11,6 +11,8 @@ from raymix.plan.turns import asked, merged
 from raymix.plan.types import SHARDS, Facts, Kind, Phase, Plan
 from raymix.spec import JobError, JobSpec
 
+GOAL_TAIL = 0.3  # of a run that its goal may end: until then the rate stays up, since nobody knows when that will be
+
 
 def resolve(spec: JobSpec, facts: Facts) -> Plan:
     """The plan that follows from a job and the facts; arithmetic only.
@@ -31,7 +33,9 @@ def resolve(spec: JobSpec, facts: Facts) -> Plan:
             )
             phases.append(made)
             start += total
-    plan = Plan(spec=spec, facts=facts, phases=tuple(phases))
+    # kept in the plan: a run that is resumed without its goal goes on as it began
+    tail = GOAL_TAIL if spec.goal is not None and spec.schedule.policy != "adaptive" else None
+    plan = Plan(spec=spec, facts=facts, phases=tuple(phases), tail=tail)
     _check_sides(plan)
     return plan
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
-from raymix.spec import JobSpec, Section, Weight
+from raymix.spec import Budget, FixedSchedule, JobSpec, Section, Weight
 
 Kind = Literal["ssl", "mix", "sl", "sl_drop"]
 Stream = Literal["all", "labelled", "unlabelled"]
@@ -43,6 +43,7 @@ class Anchor(Section):
 
     step: int = Field(0, description="steps done, of the run or of the phase")
     progress: float = 0.0
+    rate: float = Field(0.0, description="share of the largest rate at which the cycle began: warming up goes on there")
 
     def progress_at(self, done: float, steps: int) -> float:
         """Progress in [0, 1] after `done` of `steps` steps."""
@@ -95,6 +96,50 @@ class Segment(Section):
     trial: int = Field(0, ge=0, description="steps of a supervised trial after it, which is then undone")
 
 
+class Asked(Section):
+    """How much a job asks for. A run that is over can be given more of it, and of nothing else."""
+
+    ssl_epochs: float = Field(0.0, description="0 where it is not epochs that are asked for, but a budget")
+    sl_epochs: float = 0.0
+    budget: Budget | None = None
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> Self:
+        """That of a job."""
+        schedule = spec.schedule
+        if not isinstance(schedule, FixedSchedule):
+            return cls(budget=spec.budget)
+        return cls(ssl_epochs=schedule.ssl_epochs, sl_epochs=schedule.sl_epochs, budget=spec.budget)
+
+    def epochs_beyond(self, before: Asked) -> tuple[float, float]:
+        """SSL and SL epochs that this has more than another."""
+        return max(0.0, self.ssl_epochs - before.ssl_epochs), max(0.0, self.sl_epochs - before.sl_epochs)
+
+    def has_more_budget_than(self, before: Asked) -> bool:
+        """Whether both have a budget of the same currency, and this one's is larger."""
+        mine, other = self.budget, before.budget
+        if mine is None or other is None or mine.currency != other.currency:
+            return False
+        more: bool = getattr(mine, mine.currency) > getattr(other, other.currency)
+        return more
+
+
+class Added(Section):
+    """A phase that an extension adds."""
+
+    kind: PhaseKind
+    steps: int = Field(description="as asked; a budget may hold fewer")
+    weight: Weight | None = None
+
+
+class Extension(Section):
+    """What a run that was over goes on with: phases after its last one, with a rate cycle of their own."""
+
+    asked: Asked = Field(description="in all, from then on")
+    phases: tuple[Added, ...]
+    fills: bool = Field(description="they spend what the budget has, in the proportions of their steps")
+
+
 class Plan(Section):
     """The whole run, frozen: what was asked, what is known, and the phases that follow from both."""
 
@@ -102,6 +147,21 @@ class Plan(Section):
     facts: Facts
     phases: tuple[Phase, ...]
     anchor: Anchor = Anchor()
+    tail: float | None = Field(
+        None, description="share of a rate cycle, at its end, in which it falls; null: all that follows warming up"
+    )
+    asked: Asked | None = Field(None, description="for which it was laid out; null: for what its job asks")
+    extension: Extension | None = Field(None, description="the last one")
+
+    @property
+    def laid_out_for(self) -> Asked:
+        """How much its phases hold; its job may ask for more by now."""
+        return self.extension.asked if self.extension else self.asked or Asked.of(self.spec)
+
+    @property
+    def last_round(self) -> tuple[Phase, ...]:
+        """The phases that the last extension added; all, where there was none."""
+        return self.phases[-len(self.extension.phases) :] if self.extension else self.phases
 
     @property
     def num_steps(self) -> int:
@@ -116,7 +176,8 @@ class Plan(Section):
     @property
     def may_change(self) -> bool:
         """Whether decisions may change it while it is carried out."""
-        return self.spec.schedule.policy != "fixed" or self.spec.budget is not None
+        grown = self.laid_out_for != Asked.of(self.spec)
+        return self.spec.schedule.policy != "fixed" or self.spec.budget is not None or grown
 
     def phase_at(self, step: int) -> int:
         """Index of the phase that holds a global step."""
@@ -127,5 +188,6 @@ class Decision(Section):
     """A change of the plan while it is carried out. What is done stays as it was."""
 
     step: int = Field(description="global step from which on it holds")
-    steps: tuple[int, ...] = Field(description="steps of each phase, those done included")
+    steps: tuple[int, ...] = Field(description="steps of each phase, those done and those added included")
     reason: str
+    extension: Extension | None = Field(None, description="a run that was over goes on")

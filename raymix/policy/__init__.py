@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from raymix.plan import Decision, Plan, Segment, changed
 from raymix.policy.costs import Outlook, at_price, known
+from raymix.policy.extend import extended, is_cut, lengths
 from raymix.policy.segments import SEGMENT_SECONDS, next_of_plan
 from raymix.policy.wants import DECIDE
 from raymix.report.history import History, Rates, SegmentReport
@@ -34,15 +35,14 @@ def name_next(plan: Plan, history: History) -> Named:
     outlook = Outlook(plan, history)
     if (end := _ended(outlook)) is not None:
         return Named(None, None, end)
-    decision = DECIDE[plan.spec.schedule.policy](outlook)
+    decision = _decision(outlook)
     if decision is not None:
         outlook = Outlook(changed(plan, decision), history)
     segment = next_of_plan(outlook)
     if segment is not None:
         return Named(segment, decision)
-    # a plan that was cut to a budget is over because the budget is
-    cut = plan.spec.budget is not None and bool(history.decisions or decision)
-    return Named(None, decision, "budget" if cut else "complete")
+    decisions = history.decide(decision).decisions
+    return Named(None, decision, "budget" if is_cut(outlook.plan, decisions) else "complete")
 
 
 def next_segment(plan: Plan, history: History) -> Segment | None:
@@ -81,6 +81,13 @@ def follow(
 def unroll(plan: Plan, rates: Rates, allowance: float | None = None, slower: float = 1.0) -> list[Segment]:
     """The segments that follow if every step takes `slower` times what `rates` say."""
     return [named.segment for _, _, named in follow(plan, rates, allowance, slower) if named.segment is not None]
+
+
+def _decision(outlook: Outlook) -> Decision | None:
+    """What the policy changes; where its plan is over or was extended, that is the same for all of them."""
+    if outlook.history.next_step >= outlook.plan.num_steps > 0:
+        return extended(outlook)
+    return (lengths if outlook.plan.extension else DECIDE[outlook.plan.spec.schedule.policy])(outlook)
 
 
 def _ended(outlook: Outlook) -> End | None:

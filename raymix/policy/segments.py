@@ -32,7 +32,7 @@ def next_of_plan(outlook: Outlook) -> Segment | None:
     judged = not plan.facts.num_val and bool(plan.facts.num_select) and phase.kind != "ssl"
     evaluate = judged if last else end == mark and _may_evaluate(plan, history)
     named = segment(plan, start, steps, evaluate)
-    trial = trial_steps(outlook, named)
+    trial = 0 if plan.extension else trial_steps(outlook, named)
     return named.model_copy(update={"trial": trial}) if trial else named
 
 

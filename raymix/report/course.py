@@ -46,7 +46,9 @@ def budget_line(report: RunReport) -> str:
     if budget is None:
         return ""
     hours = "GPU-hours" if report.unit == "GPU-seconds" else "worker-hours"
-    name = {"wall": "wall time", "worker_hours": hours, "money": "cost", "flops": "FLOPs"}[budget.currency]
+    name = {"wall": "wall time", "training": "training", "worker_hours": hours, "money": "cost", "flops": "FLOPs"}[
+        budget.currency
+    ]
     over = budget.spent - budget.asked
     share = f" ({abs(over) / budget.asked:.1%})".replace("%", " %") if budget.asked else ""
     return (
@@ -56,7 +58,7 @@ def budget_line(report: RunReport) -> str:
 
 
 def _amount(budget: BudgetReport, value: float) -> str:
-    if budget.currency == "wall":
+    if budget.currency in ("wall", "training"):
         return words.seconds(value)
     return words.money(value) if budget.currency == "money" else f"{value:.4g}"
 
@@ -129,6 +131,7 @@ def _trials(report: RunReport) -> list[Point]:
 
 def _lengths(report: RunReport, decision: Decision) -> str:
     """'ssl 120, mix 40, sl 90': steps of each phase; numbers alone where nobody wrote the kinds down."""
-    kinds = report.planned if len(report.planned) == len(decision.steps) else ("",) * len(decision.steps)
-    told = zip(kinds, decision.steps, strict=True)
+    # an extension adds phases at the end, which decisions before it do not know
+    kinds = report.planned or ("",) * len(decision.steps)
+    told = zip(kinds, decision.steps, strict=False)
     return ", ".join(f"{kind} {words.count(steps)}".strip() for kind, steps in told)

@@ -106,7 +106,7 @@ def weights_line(report: RunReport) -> str:
 
 
 def startup_line(report: RunReport) -> str:
-    """The parts of the start-up, of the last attempt; '' where there are none."""
+    """The parts of the start-up, of all attempts; '' where there are none."""
     parts = ", ".join(f"{name} {words.seconds(value)}" for name, value in report.totals.startup.items())
     beside = " (images are read while workers start)" if "workers" in report.totals.startup else ""
     return f"start-up: {parts}{beside}" if parts else ""
@@ -164,6 +164,7 @@ def cost_cells(line: ArmLine) -> list[str]:
     return [
         words.tenths(line.planned_seconds),
         words.tenths(line.step_seconds),
+        f"{100 * (line.step_seconds / line.planned_seconds - 1):+.1f} %" if line.planned_seconds else "-",
         words.tenths(line.worker_seconds),
         words.tenths(line.billed),
         words.money(line.cost) if line.cost is not None else "-",

@@ -123,6 +123,8 @@ def allowance(plan: Plan, told: Forecast) -> float | None:
         return None
     if budget.flops is not None:
         return budget.flops
+    if budget.training is not None:
+        return budget.training
     if budget.wall is not None:
         asked, whole = budget.wall, costs.wall_seconds.value
     else:

@@ -83,6 +83,12 @@ class History(Section):
         """Global steps that are done and reported."""
         return self.reports[-1].segment.start + self.reports[-1].segment.steps if self.reports else 0
 
+    @property
+    def training_seconds(self) -> float:
+        """From the first step to the end of the last report, over all attempts; what a failure lost is not in it."""
+        ends = [attempt.reports for attempt in self.attempts[1:]] + [len(self.reports)]
+        return sum(self.reports[end - 1].elapsed for end in dict.fromkeys(ends) if end)
+
     def add(self, report: SegmentReport) -> History:
         """This history and one more report; what was pending is now done."""
         return self._with(reports=(*self.reports, report), pending=None)

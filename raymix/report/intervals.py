@@ -134,7 +134,32 @@ def standard_error(d: Floats) -> tuple[float, float]:
     total = ms_seeds + ms_images - ms_rest
     if not total:
         return 0.0, float(num_seeds - 1)
-    return math.sqrt(total / d.size), (num_seeds - 1) * (total / ms_seeds) ** 2
+    # where every seed gives the same answers, all of the spread is over images
+    freedom = (num_seeds - 1) * (total / ms_seeds) ** 2 if ms_seeds else math.inf
+    return math.sqrt(total / d.size), min(freedom, d.size - 1.0)
+
+
+def own_interval(runs: Sequence[PilotRun], num_val: int) -> Interval:
+    """95 % interval of an arm's own mean top-1, over its seeds and the images: t * standard error either way.
+
+    One seed: over images alone, as `share_interval`.
+    """
+    import numpy as np
+
+    right = np.stack([unpack_correct(run.correct, num_val).astype(float) for run in runs])
+    if len(runs) == 1:
+        return share_interval(float(right.sum()), num_val)
+    error, freedom = standard_error(right)
+    value, half = 100 * float(right.mean()), 100 * t_quantile(0.5 + LEVEL / 2, freedom) * error
+    return Interval(value=value, low=max(0.0, value - half), high=min(100.0, value + half))
+
+
+def share_interval(right: float, num: int) -> Interval:
+    """95 % interval of a share in percent, `right` of `num` images being right (Wilson 1927)."""
+    z, p = NormalDist().inv_cdf(0.5 + LEVEL / 2), right / num
+    middle = (p + z * z / (2 * num)) / (1 + z * z / num)
+    half = z / (1 + z * z / num) * math.sqrt(p * (1 - p) / num + (z / (2 * num)) ** 2)
+    return Interval(value=100 * p, low=100 * max(0.0, middle - half), high=100 * min(1.0, middle + half))
 
 
 def detectable_in(d: Floats) -> float:

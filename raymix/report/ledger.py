@@ -48,6 +48,14 @@ class Spent(Section):
     restart_seconds: float = Field(0.0, description="from a group's last report to the first step of the next group")
     after: dict[Account, float] = Field({}, description="what came after the last report")
     closed: bool = Field(False, description="it came to an outcome; else what is not booked was lost")
+    startup: dict[str, float] = Field({}, description="parts of its start, as `Totals` has them")
+
+    @property
+    def start_seconds(self) -> float:
+        """From its start to its first step; all of it, where it came to none."""
+        if self.began_seconds is None:
+            return self.wall_seconds if self.workers else 0.0
+        return self.began_seconds
 
 
 class Entry(Section):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from raymix.plan import Decision, Facts, PhaseKind, Plan, Stream
+from raymix.plan import Asked, Decision, Facts, PhaseKind, Plan, Stream
 from raymix.report.history import History, Rates, SegmentReport
-from raymix.report.ledger import Ledger
+from raymix.report.ledger import Account, Ledger, Spent
 from raymix.report.ledger import cost_of as cost_of
-from raymix.spec import Channels, Goal, Section, Weights
+from raymix.spec import Channels, Currency, Goal, Section, Weights
 
 Status = Literal["done", "interrupted", "failed"]
 
@@ -26,6 +28,9 @@ class Final(Section):
     select_top1: float | None = Field(None, description="percent of the select rows, at the last evaluation")
     weights: Weights = Field("raw", description="whose accuracy `top1` is, as evaluate.weights says beforehand")
     by_weights: dict[Weights, float] = Field({}, description="top-1 of the raw weights and, if kept, of averaged ones")
+    by_class: tuple[tuple[int, int], ...] = Field(
+        (), description="of each class, in order of class_names: val rows, and how many of them are right"
+    )
 
 
 class PhaseReport(Section):
@@ -75,7 +80,10 @@ class ImagesReport(Section):
 
 
 class Totals(Section):
-    """What the run cost. Worker-seconds count every second the workers were held (clock B)."""
+    """What the run cost, over all attempts. Worker-seconds count every second the workers were held (clock B).
+
+    Steps, wait, evaluation and checkpoints are those that training went on from; the ledger has what was lost.
+    """
 
     wall_seconds: float = Field(description="from the command's start to the report")
     worker_seconds: float
@@ -110,7 +118,7 @@ class Point(Section):
 class BudgetReport(Section):
     """A budget in its own currency: seconds, hours, money or FLOPs."""
 
-    currency: Literal["wall", "worker_hours", "money", "flops"]
+    currency: Currency
     asked: float
     spent: float
 
@@ -135,6 +143,7 @@ class RunReport(Section):
     )
     decisions: tuple[Decision, ...] = Field((), description="changes of the plan on the way, with their reasons")
     planned: tuple[PhaseKind, ...] = Field((), description="kinds of the plan's phases, as `decisions` counts them")
+    asked: Asked | None = Field(None, description="epochs and budget; null: of an older raymix")
     budget: BudgetReport | None = None
     goal: Goal | None = None
     step_seconds: dict[str, float] = Field(description="measured in prepare, by step kind")
@@ -153,6 +162,31 @@ class RunReport(Section):
         from raymix.report.html import notebook_html  # only a notebook asks for HTML
 
         return notebook_html(self)
+
+
+def totals(history: History, spent: Sequence[Spent], price: float | None) -> Totals:
+    """What all attempts took together, the last one included; `price` is that of a worker-hour."""
+    reports, held = history.reports, sum(attempt.worker_seconds for attempt in spent)
+    data = sum(report.data_seconds for report in reports)
+    startup: Counter[str] = Counter()
+    for attempt in spent:
+        startup.update(attempt.startup)
+    return Totals(
+        wall_seconds=sum(attempt.wall_seconds for attempt in spent),
+        worker_seconds=held,
+        cost=cost_of(held, price),
+        step_seconds=sum(report.seconds for report in reports) - data,
+        data_seconds=data,
+        evaluate_seconds=sum(report.evaluate_seconds for report in reports) + _after(spent, "evaluation"),
+        checkpoint_seconds=sum(report.checkpoint_seconds for report in reports) + _after(spent, "checkpoints"),
+        startup_seconds=sum(attempt.start_seconds for attempt in spent),
+        startup=dict(startup),
+    )
+
+
+def _after(spent: Sequence[Spent], account: Account) -> float:
+    """Seconds of an account after the last report of each attempt."""
+    return sum(attempt.after.get(account, 0.0) for attempt in spent)
 
 
 def phase_reports(plan: Plan, history: History) -> tuple[PhaseReport, ...]:

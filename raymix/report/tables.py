@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from raymix.plan import Phase, Plan, rate, weight
-from raymix.report import course, facts, words
+from raymix.report import course, facts, lineup, words
 from raymix.report.forecast import Forecast, PhaseForecast
 from raymix.report.intervals import detectable
+from raymix.report.lineup import Line
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
 
@@ -63,7 +64,7 @@ def pilot_table(report: PilotReport) -> RenderableType:
                 costs = facts.cost_cells(line)
                 accuracies = facts.accuracy_cells(line)
                 style = "bold" if line.arm == lead else ""
-                table.add_row(line.arm, *accuracies, costs[0], costs[3], costs[4], style=style)
+                table.add_row(line.arm, *accuracies, costs[0], costs[4], costs[5], style=style)
     found = report.verdict
     clocks = f"step-s: planned step-seconds (clock A); billed: {report.unit} (clock B); means of a run"
     tried = f"configurations tried for each arm: {report.tried}; seeds {', '.join(map(str, report.seeds))}"
@@ -146,6 +147,20 @@ def runs_table(runs: Sequence[tuple[Path, RunReport]]) -> RenderableType:
             words.money(report.totals.cost) if report.totals.cost is not None else "-",
         )
     return table
+
+
+def lines_table(lines: Sequence[Line]) -> RenderableType:
+    """Runs and pilots side by side, as `raymix.report.lineup.line_up` gives them."""
+    table = _table("run", "status", "top-1", "95 % interval", "seconds", "billed", "cost", "phases")
+    table.columns[0].overflow = "fold"
+    table.columns[-1].justify = "left"
+    for line in lines:
+        name, status, top1, interval, _, _, seconds, billed, cost, phases = lineup.cells(line)
+        cost = cost if line.cost is not None else "-"
+        table.add_row(
+            name, Text(status, style=STATUS_STYLES[line.status]), top1, interval, seconds, billed, cost, phases
+        )
+    return Group(table, *(Text(remark, style="dim") for remark in lineup.remarks(lines)))
 
 
 def _table(first: str, *heads: str) -> Table:

@@ -75,6 +75,11 @@ def point_interval(interval: Interval) -> str:
     return f"{points(interval.low)} to {points(interval.high)}"
 
 
+def percent_interval(interval: Interval) -> str:
+    """The 95 % interval of a share."""
+    return f"{interval.low:.1f} to {interval.high:.1f} %"
+
+
 def speedup(interval: Interval) -> str:
     """A speed-up with its interval; see `raymix.report.intervals.speedup` for its two limits."""
     least = "at least " if interval.value == interval.high else ""

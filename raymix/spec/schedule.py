@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -179,7 +179,7 @@ class AdaptiveSchedule(Section):
     interleave: ClassVar[str] = "joint"
     alternate_steps: ClassVar[int | None] = None
     sl_drop: ClassVar[float] = 0.0
-    tail: Share = Field(0.3, gt=0, le=0.6, description="share of the budget kept for SL steps at the end")
+    tail: Share = Field(0.4, gt=0, le=0.6, description="share of the budget kept for SL steps at the end")
     ssl_most: Share = Field(0.5, description="largest share of the budget for ssl steps")
     trials: Share = Field(0.05, lt=0.5, description="share of the budget for supervised trials; 0: none")
     shared_pass: SharedPass = "auto"
@@ -198,10 +198,17 @@ Schedule = Annotated[
 ]
 
 
+Currency = Literal["wall", "training", "worker_hours", "money", "flops"]
+CURRENCIES: tuple[Currency, ...] = get_args(Currency)
+
+
 class Budget(Section):
     """What a run may cost, in one currency."""
 
     wall: Seconds | None = Field(None, gt=0, description="from the command's start to the report, as in 2h")
+    training: Seconds | None = Field(
+        None, gt=0, description="from the first step to the last, trials and evaluations included: for comparisons"
+    )
     worker_hours: float | None = Field(None, gt=0, description="hours that workers are held; GPU-hours with one each")
     money: float | None = Field(None, gt=0, description="at cluster.price_per_worker_hour or cluster.price_file")
     flops: float | None = Field(None, gt=0, description="floating-point operations of the steps")
@@ -210,19 +217,16 @@ class Budget(Section):
     )
 
     @property
-    def currency(self) -> Literal["wall", "worker_hours", "money", "flops"]:
+    def currency(self) -> Currency:
         """The one that is set."""
-        for name in ("wall", "worker_hours", "money"):
-            if getattr(self, name) is not None:
-                return name
-        return "flops"
+        return next(name for name in CURRENCIES if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        there = [name for name in ("wall", "worker_hours", "money", "flops") if getattr(self, name) is not None]
+        there = [name for name in CURRENCIES if getattr(self, name) is not None]
         if len(there) != 1:
             problem = f"{' and '.join(there)} are both set" if there else "names no amount"
-            raise JobError("budget", problem, "one of wall, worker_hours, money, flops")
+            raise JobError("budget", problem, f"one of {', '.join(CURRENCIES)}")
         return self
 
 

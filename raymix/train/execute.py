@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from raymix.method.backbones import How
-from raymix.plan import followed, positions
+from raymix.plan import followed, kinds_to_come, positions
 from raymix.report.history import History, Rates
 from raymix.train import checkpoint, compiling
 from raymix.train.batch import largest
@@ -20,6 +20,7 @@ from raymix.train.feed import Feed
 from raymix.train.loop import train
 from raymix.train.prepare import prepare
 from raymix.train.runtime import Runtime
+from raymix.train.samples import samples
 from raymix.train.state import TrainState
 from raymix.train.task import Outcome, Task
 
@@ -50,18 +51,23 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     plan = feed.plan = followed(task.plan, state.history.decisions)
     resumed = bool(state.history.reports)
     news = _news(state.history.rates, runtime) if resumed else ""
-    known = task.rates if not resumed else None if news else state.history.rates
+    kinds = tuple(dict.fromkeys((*task.plan.kinds, *kinds_to_come(plan))))
+    known = state.history.rates if resumed else task.rates
+    if resumed and (news or not set(kinds) <= set(state.history.rates.step_seconds)):
+        known = None
     folder = Path(task.profile) if task.profile and runtime.rank == 0 else None
     saves = Path(task.checkpoints) if task.checkpoints and runtime.rank == 0 else None
     in_flops = plan.spec.budget is not None and plan.spec.budget.currency == "flops"
+    # by the plan as it began: what averaged weights keep at a step must not change when a run is resumed
     step, rates = prepare(
-        plan, task.plan.kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder,
-        checkpoints=saves, count=in_flops,
+        task.plan, kinds, state, feed, runtime, known, profiled=bool(task.profile), folder=folder, checkpoints=saves,
+        count=in_flops,
     )  # fmt: skip
     feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:
         state.history = History(rates=rates)
-    state.history = state.history.begin(_allowance(task, rates, runtime), rates, news, time.time())
+    allowance = _allowance(task, state.history.training_seconds, rates, runtime)
+    state.history = state.history.begin(allowance, rates, news, time.time())
     checkpoints = Checkpoints.of(plan, task.checkpoints, runtime.rank)
     runtime.begin(task.run, plan, state.history)
     first_step_at = time.time()
@@ -76,6 +82,7 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     trained = any(kind != "ssl" for report in state.history.reports for kind, _ in report.segment.pattern)
     if ended and trained and len(task.splits.val):
         correct = evaluate_all(plan, state, task.splits, task.splits.val, runtime)
+    shown = samples(plan, state, task.splits, runtime) if runtime.rank == 0 else None
     return Outcome(
         run=task.run,
         history=state.history,
@@ -87,6 +94,7 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
         finished_at=time.time(),
         seen=positions(plan, state.history.done_steps),
         notes=notes,
+        samples=shown,
     )
 
 
@@ -98,13 +106,15 @@ def _news(rates: Rates, runtime: Runtime) -> str:
     return f"{runtime.world} x {device} instead of {rates.workers} x {rates.device}"
 
 
-def _allowance(task: Task, rates: Rates, runtime: Runtime) -> float | None:
-    """What the steps may cost: FLOPs in all, or seconds from now on, less what comes after them; None: anything."""
+def _allowance(task: Task, gone: float, rates: Rates, runtime: Runtime) -> float | None:
+    """What may be spent from now on: FLOPs in all, or seconds, less those of what comes after; None: anything."""
     budget = task.plan.spec.budget
     if budget is None:
         return None
     if budget.flops is not None:
         return budget.flops
+    if budget.training is not None:
+        return max(0.0, budget.training - gone)
     assert task.deadline is not None
     weights = 1 if task.plan.spec.optim.ema is None else 2
     after = weights * rates.row_seconds * len(task.splits.val) + rates.checkpoint_seconds + CLOSING_SECONDS

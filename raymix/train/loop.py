@@ -37,6 +37,7 @@ def train(
         if named.decision is not None:
             plan, state.history = changed(plan, named.decision), state.history.decide(named.decision)
             feed.plan = plan
+            runtime.decided(named.decision)
         if named.segment is None:
             return named.end
         report = run_segment(plan, named.segment, state, step, feed, runtime)

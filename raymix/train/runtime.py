@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from raymix.plan import Plan
+from raymix.plan import Decision, Plan
 from raymix.policy import Named
 from raymix.report.history import History, SegmentReport
 from raymix.train.supply import Supply
@@ -32,6 +32,9 @@ class Runtime(Protocol):
 
     def name_next(self, history: History) -> Named:
         """What the policy names next, the same on every rank; without segment and end: asked to stop."""
+
+    def decided(self, decision: Decision) -> None:
+        """A change of plan that was named holds from here on. Waits for nobody."""
 
     def report(self, report: SegmentReport) -> None:
         """A segment is done. Waits for nobody."""

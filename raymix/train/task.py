@@ -30,6 +30,15 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Samples:
+    """A few rows that were never trained on, as the model sees them at the end; N of them."""
+
+    labels: np.ndarray  # int64 (N,)
+    predicted: np.ndarray | None  # int64 (N,); None: nothing was learnt with labels
+    pictures: dict[str, np.ndarray]  # by name uint8 (N, H, W, C): the image first, then what the objective shows
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a task brought; plain data that travels from rank 0 to the driver."""
 
@@ -45,6 +54,7 @@ class Outcome:
     seconds: float = 0.0  # the whole task
     seen: dict[Stream, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    samples: Samples | None = None  # for the page
     batch: int = 0  # where `largest` was asked for
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from raymix.plan import Plan
+from raymix.plan import Decision, Plan
 from raymix.report.history import History, SegmentReport
 from raymix.report.run import RunReport
 
@@ -18,6 +18,9 @@ class Sink(Protocol):
 
     def begin(self, run: str, plan: Plan, history: History) -> None:
         """A run starts, or goes on after `history` (rows that it does not hold were lost and come again)."""
+
+    def decided(self, run: str, decision: Decision) -> None:
+        """The plan of a run is changed before its next segment."""
 
     def segment(self, run: str, report: SegmentReport) -> None:
         """A segment is done."""
@@ -45,6 +48,10 @@ class Sinks:
     def begin(self, run: str, plan: Plan, history: History) -> None:
         for sink in self.sinks:
             sink.begin(run, plan, history)
+
+    def decided(self, run: str, decision: Decision) -> None:
+        for sink in self.sinks:
+            sink.decided(run, decision)
 
     def segment(self, run: str, report: SegmentReport) -> None:
         for sink in self.sinks:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from raymix.plan import Plan, pattern
+from raymix.plan import Decision, Plan, changed, pattern
 from raymix.report import words
 from raymix.report.history import History, SegmentReport
 from raymix.report.run import RunReport
@@ -53,6 +53,13 @@ class ConsoleSink:
         self._run = _Run(run if alone else f"{run} ({of})", plan, history)
         if not self._quiet:
             self._shown().begin(self._run)
+
+    def decided(self, run: str, decision: Decision) -> None:
+        if self._run is None:
+            return
+        news = self._run.decide(decision)
+        if not self._quiet:
+            self._shown().decided(self._run, decision.reason if news else "")
 
     def segment(self, run: str, report: SegmentReport) -> None:
         if self._run is None:
@@ -101,6 +108,7 @@ class _Run:
     history: History
     last: SegmentReport | None = None
     select_top1: float | None = None
+    _reason: str = ""
     _seconds: float = field(default=0.0)
     _expected: float = field(default=0.0)
 
@@ -108,6 +116,12 @@ class _Run:
         self.step = self.history.done_steps
         for report in self.history.reports:
             self.select_top1 = self.select_top1 if report.select_top1 is None else report.select_top1
+
+    def decide(self, decision: Decision) -> bool:
+        """The plan is changed; whether for another reason than the last time, which need not be told again."""
+        self.plan = changed(self.plan, decision)
+        before, self._reason = self._reason, decision.reason
+        return before != decision.reason
 
     def add(self, report: SegmentReport) -> None:
         """One more segment is done."""
@@ -122,6 +136,12 @@ class _Run:
     def share(self) -> float:
         """Of the steps, those done; a budget may leave a plan none."""
         return self.step / max(1, self.plan.num_steps)
+
+    @property
+    def length(self) -> str:
+        """All steps, and those of each phase."""
+        phases = ", ".join(f"{phase.kind} {words.count(phase.steps)}" for phase in self.plan.phases)
+        return f"{words.count(self.plan.num_steps)} steps ({phases})"
 
     @property
     def phase(self) -> str:
@@ -172,9 +192,13 @@ class _Lines:
 
     def begin(self, run: _Run) -> None:
         start = f"goes on at step {words.count(run.step)}" if run.step else "starts"
-        phases = ", ".join(f"{phase.kind} {words.count(phase.steps)}" for phase in run.plan.phases)
-        self._print(f"{run.name}: {start}; {words.count(run.plan.num_steps)} steps ({phases})")
+        self._print(f"{run.name}: {start}; {run.length}")
         self._stage, self._phase, self._share = "", run.phase, run.share
+
+    def decided(self, run: _Run, news: str) -> None:
+        if news:
+            self._print(f"{run.name}: {run.length} from now on: {news}")
+        self._share = min(self._share, run.share)  # a longer plan starts again at a lower one
 
     def segment(self, run: _Run) -> None:
         share, waited = run.share, self._clock() - self._at
@@ -217,6 +241,11 @@ class _Live:
 
     def begin(self, run: _Run) -> None:
         self._show(f"{run.name} {run.phase}", run.step, run.plan.num_steps)
+
+    def decided(self, run: _Run, news: str) -> None:
+        if news:
+            self.note(f"{run.name}: {run.length} from now on: {news}")
+        self.segment(run)
 
     def segment(self, run: _Run) -> None:
         left = run.remaining_seconds()

@@ -1,17 +1,23 @@
-"""`metrics.jsonl`: a row a segment, flushed as it is written, cut back when a run goes on from an earlier step."""
+"""`metrics.jsonl`: a row a segment and a change of plan, flushed as it is written.
+
+It is cut back when a run goes on from an earlier step.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from raymix.plan import Plan
+from raymix.plan import Decision, Plan
 from raymix.report.folder import write_text
 from raymix.report.history import History, SegmentReport
 from raymix.report.run import RunReport
+
+Key = tuple[int, tuple[int, ...], str]  # of a run's row: its step, and of a decision steps and reason
 
 
 class JsonlSink:
@@ -31,18 +37,18 @@ class JsonlSink:
         What it holds and the file does not was trained after the driver had been killed: workers live a little longer.
         """
         self.close()
-        last = cut(self.path, run, history.done_steps) if self.path.exists() else 0
-        for report in history.reports:
-            if report.segment.start >= last:
-                self.segment(run, report)
+        there = cut(self.path, run, history) if self.path.exists() else set()
+        for event in _events(history):
+            if _key(row(run, event, 0.0)) not in there:
+                self._write(run, event)
+
+    def decided(self, run: str, decision: Decision) -> None:
+        """Write the row of a change of plan."""
+        self._write(run, decision)
 
     def segment(self, run: str, report: SegmentReport) -> None:
-        """Write the row, whole, to the operating system: what is killed next keeps it."""
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8", buffering=1)
-        self._file.write(json.dumps(row(run, report, self._clock()), allow_nan=False) + "\n")
-        self._file.flush()
+        """Write the row of a segment."""
+        self._write(run, report)
 
     def note(self, text: str) -> None:
         """Notes leave no row."""
@@ -56,12 +62,27 @@ class JsonlSink:
             self._file.close()
             self._file = None
 
+    def _write(self, run: str, event: SegmentReport | Decision) -> None:
+        """A row, whole, to the operating system: what is killed next keeps it."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        self._file.write(json.dumps(row(run, event, self._clock()), allow_nan=False) + "\n")
+        self._file.flush()
 
-def row(run: str, report: SegmentReport, now: float) -> dict[str, object]:
-    """A segment as one flat row; `step` is the number of optimizer steps done after it, `time` is Unix seconds."""
-    segment = report.segment
+
+def row(run: str, event: SegmentReport | Decision, now: float) -> dict[str, Any]:
+    """A segment as one flat row; `step` is the number of optimizer steps done after it, `time` is Unix seconds.
+
+    A decision: `step` is the one from which on it holds, `steps` are those of each phase.
+    """
+    if isinstance(event, Decision):
+        told = {"step": event.step, "steps": event.steps, "reason": event.reason}
+        return {"run": run, "event": "decision", **told, "time": now}
+    report, segment = event, event.segment
     return {
         "run": run,
+        "event": "segment",
         "step": segment.start + segment.steps,
         "kind": segment.kind,
         "phase": segment.phase,
@@ -83,25 +104,51 @@ def row(run: str, report: SegmentReport, now: float) -> dict[str, object]:
     }
 
 
-def cut(path: Path, run: str, done_steps: int) -> int:
-    """Remove the rows of `run` beyond `done_steps`, and what a crash left half-written; other runs' rows stay.
+def cut(path: Path, run: str, history: History) -> set[Key]:
+    """Remove the rows of `run` that `history` does not hold, and what a crash left half-written; other runs' rows stay.
 
     Returns:
-        The last step of `run` that has a row now.
+        Whose rows of `run` there are now.
     """
+    wanted = {_key(row(run, event, 0.0)) for event in _events(history)}
+    there: set[Key] = set()
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if _stays(line, run, done_steps)]
+    kept = []
+    for line in lines:
+        found = _parsed(line)
+        if found is None:
+            continue
+        if found["run"] == run:
+            key = _key(found)
+            if key not in wanted:
+                continue
+            there.add(key)
+        kept.append(line)
     if kept != lines:
         write_text(path, "".join(kept))
-    rows = [json.loads(line) for line in kept]
-    return max((int(row["step"]) for row in rows if row["run"] == run), default=0)
+    return there
 
 
-def _stays(line: str, run: str, done_steps: int) -> bool:
+def _events(history: History) -> Iterator[SegmentReport | Decision]:
+    """Segments and decisions in their order."""
+    decisions = deque(history.decisions)
+    for report in history.reports:
+        while decisions and decisions[0].step <= report.segment.start:
+            yield decisions.popleft()
+        yield report
+    yield from decisions
+
+
+def _key(found: Mapping[str, Any]) -> Key:
+    return found["step"], tuple(found.get("steps", ())), found.get("reason", "")
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """A row; None: its end is missing, even where what is there happens to parse, or it is none."""
     if not line.endswith("\n"):
-        return False  # its end is missing, even where what is there happens to parse
+        return None
     try:
         found = json.loads(line)
-        return bool(found["run"] != run or found["step"] <= done_steps)
-    except (ValueError, KeyError, TypeError):
-        return False
+        return found if {"run", "step"} <= found.keys() else None
+    except (ValueError, AttributeError):
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from raymix.plan import Plan
+from raymix.plan import Decision, Plan
 from raymix.report.history import History, SegmentReport
 from raymix.report.run import RunReport
 
@@ -26,6 +26,9 @@ class TensorBoardSink:
         self.close()
         self._step = history.done_steps
         self._open(run)
+
+    def decided(self, run: str, decision: Decision) -> None:
+        """Decisions have no curve."""
 
     def segment(self, run: str, report: SegmentReport) -> None:
         """A point for each figure that the segment has."""

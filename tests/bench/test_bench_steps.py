@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from raymix.bench.rows import RATIOS, ROWS, flops, with_row
 from raymix.cli import app
 from raymix.jobfile import load_spec
 from raymix.plan import Kind
-from raymix.spec import JobError, JobSpec
+from raymix.spec import VIT_SIZES, JobError, JobSpec
+from raymix.train import measure
 
 CPU = torch.device("cpu")
 
@@ -36,8 +38,15 @@ def small(**sections: Any) -> JobSpec:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Short windows, and next to nothing measured beforehand: both are of other tests."""
     monkeypatch.setattr(steps, "WINDOW_SECONDS", 0.01)
+    monkeypatch.setattr(measure, "TIMED", 1)
+    monkeypatch.setattr(measure, "EVALUATED_SECONDS", 0.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("augment", [True, False])
@@ -53,7 +62,9 @@ def test_every_row_is_measured(augment: bool) -> None:
         assert result["ratios"][mix]["cheapest"] >= result["ratios"][mix]["same"] * 0.999
 
 
-def test_the_plain_loop_is_a_rival_where_it_has_the_step() -> None:
+def test_the_plain_loop_is_a_rival_where_it_has_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is compiled, which takes long for each block."""
+    monkeypatch.setitem(VIT_SIZES, "nano", (16, 1, 2))
     chosen = [row for row in ROWS if row.name in ("sl", "mix full")]
     result = steps.measure(small(speed={"compile": "off"}), chosen, ["plain"], CPU, 1, True)
     assert "vs_plain" in result["rows"]["sl"]

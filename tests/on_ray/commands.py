@@ -76,7 +76,7 @@ class Command:
         with suppress(psutil.NoSuchProcess):
             while self.process.poll() is None:
                 self.family.update(self.process.children(recursive=True))
-                time.sleep(0.2)
+                time.sleep(0.5)  # looking through all processes is work
 
 
 @contextmanager

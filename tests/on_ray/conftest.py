@@ -48,7 +48,11 @@ def attached() -> Iterator[None]:
 @pytest.fixture
 def damaged(image_tree: Callable[..., Path], tmp_path: Path) -> Path:
     """Three classes of 40 images; one is empty, one cut short, one no image."""
-    root = image_tree(tmp_path / "tree", per_class=40)
+    return damage(image_tree(tmp_path / "tree", per_class=40))
+
+
+def damage(root: Path) -> Path:
+    """Spoils three images of a tree."""
     (root / "class0" / "003.jpg").write_bytes(b"")
     whole = (root / "class1" / "005.jpg").read_bytes()
     (root / "class1" / "005.jpg").write_bytes(whole[: len(whole) // 2])

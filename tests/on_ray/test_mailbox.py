@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from raymix.on_ray.mailbox import Mailbox
-from raymix.plan import Plan, Segment
+from raymix.plan import Decision, Plan, Segment
 from raymix.policy import next_segment, unroll
 from raymix.report.history import History, Rates, SegmentReport
 
@@ -173,16 +173,17 @@ def test_a_group_that_restarts_gets_the_answers_that_the_unbroken_one_got(
     assert first + rest == unbroken
 
 
-def test_reports_and_beginnings_reach_the_driver_in_order(plan: Plan, rates: Rates) -> None:
+def test_beginnings_decisions_and_reports_reach_the_driver_in_order(plan: Plan, rates: Rates) -> None:
     async def talk() -> None:
         box, history = Mailbox(), History(rates=rates)
         await box.begin("run", plan, history)
         segment = (await box.name_next(0, [], None)).segment
         assert segment is not None
+        decision = Decision(step=0, steps=tuple(phase.steps for phase in plan.phases), reason="as it was")
+        await box.decided("run", decision)
         await box.report("run", done(segment))
         events = await box.events(0)
-        assert [(event.what, event.run) for event in events] == [("begin", "run"), ("segment", "run")]
-        assert events[0].value == (plan, history)
-        assert events[1].value == done(segment)
+        assert [(event.what, event.run) for event in events] == [(w, "run") for w in ("begin", "decided", "segment")]
+        assert [event.value for event in events] == [(plan, history), decision, done(segment)]
 
     run(talk())

@@ -311,6 +311,47 @@ def test_restart_gives_each_phase_its_own_cycle(plan_of: PlanOf) -> None:
     assert rates(both) == rates(ssl) + rates(sl)
 
 
+@pytest.mark.parametrize("goal", [{"top1": 50}, {"patience": 3}])
+def test_a_run_that_a_goal_may_end_keeps_its_rate_until_the_tail(plan_of: PlanOf, goal: dict[str, Any]) -> None:
+    sections = {
+        "schedule": {"ssl_epochs": 100, "sl_epochs": 100},
+        "optim": {"batch": 100, "lr": 0.5, "warmup": 0.1},
+    }
+    plain, plan = plan_of(1000, **sections), plan_of(1000, **sections, goal=goal)
+    found, num = rates(plan), plan.num_steps
+    warm, falls = round(0.1 * num), round(0.7 * num)
+    assert found[:warm] == rates(plain)[:warm]
+    assert set(found[warm:falls]) == {0.5}
+    tail = found[falls:]
+    assert tail == sorted(tail, reverse=True)
+    assert tail[len(tail) // 2] == pytest.approx(0.25, rel=0.01), "half a cosine"
+    assert 0 < tail[-1] < 1e-5
+    jump = 0.5 * max(1 / 0.1, math.pi / 2 / 0.3) / num
+    assert all(abs(after - before) <= jump * 1.001 for before, after in pairwise(found)), "continuous"
+    without = plan.model_copy(update={"spec": plain.spec})
+    assert rates(without) == found, "a run that is resumed without its goal goes on as it began"
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_each_cycle_of_a_run_with_a_goal_has_its_tail(plan_of: PlanOf) -> None:
+    schedule = {"ssl_epochs": 60, "sl_epochs": 40, "mix_ratio": 0}
+    optim = {"batch": 100, "lr": 1, "warmup": 0.1, "restart": "phase"}
+    plan = plan_of(1000, schedule=schedule, optim=optim, goal={"top1": 50})
+    ssl = plan.phases[0].steps
+    found = rates(plan)
+    assert set(found[round(0.1 * ssl) : round(0.7 * ssl)]) == {1}
+    assert found[ssl - 1] < 1e-4
+    assert max(found[ssl:]) == 1
+
+
+def test_a_warm_up_may_reach_into_the_tail(plan_of: PlanOf) -> None:
+    optim = {"batch": 100, "lr": 1, "warmup": 0.8}
+    found = rates(plan_of(1000, schedule={"ssl_epochs": 50, "sl_epochs": 50}, optim=optim, goal={"top1": 50}))
+    top = found.index(max(found))
+    assert top == pytest.approx(0.8 * len(found), abs=1)
+    assert found[top:] == sorted(found[top:], reverse=True)
+
+
 def test_a_run_of_one_step_has_a_rate(plan_of: PlanOf) -> None:
     plan = plan_of(100, schedule={"ssl_epochs": 0, "sl_epochs": 1}, optim={"batch": 100, "lr": 1, "warmup": 0.5})
     assert 0 < rate(plan, 0) <= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from raymix.plan import Plan, changed
+from raymix.plan import Plan, changed, followed
 from raymix.policy import name_next
 from raymix.report.history import History, Rates, SegmentReport
 
@@ -20,8 +20,18 @@ def rates_of(**seconds: float) -> Rates:
 class Run:
     """A run whose steps take what `seconds_of` says, whatever was measured before."""
 
-    def __init__(self, plan: Plan, rates: Rates, allowance: float | None, noise: Callable[[str, float], float]) -> None:
-        self.plan, self.history, self.seconds, self.end = plan, History(rates=rates).begin(allowance), 0.0, None
+    def __init__(
+        self,
+        plan: Plan,
+        rates: Rates,
+        allowance: float | None,
+        noise: Callable[[str, float], float],
+        before: History | None = None,
+    ) -> None:
+        """`before`: what the run that is resumed ended with; `plan` is as it began."""
+        self.begun, self.seconds, self.end = plan, 0.0, None
+        self.history = (before or History(rates=rates)).begin(allowance)
+        self.plan = plan = followed(plan, self.history.decisions)
         self.by_kind = dict.fromkeys(("ssl", "mix", "sl"), 0.0)
         pending = name_next(plan, self.history)
         while True:

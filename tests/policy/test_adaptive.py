@@ -57,8 +57,8 @@ class World:
 
 @pytest.fixture
 def adaptive(plan_of: PlanOf) -> Callable[..., Plan]:
-    def make(**schedule: Any) -> Plan:
-        return plan_of(2000, schedule={"policy": "adaptive", **schedule}, budget={"wall": 100})
+    def make(num_select: int = 1_000_000, **schedule: Any) -> Plan:
+        return plan_of(2000, num_select=num_select, schedule={"policy": "adaptive", **schedule}, budget={"wall": 100})
 
     return make
 
@@ -85,6 +85,19 @@ def test_it_never_ends_without_its_tail(adaptive: Callable[..., Plan]) -> None:
         assert world.share("sl") >= 0.95 * tail - 0.01, "trials come off all of it"
         assert world.share("ssl") <= 0.52
         assert rate(world.plan, world.plan.num_steps - 1) < 0.02 * plan.spec.optim.lr
+
+
+def test_few_select_rows_speak_softly(adaptive: Callable[..., Plan]) -> None:
+    """What trials say counts as much as the rows they were read on: noise of 50 rows does not throw the split about."""
+    sure = World(adaptive(trials=0.04), 400.0, 0.0, 5.0)
+    assert sure.share("ssl") == pytest.approx(MARKS[1], abs=0.03)
+    shares = [
+        World(adaptive(num_select=50, trials=0.04), 400.0, 3.0, 6.0, noise=5, seed=seed).share("ssl")
+        for seed in range(20)
+    ]
+    assert all(0.13 <= share <= 0.42 for share in shares)
+    reasons = [d.reason for d in World(adaptive(num_select=50), 400.0, 3.0, 6.0).history.decisions]
+    assert any("give or take" in reason and "weighed against 25 %" in reason for reason in reasons)
 
 
 def test_trials_cost_their_share_and_are_booked(adaptive: Callable[..., Plan]) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 
 from raymix.plan import Decision, Facts, Kind, Plan, resolve
 from raymix.policy import next_segment
+from raymix.report.beside import Beside, Foretold, Samples, samples_of
 from raymix.report.compare import detectable, pack_correct, verdict
+from raymix.report.forecast import forecast
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.known import Entry, Key, Seen
 from raymix.report.ledger import Spent, booked, ledger
@@ -83,7 +85,14 @@ def make_run(
     plan = make_plan(name, price)
     history = make_history(plan, None if status == "done" else 5)
     trained = sum(report.seconds for report in history.reports)
-    final = Final(top1=71.3, num_val=300, correct=pack_correct([i % 7 > 1 for i in range(300)]), select_top1=69.0)
+    right = [i % 7 > 1 for i in range(300)]
+    final = Final(
+        top1=71.3,
+        num_val=300,
+        correct=pack_correct(right),
+        select_top1=69.0,
+        by_class=tuple((30, sum(right[digit::10])) for digit in range(10)),
+    )
     held = 2 * (trained + 9.0)
     return RunReport(
         name=name,
@@ -149,6 +158,24 @@ def make_course(num_decisions: int = 3, price: float | None = None, **changes: A
         "ledger": ledger(history, [spent], 2, price),
     }
     return report.model_copy(update={**update, **changes})
+
+
+def make_samples(num: int = 4, side: int = 8) -> Samples:
+    """Rows whose pictures are noise; every third is taken for another class."""
+    rng = np.random.default_rng(0)
+    names = ("image", "masked", "reconstructed")
+    pictures = {name: rng.integers(0, 256, (num, side, side, 3), dtype=np.uint8) for name in names}
+    labels = np.arange(num) % 10
+    predicted = np.where(np.arange(num) % 3 == 2, (labels + 1) % 10, labels)
+    return samples_of(labels, predicted, pictures, tuple(str(i) for i in range(10)), "Rows of val.")
+
+
+def make_beside(price: float | None = None, **changes: Any) -> Beside:
+    """A job, what was foretold of it and sample images."""
+    told = forecast(make_plan(price=price), make_entry(make_plan(price=price)), NOW)
+    assert told.costs is not None
+    foretold = Foretold(costs=told.costs, source=told.source)
+    return Beside("name: demo\nseed: 0\n", foretold, make_samples())._replace(**changes)
 
 
 def make_answers(

@@ -10,11 +10,13 @@ from html.parser import HTMLParser
 import pytest
 
 from raymix.plan import Decision
-from raymix.report.html import notebook_html, pilot_html, run_html
+from raymix.report import words
+from raymix.report.html import compare_html, notebook_html, pilot_html, run_html
 from raymix.report.ledger import ACCOUNTS
+from raymix.report.lineup import line_up
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport, phase_reports
-from tests.report.factory import make_course, make_history, make_pilot, make_plan, make_run
+from tests.report.factory import make_beside, make_course, make_history, make_pilot, make_plan, make_run, make_samples
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -59,12 +61,14 @@ def read(page: str) -> _Reader:
 
 
 PAGES = {
-    "run": lambda: run_html(make_run(price=2.5)),
+    "run": lambda: run_html(make_run(price=2.5), make_beside(price=2.5)),
     "course": lambda: run_html(make_course(40, price=2.5)),
     "nothing done": lambda: run_html(make_course(1, phases=(), curve=(), final=None)),
     "interrupted": lambda: run_html(make_run(status="interrupted")),
     "failed": lambda: run_html(make_run(status="failed").model_copy(update={"curve": (), "phases": ()})),
-    "pilot": lambda: pilot_html(make_pilot(5), {"mix": (make_run(), make_run()), "sl": ()}),
+    "pilot": lambda: pilot_html(make_pilot(5), {"mix": (make_run(), make_run()), "sl": ()}, make_beside()),
+    "pilot, all arms": lambda: pilot_html(make_pilot(2), dict.fromkeys(make_pilot(2).arms, (make_course(0),))),
+    "compared": lambda: compare_html(line_up([("runs/a", make_run()), ("runs/p", make_pilot(5))])),
     "quick": lambda: pilot_html(make_pilot(1, lengths=(1.0,))),
     "empty": lambda: pilot_html(make_pilot(1).model_copy(update={"arms": {}})),
     "notebook run": lambda: notebook_html(make_run()),
@@ -83,7 +87,7 @@ def test_a_page_fetches_nothing_and_its_tags_and_ids_are_in_order(page: str) -> 
     assert len(reader.ids) == len(set(reader.ids))
     inside = [link[1:] for link in reader.links if link.startswith("#")]
     assert set(inside) <= set(reader.ids)
-    outside = [link for link in reader.links if not link.startswith("#")]
+    outside = [link for link in reader.links if not link.startswith(("#", "data:image/png;base64,"))]
     assert all(re.fullmatch(r"runs/[\w./-]+report\.html", link) for link in outside)
 
 
@@ -130,16 +134,17 @@ def test_a_run_page_tells_the_course_of_the_run() -> None:
 
 
 def test_a_run_page_holds_the_ledger() -> None:
-    for price, cost in ((None, "price not set"), (3600.0, "6.00")):
+    for price, cost in ((None, ""), (3600.0, " 6.00")):
         report = make_course(price=price)
         assert report.ledger is not None
         page = run_html(report)
         text = words_of(page)
         assert all(f"{account} " in text for account in ACCOUNTS)
-        assert f"prepare 6.0 {100 * 6 / report.ledger.worker_seconds:.1f} % {cost}" in text
+        assert f"before the first one 6.0 {100 * 6 / report.ledger.worker_seconds:.1f} %{cost}" in text
+        assert ("price not set" in text) == (price is None)
         assert "wall time x 2 workers" in text
         assert "Where the wall time went" not in text
-        assert page.count("<svg") == 2
+        assert page.count("<svg") == 4, "top-1, losses, rate and weight, predicted and actual seconds"
     assert "Where the wall time went" in words_of(run_html(make_run()))
 
 
@@ -184,7 +189,7 @@ def test_a_pilot_page_links_the_runs_below_it_and_no_other() -> None:
 def test_everything_is_escaped(build: object) -> None:
     evil = "<script>alert('x')</script>"
     report = make_run(environment={evil: evil}).model_copy(
-        update={"name": evil, "note": evil, "class_names": (evil, "b")},
+        update={"name": evil, "note": evil, "class_names": (evil, *"123456789")},
     )
     page = build(report)  # type: ignore[operator]
     assert "<script" not in page
@@ -237,6 +242,9 @@ def test_phases_show_what_their_steps_were_predicted_to_take() -> None:
     page = run_html(run)
     assert "predicted s" in page
     assert f"{sum(part for part in predicted if part is not None):,.1f}" in page
+    for phase in run.phases:
+        assert f"predicted {phase.predicted_seconds:,.1f} s" in page
+        assert f"took {phase.seconds:,.1f} s" in page
 
 
 def test_nothing_is_predicted_where_a_kind_was_not_measured() -> None:
@@ -244,3 +252,58 @@ def test_nothing_is_predicted_where_a_kind_was_not_measured() -> None:
     rates = history.rates.model_copy(update={"step_seconds": {"ssl": 0.1}})
     phases = phase_reports(make_plan(), history.model_copy(update={"rates": rates}))
     assert [phase.predicted_seconds is None for phase in phases] == [False, True, True]
+
+
+def test_a_run_page_holds_what_was_foretold_against_what_came() -> None:
+    run, found = make_course(0, price=2.5), make_beside(price=2.5)
+    assert found.foretold is not None
+    text = words_of(run_html(run, found))
+    wall = found.foretold.costs.wall_seconds
+    assert f"{words.seconds(wall.value)} {words.seconds(wall.low)} to {words.seconds(wall.high)}" in text
+    assert f"Foretold before the run began, {found.foretold.source}." in text
+    late = run.model_copy(update={"totals": run.totals.model_copy(update={"wall_seconds": 3 * wall.high})})
+    assert f"{words.seconds(3 * wall.high)}, outside" in words_of(run_html(late, found))
+    assert "Foretold" not in words_of(run_html(run))
+
+
+def test_a_run_page_shows_samples_and_who_was_mistaken() -> None:
+    page = run_html(make_run(), make_beside())
+    assert page.count("data:image/png;base64,") == 12
+    assert 'alt="reconstructed, class 2"' in page
+    assert "is 2, called 3 (wrong)" in words_of(page)
+    assert "is 1, called 1" in words_of(page)
+    assert "Sample images" not in words_of(run_html(make_run()))
+
+
+def test_with_the_most_that_a_page_can_hold_it_is_below_two_megabytes() -> None:
+    run = make_course(40)
+    long = tuple(run.curve[0].model_copy(update={"seconds": float(i), "select_top1": i / 400}) for i in range(40_000))
+    page = run_html(run.model_copy(update={"curve": long}), make_beside(samples=make_samples(8, 96)))
+    assert len(page.encode()) < 2_000_000
+
+
+def test_classes_stand_from_best_to_worst_and_the_middle_is_left_out_where_they_are_many() -> None:
+    run = make_run()
+    assert run.final is not None
+    names = tuple(f"class {i}" for i in range(30))
+    by_class = tuple((20, (7 * i) % 20) if i else (0, 0) for i in range(30))
+    final = run.final.model_copy(update={"by_class": by_class})
+    text = words_of(run_html(run.model_copy(update={"final": final, "class_names": names})))
+    assert "9 more between the best and the worst 10" in text
+    assert "class 0 " not in text, "no val row, no figure"
+    assert text.index("95.0 %") < text.index("9 more between") < text.index("class 20 0.0 %")
+
+
+def test_a_pilot_page_tells_class_by_class_where_the_lead_is_ahead() -> None:
+    run = make_run()
+    assert run.final is not None
+    weak = run.final.model_copy(update={"by_class": ((30, 6),) * 10})
+    other = run.model_copy(update={"final": weak})
+    text = words_of(pilot_html(make_pilot(1), {"sl": (other,), "mix": (run,)}))
+    num, right = run.final.by_class[3]
+    assert f"3 30 20.0 {100 * right / num:.1f} {100 * right / num - 20:+.2f}" in text
+
+
+def test_the_job_stands_at_the_end_of_its_page() -> None:
+    for page in (run_html(make_run(), make_beside()), pilot_html(make_pilot(1), {}, make_beside())):
+        assert "name: demo seed: 0" in words_of(page)

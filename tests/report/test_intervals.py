@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from raymix.report.compare import detectable, pack_correct, paired_interval, speedup, unpack_correct
-from raymix.report.intervals import bootstrap_means, detectable_in, interval_of, standard_error, t_quantile
+from raymix.report.intervals import (
+    bootstrap_means,
+    detectable_in,
+    interval_of,
+    own_interval,
+    share_interval,
+    standard_error,
+    t_quantile,
+)
 from tests.report.factory import make_answers, make_arm, make_pilot_run
 
 
@@ -161,3 +169,33 @@ def test_speedup_says_when_some_resamples_never_reach_the_rival() -> None:
     assert found is not None
     assert found.low == 0
     assert found.value > 0
+
+
+@pytest.mark.parametrize(
+    ("right", "num", "low", "high"), [(8, 10, 49.02, 94.33), (0, 10, 0.0, 27.75), (10, 10, 72.25, 100.0)]
+)
+def test_the_interval_of_a_share_is_wilsons(right: int, num: int, low: float, high: float) -> None:
+    found = share_interval(right, num)
+    assert found.value == pytest.approx(100 * right / num)
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.01), pytest.approx(high, abs=0.01))
+
+
+def test_the_interval_of_one_arm_covers_its_true_accuracy() -> None:
+    """Over images alone with one seed, over both with more; answers that are all right leave no room."""
+    inside, rng = 0, np.random.default_rng(0)
+    for _ in range(200):
+        answers = rng.random((5, 400)) < rng.beta(0.4, 0.6, 400)  # an image is hard or easy for every seed
+        found = own_interval(make_arm(answers), 400)
+        assert found.low <= found.value <= found.high
+        assert found.value == pytest.approx(100 * answers.mean())
+        inside += found.low <= 40 <= found.high
+    assert 180 <= inside <= 199
+    assert own_interval(make_arm(answers[:1]), 400) == share_interval(answers[0].sum(), 400)
+    assert own_interval(make_arm(np.ones((3, 50), dtype=bool)), 50).low == 100
+
+
+def test_seeds_that_all_give_the_same_answers_leave_the_spread_over_images() -> None:
+    answers = np.tile(np.random.default_rng(0).random(400) < 0.3, (3, 1))
+    error, freedom = standard_error(answers.astype(float))
+    assert error == pytest.approx(answers[0].std(ddof=1) / math.sqrt(400))
+    assert freedom == 3 * 400 - 1

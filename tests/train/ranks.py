@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from normed import model_of
 from small_runs import CPU, Digits, Watcher, trained
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -16,10 +19,36 @@ from torch.nn.parallel import DistributedDataParallel
 from raymix.local import LocalRuntime
 from raymix.train.cache import Cache
 from raymix.train.execute import execute
+from raymix.train.norm import settle
 from raymix.train.state import TrainState
 from raymix.train.task import Task
 
 NUM = 3
+SIMCLR = {"type": "simclr", "projector_width": 32, "output_width": 16}
+RUNS: dict[str, dict[str, Any]] = {
+    "mae masked": {},
+    "mae full, sl_drop": {"schedule": {"shared_pass": "full", "sl_drop": 0.5}},
+    "mae separate": {"schedule": {"shared_pass": "separate"}},
+    "mae masked, in parts, clipped": {"optim": {"accumulate": 2, "clip": 0.5, "ema": "10%"}},
+    "simclr full": {"objective": SIMCLR},
+    "simclr separate": {"objective": SIMCLR, "schedule": {"shared_pass": "separate"}},
+}
+
+
+def asked(job: dict[str, Any], sections: dict[str, Any]) -> dict[str, Any]:
+    """Three steps of ssl, six of mix and three of sl."""
+    schedule = {"ssl_epochs": 1.5, "sl_epochs": 7, "mix_ratio": 1 / 7, **sections.get("schedule", {})}
+    optim = {"batch": 12, "lr": 0.01, "warmup": 0, **sections.get("optim", {})}
+    data = {**job["data"], "fraction": 0.08, "select": 0, "augment": {"crop": [0.5, 1], "color": 0.3}}
+    return {**job, "evaluate": {"every": 0}, **sections, "data": data, "schedule": schedule, "optim": optim}
+
+
+def few_labels(digits: Digits) -> Digits:
+    """72 training rows, 6 of them labelled: most ranks have none in most steps."""
+    train = digits.splits.train[:72]
+    labels = digits.splits.labels.copy()
+    labels[np.setdiff1d(train, train[::12])] = -1
+    return digits.with_splits(replace(digits.splits, train=train, labels=labels))
 
 
 class GlooRuntime(LocalRuntime):
@@ -69,20 +98,39 @@ def steps_of(digits: Digits, runtime: LocalRuntime) -> Steps:
     return Steps(together, state.snapshot(), torch.tensor(runtime.gather(seen)))
 
 
-def spawn(runs: dict[str, Digits], resumed: str, folder: Path) -> list[dict[str, Steps]]:
-    """The steps of each run on every rank of a new group; the run `resumed` is also broken off and gone on with."""
+class Ranks(NamedTuple):
+    """What one group of processes was given to do, and what came of it on every rank."""
+
+    runs: dict[str, Digits]
+    found: list[dict[str, Steps]]
+    folder: Path  # of checkpoints
+    normed: list[Digits]
+    settled: list[list[dict[str, Tensor]]]
+
+
+def spawn(runs: dict[str, Digits], resumed: str, normed: list[Digits], folder: Path) -> Ranks:
+    """The steps of each run, and of `normed` the statistics; the run `resumed` is also broken off and gone on with.
+
+    All in one group: each of its processes imports torch, which takes seconds.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_rank, args=(port, runs, resumed, str(folder)), nprocs=NUM)  # type: ignore[no-untyped-call]
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(NUM)]
+    mp.spawn(_rank, args=(port, runs, resumed, normed, str(folder)), nprocs=NUM)  # type: ignore[no-untyped-call]
+    told = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(NUM)]
+    return Ranks(runs, [found for found, _ in told], folder, normed, [settled for _, settled in told])
 
 
-def _rank(rank: int, port: int, runs: dict[str, Digits], resumed: str, folder: str) -> None:
+def _rank(rank: int, port: int, runs: dict[str, Digits], resumed: str, normed: list[Digits], folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=NUM)
     found = {name: steps_of(digits, GlooRuntime(digits)) for name, digits in runs.items()}
-    torch.save(found, f"{folder}/{rank}.pt")
+    settled = []
+    for digits in normed:
+        model = model_of(digits, sync=True)  # which must not wait for ranks that have fewer batches
+        settle(digits.plan, model, digits.splits.train, GlooRuntime(digits))
+        settled.append(model.f.state_dict())
+    torch.save((found, settled), f"{folder}/{rank}.pt")
     digits = runs[resumed]
     for where, stops in (("whole", (None,)), ("parts", (2, 3, None))):
         for stop in stops:

@@ -17,7 +17,7 @@ from raymix.data.rows import Rows
 from raymix.data.splits import Splits, facts, split
 from raymix.jobfile import load_spec
 from raymix.local import LocalRuntime
-from raymix.plan import Plan, resolve
+from raymix.plan import Decision, Plan, resolve
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.run import RunReport
 from raymix.train.cache import Cache
@@ -80,12 +80,16 @@ class Watcher:
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after, self.reports = stop_after, list[SegmentReport]()
+        self.decisions = list[Decision]()
         self.began = History(rates=Rates(step_seconds={}))
 
     def stage(self, text: str, done: int | None = None, total: int | None = None) -> None: ...
 
     def begin(self, run: str, plan: Plan, history: History) -> None:
         self.began = history
+
+    def decided(self, run: str, decision: Decision) -> None:
+        self.decisions.append(decision)
 
     def segment(self, run: str, report: SegmentReport) -> None:
         self.reports.append(report)

@@ -19,6 +19,7 @@ from raymix.train.prepare import prepare
 from raymix.train.supply import Supply
 
 Make = Callable[..., Digits]
+RESNET: dict[str, Any] = {"type": "timm", "name": "resnet10t", "args": {"channels": [8, 8, 16, 16]}}
 
 
 class Watched:
@@ -75,7 +76,7 @@ def test_only_training_rows_are_looked_at(digits: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "backbone", [{"size": "nano", "patch": 2}, {"type": "timm", "name": "resnet10t", "args": {"drop_rate": 0.1}}]
+    "backbone", [{"size": "nano", "patch": 2}, {**RESNET, "args": {"drop_rate": 0.1, **RESNET["args"]}}]
 )
 def test_state_mode_and_random_numbers_stay(digits: Make, tmp_path: Path, backbone: dict[str, Any]) -> None:
     made = digits(backbone=backbone, objective={"type": "simclr"})
@@ -91,7 +92,7 @@ def test_state_mode_and_random_numbers_stay(digits: Make, tmp_path: Path, backbo
 
 
 def test_of_other_backbones_flops_are_counted_only_where_they_are_wanted(digits: Make) -> None:
-    made = digits(backbone={"type": "timm", "name": "resnet10t"}, objective={"type": "simclr"})
+    made = digits(backbone=RESNET, objective={"type": "simclr"})
     model = made.state().model
     assert measure.flops(made.plan, model, ("sl",), count=False) == {}
     assert measure.flops(made.plan, model, ("sl",), count=True)["sl"] > 0

@@ -3,64 +3,23 @@
 from __future__ import annotations
 
 import copy
-import socket
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
-from ranks import NUM, GlooRuntime
+from normed import NORMS, model_of
+from ranks import Ranks
 from small_runs import Digits
-from torch import Tensor, nn
+from torch import Tensor
 
 from raymix.data.order import Order
-from raymix.method.backbones import Backbone
 from raymix.method.steps import Model
 from raymix.train.evaluate import evaluate
 from raymix.train.norm import NUM_BATCHES, settle
 
 DigitsOf = Callable[..., Digits]
-NORMS = ("norm1.running_mean", "norm1.running_var", "norm2.running_mean", "norm2.running_var")
-
-
-class ActedNorm(nn.BatchNorm2d):
-    """Does more than normalise, as timm's BatchNormAct2d."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(super().forward(x))
-
-
-class Convolutional(Backbone):
-    """Two convolutions, each with its BatchNorm, and dropout, which evaluation leaves out."""
-
-    def __init__(self, sync: bool = False) -> None:
-        super().__init__()
-        self.width, self.patch, self.num_patches, self.drops, self.token_shape = 12, 2, 16, False, (1, 3, 1, 1)
-        self.conv1, self.conv2 = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 12, 3, stride=2, padding=1)
-        self.norm1 = nn.SyncBatchNorm(8, momentum=0.0) if sync else nn.BatchNorm2d(8, momentum=0.0)
-        self.norm2 = ActedNorm(12, momentum=0.0)
-        self.drop = nn.Dropout(0.2)
-
-    def forward(self, x_BCHW: Tensor, *_: Any, **__: Any) -> Tensor:
-        x = self.drop(F.relu(self.norm1(self.conv1(x_BCHW))))
-        return self.norm2(self.conv2(x)).flatten(2).transpose(1, 2)
-
-    def regions(self) -> list[nn.Module]:
-        return []
-
-
-def model_of(digits: Digits, sync: bool = False) -> Model:
-    """The digits' model on the convolutional backbone, the same weights every time."""
-    model = digits.state().model
-    torch.manual_seed(0)
-    model.f, model.h = Convolutional(sync), nn.Sequential(nn.Flatten(), nn.Linear(16 * 12, 10))  # type: ignore[assignment]
-    return model
 
 
 def batches_of(digits: Digits, model: Model) -> list[Tensor]:
@@ -163,30 +122,12 @@ def test_a_trained_model_is_worth_what_it_learnt(digits: DigitsOf) -> None:
 # ---- three ranks --------------------------------------------------------------------------------------------------
 
 
-def test_three_ranks_agree_with_one(all_digits: Digits, digits_job: dict[str, Any], tmp_path: Path) -> None:
+def test_three_ranks_agree_with_one(ranks: Ranks) -> None:
     """Also where 3 does not divide the batches, 50, and where a rank has none."""
-    whole = all_digits.asked({**digits_job, "optim": {"batch": 24}})
-    runs = [whole.with_splits(replace(whole.splits, train=whole.splits.train[:rows])) for rows in (1200, 50)]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_rank, args=(port, runs, str(tmp_path)), nprocs=NUM)  # type: ignore[no-untyped-call]
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(NUM)]
-    for run, asked in enumerate(runs):
+    for run, asked in enumerate(ranks.normed):
         model = model_of(asked)
         settle(asked.plan, model, asked.splits.train, asked.runtime())
+        found = [settled[run] for settled in ranks.settled]
         for name in NORMS:
-            torch.testing.assert_close(found[0][run][name], model.f.state_dict()[name], rtol=1e-6, atol=1e-7)
-            assert all(torch.equal(other[run][name], found[0][run][name]) for other in found[1:]), name
-
-
-def _rank(rank: int, port: int, runs: list[Digits], folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=NUM)
-    settled = []
-    for digits in runs:
-        model = model_of(digits, sync=True)  # which must not wait for ranks that have fewer batches
-        settle(digits.plan, model, digits.splits.train, GlooRuntime(digits))
-        settled.append(model.f.state_dict())
-    torch.save(settled, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+            torch.testing.assert_close(found[0][name], model.f.state_dict()[name], rtol=1e-6, atol=1e-7)
+            assert all(torch.equal(other[name], found[0][name]) for other in found[1:]), name

@@ -66,6 +66,7 @@ def test_a_budget_in_flops_is_spent_to_the_step(digits: DigitsOf, tmp_path: Path
     assert outcome.complete
     assert outcome.correct, "val is read at the end"
     assert outcome.history.decisions
+    assert watcher.decisions == list(outcome.history.decisions), "sinks hear them"
 
 
 def test_an_interrupted_run_ends_as_the_unbroken_one(digits: DigitsOf, tmp_path: Path) -> None:
@@ -101,14 +102,27 @@ def test_a_run_that_its_budget_stopped_goes_on_when_there_is_more(digits: Digits
 
 def test_a_deadline_shortens_the_plan(digits: DigitsOf) -> None:
     one = asked(digits, {"policy": "budgeted"}, {"wall": 60})
-    task = Task("digits", one.plan, one.splits, deadline=time.time() + 6)
+    task = Task("digits", one.plan, one.splits, deadline=time.time() + 4)
     outcome = execute(task, one.runtime())
     allowance = outcome.history.attempts[0].allowance
     assert allowance is not None
-    assert 0 <= allowance < 6
+    assert 0 <= allowance < 4
     assert outcome.complete
     made = followed(one.plan, outcome.history.decisions)
     assert outcome.history.done_steps <= made.num_steps
+
+
+def test_training_seconds_are_counted_over_all_attempts(digits: DigitsOf, tmp_path: Path) -> None:
+    """Start-up and `prepare` are not in it, and what an earlier attempt spent is taken off."""
+    one = asked(digits, {"policy": "budgeted"}, {"training": 1.5})
+    part, _ = one.run(tmp_path, rates=one.rates(100), stop_after=3)
+    assert part.ended is None
+    assert part.history.attempts[0].allowance == 1.5
+    spent = part.history.training_seconds
+    assert 0 < spent < 1.5
+    rest, _ = one.run(tmp_path)
+    assert rest.history.attempts[1].allowance == pytest.approx(1.5 - spent)
+    assert rest.history.training_seconds == pytest.approx(spent + rest.history.reports[-1].elapsed)
 
 
 def test_a_trial_leaves_no_trace(digits: DigitsOf) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from raymix.method import optim
 from raymix.plan import rate, segment, weight
 from raymix.report.history import History
+from raymix.spec import VIT_SIZES
 from raymix.train import compiling
 from raymix.train.feed import Feed
 from raymix.train.prepare import prepare
@@ -97,6 +98,13 @@ def test_recomputed_dropout_is_the_same_dropout() -> None:
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
 
 
+@pytest.fixture
+def two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A narrower backbone: how long compiling takes goes by its steps' operations."""
+    monkeypatch.setitem(VIT_SIZES, "nano", (32, 2, 2))
+
+
+@pytest.mark.usefixtures("two_blocks")
 def test_compiled_steps_give_the_same_losses(digits: DigitsOf) -> None:
     """And each shape is compiled once: a second model of the same job compiles nothing."""
     plain, _ = steps_of(of(digits), prepared=True)
@@ -109,6 +117,7 @@ def test_compiled_steps_give_the_same_losses(digits: DigitsOf) -> None:
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
 
 
+@pytest.mark.usefixtures("two_blocks")
 def test_evaluation_is_not_compiled(digits: DigitsOf) -> None:
     asked = of(digits, speed={"compile": "default"})
     outcome, _ = asked.run()

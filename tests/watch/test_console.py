@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from raymix.plan import Plan
+from raymix.plan import Decision, Plan
 from raymix.report.history import History, Rates
 from raymix.watch import Sinks, console
 from raymix.watch.console import ConsoleSink
@@ -130,6 +130,17 @@ def test_a_terminal_gets_a_bar_that_leaves_the_last_line(terminal: io.StringIO) 
     assert "\x1b[?25h" in text  # the cursor is back
 
 
+def test_a_terminal_gets_a_line_for_a_change_of_plan(terminal: io.StringIO) -> None:
+    plan = make_plan()
+    sink = ConsoleSink()
+    sink.begin("demo", plan, make_history(plan, 1))
+    sink.decided("demo", shorter(20, "[slower]"))
+    sink.close()
+    text = terminal.getvalue()
+    assert "200 steps (ssl 60, mix 40, sl 100) from now on: [slower]" in text
+    assert "/200" in text
+
+
 def test_a_notebook_gets_lines_on_its_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +152,46 @@ def test_a_notebook_gets_lines_on_its_output(
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "demo: done" in captured.out
+
+
+def shorter(step: int, reason: str = "steps are slower") -> Decision:
+    return Decision(step=step, steps=(60, 40, 100), reason=reason)
+
+
+def test_a_change_of_plan_is_told_with_its_reason_and_the_total_follows(capsys: pytest.CaptureFixture[str]) -> None:
+    plan, clock = make_plan(), Clock()
+    sink, reports = ConsoleSink(clock=clock), make_reports(plan)
+    sink.begin("demo", plan, make_history(plan, 0))
+    sink.segment("demo", reports[0])
+    done = reports[0].segment.steps
+    sink.decided("demo", shorter(done))
+    sink.decided("demo", shorter(done).model_copy(update={"steps": (60, 40, 101)}))
+    clock.now += 20
+    sink.segment("demo", reports[1])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-2] == "demo: 200 steps (ssl 60, mix 40, sl 100) from now on: steps are slower"
+    assert lines[-1].startswith("demo: step 40/201 (20%), "), "the same reason again is not told again"
+
+
+def test_a_run_that_is_made_longer_shows_progress_again(capsys: pytest.CaptureFixture[str]) -> None:
+    plan, clock = make_plan(), Clock()
+    sink, reports = ConsoleSink(clock=clock), make_reports(plan)
+    sink.begin("demo", plan, make_history(plan))
+    sink.decided("demo", Decision(step=501, steps=(188, 188, 1125), reason="more"))
+    for number, report in enumerate(reports[-10:]):
+        clock.now += 10
+        start = 501 + 50 * number
+        segment = report.segment.model_copy(update={"start": start, "steps": 50})
+        sink.segment("demo", report.model_copy(update={"segment": segment}))
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("demo: step ") for line in lines) > 3
+
+
+def test_the_time_left_follows_a_change_of_plan() -> None:
+    plan = make_plan()
+    run = console._Run("demo", plan, make_history(plan, 0))
+    run.decide(shorter(0))
+    assert run.remaining_seconds() == pytest.approx(60 * 0.1 + 40 * 0.15 + 100 * 0.2)
 
 
 def remaining(plan: Plan, history: History) -> float | None:
@@ -174,8 +225,10 @@ def test_sinks_pass_everything_on() -> None:
     plan = make_plan()
     sinks.stage("a")
     sinks.begin("a", plan, make_history(plan, 0))
+    sinks.decided("a", shorter(0))
     sinks.segment("a", make_reports(plan)[0])
     sinks.note("a")
     sinks.end("a", make_run())
     sinks.close()
-    assert heard == [name for name in ("stage", "begin", "segment", "note", "end", "close") for _ in range(2)]
+    told = ("stage", "begin", "decided", "segment", "note", "end", "close")
+    assert heard == [name for name in told for _ in range(2)]

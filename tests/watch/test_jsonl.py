@@ -1,10 +1,13 @@
-"""metrics.jsonl: a row a segment, exact after a resume, whatever a crash left behind."""
+"""metrics.jsonl: a row a segment and a change of plan, exact after a resume, whatever a crash left behind."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import pytest
+
+from raymix.plan import Decision
 from raymix.watch.jsonl import JsonlSink
 from tests.report.factory import make_history, make_plan, make_reports, make_run
 
@@ -13,14 +16,25 @@ def rows(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def write(path: Path, run: str, start: int, end: int) -> None:
-    """The segments [start, end) of a run, as an attempt that goes on after `start` segments."""
+def write(path: Path, run: str, start: int, end: int, decided: tuple[int, ...] = ()) -> None:
+    """The segments [start, end) of a run, as an attempt that goes on after `start` segments.
+
+    Decisions are made before those of the numbers `decided`; a checkpoint holds those before segments it holds.
+    """
     plan = make_plan()
-    sink = JsonlSink(path, clock=lambda: 100.0)
-    sink.begin(run, plan, make_history(plan, start))
-    for report in make_reports(plan)[start:end]:
-        sink.segment(run, report)
+    sink, reports = JsonlSink(path, clock=lambda: 100.0), make_reports(plan)
+    decisions = {number: decision_at(reports[number].segment.start) for number in decided}
+    before = tuple(decision for number, decision in decisions.items() if number < start)
+    sink.begin(run, plan, make_history(plan, start).model_copy(update={"decisions": before}))
+    for number in range(start, end):
+        if number in decisions:
+            sink.decided(run, decisions[number])
+        sink.segment(run, reports[number])
     sink.close()
+
+
+def decision_at(step: int) -> Decision:
+    return Decision(step=step, steps=(188, 100 + step, 125), reason="steps are slower")
 
 
 def test_a_row_holds_the_segment(tmp_path: Path) -> None:
@@ -51,6 +65,26 @@ def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
     write(whole, "a", 0, 8)
     write(resumed, "a", 0, 6)
     write(resumed, "a", 4, 8)
+    assert rows(resumed) == rows(whole)
+
+
+def test_a_change_of_plan_is_a_row_before_the_segment_from_which_on_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, "a", 0, 6, (0, 4))
+    assert [row["event"] for row in rows(path)] == ["decision", *["segment"] * 4, "decision", *["segment"] * 2]
+    decision, before = rows(path)[5], rows(path)[4]
+    assert decision["step"] == before["step"]
+    assert (decision["steps"], decision["reason"]) == ([188, 100 + before["step"], 125], "steps are slower")
+
+
+@pytest.mark.parametrize("saved", [3, 4, 5])
+@pytest.mark.parametrize("written", [3, 4, 5])
+def test_a_resumed_run_has_each_change_of_plan_once(tmp_path: Path, saved: int, written: int) -> None:
+    """Whether the file or the checkpoint has come further."""
+    whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
+    write(whole, "a", 0, 8, (0, 4))
+    write(resumed, "a", 0, written, (0, 4))
+    write(resumed, "a", saved, 8, (0, 4))
     assert rows(resumed) == rows(whole)
 
 

@@ -75,6 +75,13 @@ def patchify(x_BCHW: Tensor, patch: int) -> Tensor:
     return x.permute(0, 2, 4, 3, 5, 1).reshape(B, (H // patch) * (W // patch), patch * patch * C)
 
 
+def unpatchify(x_BLP: Tensor, shape: torch.Size, patch: int) -> Tensor:
+    """Images of that shape (B, C, H, W) from their patches: undoes `patchify`."""
+    B, C, H, W = shape
+    x = x_BLP.view(B, H // patch, W // patch, patch, patch, C)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(B, C, H, W)
+
+
 def take(x_BLD: Tensor, index_BK: Tensor) -> Tensor:
     """Tokens at the given places: (B, L, D), (B, K) -> (B, K, D)."""
     return x_BLD.gather(1, index_BK[:, :, None].expand(-1, -1, x_BLD.shape[2]))

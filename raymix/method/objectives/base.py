@@ -6,6 +6,7 @@ B images, V views of each, C channels, S pixels a side as stored, H W as seen, L
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -36,6 +37,20 @@ class Objective(nn.Module):
     @abstractmethod
     def forward(self, z_BLD: Tensor, view: View) -> Tensor:
         """g: the loss of the backbone's tokens for that view. Its mean over ranks is the global batch's loss."""
+
+    def pictures(
+        self, x_BSSC: Tensor, clean_BCHW: Tensor, key_B: Key, look: Callable[[View], Tensor], mix: bool
+    ) -> dict[str, Tensor]:
+        """What a report shows of its work on some images: normalised ones (B, C, H, W) by name.
+
+        Args:
+            x_BSSC: The images as stored.
+            clean_BCHW: The same, normalised, without augmentation.
+            key_B: Of their random draws.
+            look: The backbone's tokens for a view.
+            mix: As in mix steps, else as in ssl steps.
+        """
+        return {}
 
     def regions(self) -> list[nn.Module]:
         """Its repeated parts, which are compiled, and recomputed where memory is short, one by one."""

@@ -6,11 +6,13 @@ D width of the backbone, E width of the decoder.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from raymix.method import draw
-from raymix.method.backbones.base import Backbone, init, patchify, take
+from raymix.method.backbones.base import Backbone, init, patchify, take, unpatchify
 from raymix.method.backbones.vit import Block
 from raymix.method.draw import Key
 from raymix.method.objectives.base import Objective, View
@@ -43,19 +45,31 @@ class MaeObjective(Objective):
     @torch.no_grad()
     def view(self, x_BSSC: Tensor, key_B: Key, mix: bool = False) -> View:
         """One augmented view with a random share of its patches hidden."""
-        noise_BL = draw.uniform(key_B, draw.MASK, self.num_patches)
-        order_BL = noise_BL.argsort(1)
-        K = self.num_visible[mix]
-        return View(self.augment(x_BSSC, key_B), order_BL[:, :K], order_BL[:, K:])
+        return self._masked(self.augment(x_BSSC, key_B), key_B, mix)
 
     def forward(self, z_BLD: Tensor, view: View) -> Tensor:
         """The loss, from the tokens of the visible patches (B, K, D) or of all (B, L, D)."""
-        assert view.keep_BK is not None
         assert view.hide_BM is not None
-        y_BLE, update_BLE = self.enter(z_BLD, view.keep_BK, view.hide_BM)
-        for block in self.blocks:
-            y_BLE, update_BLE = block(y_BLE, update_BLE)
-        return self.leave(y_BLE, update_BLE, view.x_BCHW, view.hide_BM)
+        return self.leave(*self._decoded(z_BLD, view), view.x_BCHW, view.hide_BM)
+
+    def pictures(
+        self, x_BSSC: Tensor, clean_BCHW: Tensor, key_B: Key, look: Callable[[View], Tensor], mix: bool
+    ) -> dict[str, Tensor]:
+        """What is left to see, and what is drawn at the hidden places.
+
+        Where the target is normalised pixels, each patch's own mean and deviation are given back to what is drawn.
+        """
+        view = self._masked(clean_BCHW, key_B, mix)
+        assert view.hide_BM is not None
+        patches_BLP = patchify(clean_BCHW, self.patch)
+        place_BMP = view.hide_BM[:, :, None].expand(-1, -1, patches_BLP.shape[2])
+        drawn_BMP = self._drawn(*self._decoded(look(view), view), view.hide_BM)
+        if self.norm_pixels:
+            variance, mean = torch.var_mean(take(patches_BLP, view.hide_BM), dim=2, keepdim=True)
+            drawn_BMP = drawn_BMP * (variance + 1e-6).sqrt() + mean
+        both = patches_BLP.scatter(1, place_BMP, 0.0), patches_BLP.scatter(1, place_BMP, drawn_BMP)
+        masked, redrawn = (unpatchify(x_BLP, clean_BCHW.shape, self.patch) for x_BLP in both)
+        return {"masked": masked, "reconstructed": redrawn}
 
     def enter(self, z_BLD: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> tuple[Tensor, Tensor]:
         """Positions, and the decoder's input as what is to be added to them."""
@@ -64,12 +78,12 @@ class MaeObjective(Objective):
 
     def leave(self, y_BLE: Tensor, update_BLE: Tensor, x_BCHW: Tensor, hide_BM: Tensor) -> Tensor:
         """The loss of what is drawn at the hidden places."""
-        drawn_BMP = self.draw(self.norm(take(y_BLE + update_BLE, hide_BM)))
+        drawn_BMP = self._drawn(y_BLE, update_BLE, hide_BM)
         target_BMP = take(patchify(x_BCHW, self.patch), hide_BM)
         if self.norm_pixels:
             variance, mean = torch.var_mean(target_BMP, dim=2, keepdim=True)
             target_BMP = (target_BMP - mean) / (variance + 1e-6).sqrt()
-        L: Tensor = (drawn_BMP.float() - target_BMP).square().mean()
+        L: Tensor = (drawn_BMP - target_BMP).square().mean()
         return L
 
     def regions(self) -> list[nn.Module]:
@@ -79,6 +93,26 @@ class MaeObjective(Objective):
     def pieces(self, thorough: bool) -> list[str]:
         """The loss; if thorough, the view and what stands before the blocks."""
         return ["view", "enter", "leave"] if thorough else ["leave"]
+
+    def _masked(self, x_BCHW: Tensor, key_B: Key, mix: bool) -> View:
+        """These images with a random share of their patches hidden."""
+        order_BL = draw.uniform(key_B, draw.MASK, self.num_patches).argsort(1)
+        K = self.num_visible[mix]
+        return View(x_BCHW, order_BL[:, :K], order_BL[:, K:])
+
+    def _decoded(self, z_BLD: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        """The decoder's output at all places, as what `leave` takes."""
+        assert view.keep_BK is not None
+        assert view.hide_BM is not None
+        y_BLE, update_BLE = self.enter(z_BLD, view.keep_BK, view.hide_BM)
+        for block in self.blocks:
+            y_BLE, update_BLE = block(y_BLE, update_BLE)
+        return y_BLE, update_BLE
+
+    def _drawn(self, y_BLE: Tensor, update_BLE: Tensor, hide_BM: Tensor) -> Tensor:
+        """Pixels of the hidden patches, float32 (B, M, P)."""
+        drawn_BMP: Tensor = self.draw(self.norm(take(y_BLE + update_BLE, hide_BM)))
+        return drawn_BMP.float()
 
     def _decoder_input(self, y_BXE: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> Tensor:
         """All L places: what the backbone says of those it computed, and the mask token at the hidden ones."""

@@ -6,6 +6,7 @@ E width of the projection.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -43,6 +44,13 @@ class SimClrObjective(Objective):
         """Two augmented views of each image."""
         views = self.augment(x_BSSC, key_B), self.second(x_BSSC, key_B, draw.SECOND_VIEW)
         return View(torch.cat(views), num_views=2, num_classified=self.num_classified)
+
+    def pictures(
+        self, x_BSSC: Tensor, clean_BCHW: Tensor, key_B: Key, look: Callable[[View], Tensor], mix: bool
+    ) -> dict[str, Tensor]:
+        """The two views that are to find each other."""
+        first, second = self.view(x_BSSC, key_B, mix).x_BCHW.chunk(2)
+        return {"first view": first, "second view": second}
 
     def pieces(self, thorough: bool) -> list[str]:
         """If thorough, the views; the loss has a collective in it."""

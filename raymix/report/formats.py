@@ -1,0 +1,110 @@
+"""Reports as Markdown, CSV and JSON, for whoever reads them on with another tool."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+
+from raymix.report import course, facts, words
+from raymix.report.lineup import HEADS, Line, cells, remarks
+from raymix.report.page_pilot import COST_HEADS
+from raymix.report.page_run import PHASE_HEADS
+from raymix.report.pilot import PilotReport
+from raymix.report.run import RunReport
+
+LEDGER_HEADS = ("account", "{unit}", "share", "cost", "what it is")
+
+
+def as_json(report: RunReport | PilotReport) -> str:
+    """All of it, as report.json and pilot.json have it."""
+    return report.model_dump_json(indent=2) + "\n"
+
+
+def as_csv(report: RunReport | PilotReport) -> str:
+    """A line a phase of a run, or a line a run of a pilot; figures as they are, empty where there is none."""
+    if isinstance(report, RunReport):
+        return _csv([{"run": report.name, **phase.model_dump()} for phase in report.phases])
+    lines = [
+        {"arm": arm, **run.model_dump(exclude={"correct"})}
+        for arm, runs in report.arms.items()
+        for run in sorted(runs, key=lambda run: (run.length, run.seed))
+    ]
+    return _csv(lines)
+
+
+def as_markdown(report: RunReport | PilotReport) -> str:
+    """Headline and main tables."""
+    return _run_markdown(report) if isinstance(report, RunReport) else _pilot_markdown(report)
+
+
+def lines_json(lines: Sequence[Line]) -> str:
+    """Runs and pilots side by side, a list."""
+    return json.dumps([line.model_dump(mode="json") for line in lines], indent=2) + "\n"
+
+
+def lines_csv(lines: Sequence[Line]) -> str:
+    """The same, a line each; an interval is two columns."""
+    found = []
+    for line in lines:
+        values = line.model_dump(exclude={"interval", "seeds"})
+        interval = line.interval
+        ends = {"low": interval.low if interval else None, "high": interval.high if interval else None}
+        found.append({**values, **ends, "seeds": " ".join(str(seed) for seed in line.seeds)})
+    return _csv(found)
+
+
+def lines_markdown(lines: Sequence[Line]) -> str:
+    """The same, a table."""
+    return "\n\n".join((_table(HEADS, map(cells, lines)), *remarks(lines))) + "\n"
+
+
+def _run_markdown(report: RunReport) -> str:
+    final, totals = report.final, report.totals
+    told = f"top-1 {words.percent(final.top1)} of {words.count(final.num_val)} val images" if final else "val not read"
+    bill = f"{words.count(totals.worker_seconds)} {report.unit} billed (clock B), {words.money(totals.cost)}"
+    heads = ["phase", *(head.format(unit=report.unit) for head in PHASE_HEADS)]
+    rows = [[phase.kind, *facts.phase_cells(phase)] for phase in report.phases]
+    parts = [
+        f"# {_plain(report.name)}",
+        f"{report.status}; {told}; wall {words.seconds(totals.wall_seconds)}; {bill}.",
+        *course.lines(report),
+        _table(heads, [*rows, ["all", *facts.total_cells(report.phases)]]),
+    ]
+    if report.ledger is not None:
+        ledger = [*course.ledger_cells(report), (*course.ledger_total(report), "")]
+        parts.append(_table([head.format(unit=report.unit) for head in LEDGER_HEADS], ledger))
+    parts.append(_table(("rows", "number", "what they are"), facts.rows_lines(report)))
+    return "\n\n".join((*parts, *([report.note] if report.note else []))) + "\n"
+
+
+def _pilot_markdown(report: PilotReport) -> str:
+    lead, lines = facts.lead_arm(report), facts.arm_lines(report)
+    heads = ["length", "arm", "top-1 ± sd, %", f"{lead} minus this, points (95 %)"]
+    heads += [head.format(unit=report.unit) for head in COST_HEADS]
+    rows = [
+        [words.times(line.length), line.arm, *facts.accuracy_cells(line), *facts.cost_cells(line)] for line in lines
+    ]
+    tried = f"Configurations tried for each arm: {report.tried}. Seeds: {', '.join(map(str, report.seeds))}."
+    parts = [f"# {_plain(report.name)}", f"{report.status}. {report.verdict.text}", _table(heads, rows), tried]
+    return "\n\n".join((*parts, *([report.note] if report.note else []))) + "\n"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return "".join(f"\\{c}" if c in "\\|<>*_`[]#" else c for c in " ".join(text.split()))
+
+
+def _csv(lines: Sequence[dict[str, object]]) -> str:
+    text = io.StringIO()
+    if lines:
+        writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    return text.getvalue()
