@@ -30,7 +30,6 @@ from raymix.train.task import Task
 from raymix.watch import Sink
 
 _FROZEN = "frozen.json"
-_SPEEDUP = 1.29  # the paper's: the shortest length shows whether mix is as good in so much less time
 
 
 class Frozen(Section):
@@ -85,7 +84,7 @@ def pilot(
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
     if folder.resumed and (folder.path / PILOT_FILE).is_file() and read_pilot(folder.path).status == "done":
         return read_pilot(folder.path)
-    whole = _Pilot(spec, folder, checked, arms, (1.0,) if quick else (1 / _SPEEDUP, 1.0, 2.0), allow_import)
+    whole = _Pilot(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import)
     ids = rows_of(*(one.splits for one in checked.values()))
     num_runs = len(seeds) * len(arms) * len(whole.lengths)
     with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs) as (session, sink, signals):

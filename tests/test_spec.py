@@ -177,6 +177,9 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ),
         ("data.store_size=4", "data.store_size: 4 is below image_size 8"),
         ("pilot.arms=[sl, sl]", "pilot.arms: an arm is named twice"),
+        ("pilot.lengths=[0.5, 2]", "pilot.lengths: 1 is not among them, the length of the verdict"),
+        ("pilot.lengths=[1, 1.001]", "pilot.lengths: two of them are within a hundredth of T"),
+        ("pilot.lengths=[0, 1]", "pilot.lengths: must be above 0, not 0"),
         ("cluster.gpus_per_worker=1", "cluster.gpus_per_worker: cluster.workers: 0 trains in this process"),
         (
             "cluster.address=ray://head:10001",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,7 @@ from raymix.spec.method import (
     SimClr,
     num_visible,
 )
+from raymix.spec.pilot import ARMS, Pilot
 from raymix.spec.schedule import Budget, FixedSchedule, Goal, PhasesSchedule, Schedule
 from raymix.spec.speed import Speed
 from raymix.spec.tune import Tune
@@ -82,24 +83,6 @@ class Evaluate(Section):
     every: Share = Field(0.05, description="share of the run's steps between two evaluations; 0: none")
     max_share: Share = Field(0.03, description="largest share of training time that evaluations may take; 0: none")
     weights: Weights = Field("raw", description="the weights whose accuracy is the run's (ema: optim.ema)")
-
-
-Arm = Literal["sl", "ssl_sl", "ssl_sl_one", "ssl_sl_drop", "mix"]
-ARMS: tuple[Arm, ...] = get_args(Arm)
-
-
-class Pilot(Section):
-    """Which ways to train are compared, and how often."""
-
-    preset: Literal["quick", "full"] = Field("full", description="quick: one seed, one length; it decides nothing")
-    arms: tuple[Arm, ...] = Field(ARMS, min_length=1)
-    seeds: int = Field(5, ge=1, le=1000, description="paired seeds: the job's seed and the ones that follow it")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if len(set(self.arms)) != len(self.arms):
-            raise JobError("pilot.arms", "an arm is named twice", "name each arm once")
-        return self
 
 
 class JobSpec(Section):
