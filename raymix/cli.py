@@ -19,6 +19,7 @@ from raymix.cli_common import AsJson, Verbose, help_alone, show
 from raymix.cli_data import data_app
 from raymix.cli_report import AnyReport, read, report, table
 from raymix.jobfile import load_spec
+from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
 from raymix.spec import JobSpec
 
@@ -276,9 +277,11 @@ def _finish(done: AnyReport, spec: JobSpec, as_json: bool) -> None:
         return
     from raymix.runfolder import storage_of
 
-    page = storage_of(spec) / spec.name / "report.html"
     show(table(done))
-    typer.echo(f"report: {page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page}")
+    pages = ("report", "decision") if isinstance(done, PilotReport) and done.roi else ("report",)
+    for name in pages:
+        page = storage_of(spec) / spec.name / f"{name}.html"
+        typer.echo(f"{name}: {page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page}")
 
 
 @contextmanager

@@ -98,12 +98,15 @@ def _one(folder: Path, form: Format, output: Path | None) -> None:
         _put(written[form](done), output)
         return
     from raymix.report.html import page
+    from raymix.report.reckon import write_decision
 
     holder = folder if folder.is_dir() else folder.parent
     file = output or holder / "report.html"
     _write(file, page(holder, done))
     show(table(done))
     typer.echo(f"report: {file}")
+    if isinstance(done, PilotReport) and output is None and (decision := write_decision(holder, done)):
+        typer.echo(f"decision: {decision}")
 
 
 def _search(done: SearchReport, folder: Path, form: Format, output: Path | None) -> None:

@@ -21,6 +21,7 @@ from raymix.report.folder import PILOT_FILE, RUN_FILE, read_pilot, read_run, wri
 from raymix.report.history import Rates
 from raymix.report.intervals import detectable
 from raymix.report.pilot import PilotReport, PilotRun
+from raymix.report.reckon import priced_anew, searches_of, with_roi, write_pilot
 from raymix.report.run import RunReport, Status
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import Checked, check, opened, readable, rows_of
@@ -50,6 +51,7 @@ class _Pilot:
     arms: dict[str, JobSpec]
     lengths: tuple[float, ...]
     allow_import: tuple[str, ...]
+    earlier_seconds: float  # wall time of the attempts before this one
 
 
 def pilot(
@@ -69,6 +71,7 @@ def pilot(
         Interrupted: a signal ended it; `resume` goes on.
     """
     clock = Clock()
+    searches_of(spec.report)  # one that is not there is found before anything starts
     quick = spec.pilot.preset == "quick"
     seeds = range(spec.seed, spec.seed + (1 if quick else spec.pilot.seeds))
     checked = {seed: check(spec.model_copy(update={"seed": seed}), allow_import) for seed in seeds}
@@ -82,9 +85,11 @@ def pilot(
     if not first.plan.facts.num_val:
         raise JobError("data.holdout", "leaves no val rows to compare on", "raise it, or give a data.val")
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
-    if folder.resumed and (folder.path / PILOT_FILE).is_file() and read_pilot(folder.path).status == "done":
-        return read_pilot(folder.path)
-    whole = _Pilot(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import)
+    before = read_pilot(folder.path) if folder.resumed and (folder.path / PILOT_FILE).is_file() else None
+    if before is not None and before.status == "done":
+        return write_pilot(folder.path, priced_anew(before, spec))
+    earlier = before.wall_seconds if before else 0.0
+    whole = _Pilot(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import, earlier)
     ids = rows_of(*(one.splits for one in checked.values()))
     num_runs = len(seeds) * len(arms) * len(whole.lengths)
     with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs) as (session, sink, signals):
@@ -157,8 +162,6 @@ def fit_to(spec: JobSpec, facts: Facts, rates: Rates, seconds: float) -> float:
 
 
 def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> PilotReport:
-    from raymix.report.html import page  # `raymix validate` comes by here and has no use for it
-
     first = whole.checked[whole.spec.seed]
     known = facts(first.rows, readable(first.splits, session), session.run)
     frozen = _frozen(whole, known, session, sink)
@@ -180,9 +183,8 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
         planned = seconds_of(plan, frozen.rates)
         done[arm].append(_pilot_run(report, asked, length, planned, path.relative_to(whole.folder.path)))
     result = _report(whole, frozen, known, session, done, status, clock)
-    write_text(whole.folder.path / PILOT_FILE, result.model_dump_json(indent=1))
-    write_text(whole.folder.path / "report.html", page(whole.folder.path, result))
-    return result
+    labels = {"train": known.num_labelled, "select": known.num_select, "val": known.num_val}
+    return write_pilot(whole.folder.path, with_roi(result, whole.spec.report, labels))
 
 
 def _runs(whole: _Pilot, frozen: Frozen) -> Iterator[tuple[str, int, float, JobSpec]]:
@@ -281,7 +283,7 @@ def _report(
         tried=1,
         detectable=detectable(known.num_val, len(whole.checked), *([sum(rival) / len(rival)] if rival else [])),
         step_seconds=dict(frozen.rates.step_seconds),
-        wall_seconds=clock.seconds,
+        wall_seconds=whole.earlier_seconds + clock.seconds,
         environment=environment(session),
         note=note_on(whole.spec),
     )

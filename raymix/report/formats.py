@@ -7,8 +7,9 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 
-from raymix.report import course, facts, words
+from raymix.report import course, facts, roi_words, words
 from raymix.report.lineup import HEADS, Line, cells, remarks
+from raymix.report.money import Roi
 from raymix.report.page_pilot import COST_HEADS
 from raymix.report.page_run import PHASE_HEADS
 from raymix.report.pilot import PilotReport
@@ -88,7 +89,19 @@ def _pilot_markdown(report: PilotReport) -> str:
     ]
     tried = f"Configurations tried for each arm: {report.tried}. Seeds: {', '.join(map(str, report.seeds))}."
     parts = [f"# {_plain(report.name)}", f"{report.status}. {report.verdict.text}", _table(heads, rows), tried]
+    parts += _roi_markdown(report.roi, report) if report.roi else []
     return "\n\n".join((*parts, *([report.note] if report.note else []))) + "\n"
+
+
+def _roi_markdown(roi: Roi, report: PilotReport) -> list[str]:
+    return [
+        "## Return on investment",
+        _plain(roi_words.headline(roi, report)),
+        _table(("what", "figure", "of what"), roi_words.findings(roi)),
+        _table(roi_words.once_heads(roi), roi_words.once_cells(roi)),
+        _table(roi_words.training_heads(roi), roi_words.training_cells(roi)),
+        _plain(roi_words.labels_line(roi)),
+    ]
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from raymix.report import facts, words
+from raymix.report import facts, roi_words, words
 from raymix.report.beside import Beside
 from raymix.report.intervals import at_length
 from raymix.report.page_parts import (
@@ -69,6 +69,7 @@ def pilot_values(report: PilotReport, runs: Runs, found: Beside) -> dict[str, An
         "price": words.money(None)
         if report.price_per_worker_hour is None
         else price_note(report.price_per_worker_hour),
+        "roi": roi_words.tables(report.roi) if report.roi else None,
         "wall": words.seconds(report.wall_seconds),
         "timelines": _arm_timelines(runs),
         "ledgers": _arm_ledgers(runs),

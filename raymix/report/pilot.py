@@ -6,16 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from raymix.report.figure import Interval as Interval
+from raymix.report.money import Roi
 from raymix.report.run import Status
 from raymix.spec import Section
-
-
-class Interval(Section):
-    """A figure and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class PilotRun(Section):
@@ -74,9 +68,10 @@ class PilotReport(Section):
     tried: int = Field(description="configurations tried for each arm; 1: none was tuned")
     detectable: float = Field(description="smallest difference, in points, that this many val rows and seeds can tell")
     step_seconds: dict[str, float] = Field(description="measured alone, before the runs, by step kind")
-    wall_seconds: float
+    wall_seconds: float = Field(description="from the command's start to the report, earlier attempts included")
     environment: dict[str, str]
     note: str = Field("", description="a sentence on what the figures can say, shown beside them")
+    roi: Roi | None = Field(None, description="the return on investment; null: not reckoned")
 
     @property
     def unit(self) -> str:

@@ -16,6 +16,7 @@ from raymix.report.forecast import Forecast, PhaseForecast
 from raymix.report.intervals import detectable
 from raymix.report.lineup import Line
 from raymix.report.pilot import PilotReport
+from raymix.report.roi_table import roi_parts
 from raymix.report.run import RunReport
 
 STATUS_STYLES = {"done": "bold green", "interrupted": "bold yellow", "failed": "bold red"}
@@ -73,6 +74,7 @@ def pilot_table(report: PilotReport) -> RenderableType:
         Text(found.text, style="bold" if found.decided else "bold yellow"),
         table,
         Text(f"{clocks}; {_cost(None) + '; ' if report.price_per_worker_hour is None else ''}{tried}", style="dim"),
+        *roi_parts(report.roi),
         *_note(report.note),
     )
 

@@ -10,6 +10,7 @@ from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import Cluster, JobSpec, Passes, Weights, check_masks, nearest_size
 from raymix.spec.method import SHARED_PASSES, Mae, Optim, SimClr, num_visible
 from raymix.spec.pilot import ARMS
+from raymix.spec.report import ReportSpec
 from raymix.spec.schedule import (
     AdaptiveSchedule,
     Budget,
@@ -68,6 +69,7 @@ __all__ = [
     "Passes",
     "PhasesSchedule",
     "Plugin",
+    "ReportSpec",
     "SearchBudget",
     "Section",
     "SimClr",

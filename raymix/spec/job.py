@@ -18,6 +18,7 @@ from raymix.spec.method import (
     num_visible,
 )
 from raymix.spec.pilot import ARMS, Pilot
+from raymix.spec.report import ReportSpec
 from raymix.spec.schedule import Budget, FixedSchedule, Goal, PhasesSchedule, Schedule
 from raymix.spec.speed import Speed
 from raymix.spec.tune import Tune
@@ -104,6 +105,7 @@ class JobSpec(Section):
     evaluate: Evaluate = Evaluate()
     pilot: Pilot = Pilot()
     tune: Tune | None = None
+    report: ReportSpec = ReportSpec()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,0 +1,36 @@
+"""The `report` section: what the return on investment is reckoned with, beside `cluster.price_per_worker_hour`."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from raymix.spec.base import Folder, JobError, Section
+
+
+class ReportSpec(Section):
+    """Prices and counts that only the user knows; all money is in the currency of `cluster.price_per_worker_hour`."""
+
+    price_per_label: float | None = Field(None, ge=0, description="of one labelled image")
+    retrainings_per_year: float | None = Field(
+        None, gt=0, le=100_000, description="how often the model is trained anew; null: nothing is told by the year"
+    )
+    engineer_hours: float | None = Field(
+        None, ge=0, description="spent on introducing SSL and mixing; null: not counted, and the report says so"
+    )
+    price_per_engineer_hour: float | None = Field(None, ge=0)
+    value_per_point: float | None = Field(
+        None, gt=0, description="what one point of top-1 more is worth in a year; null: nobody said"
+    )
+    searches: tuple[Folder, ...] = Field((), description="folders of the searches (raymix tune) that led to this job")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.engineer_hours and self.price_per_engineer_hour is None:
+            raise JobError("report.price_per_engineer_hour", "missing", "engineer_hours cost what it says")
+        if self.price_per_engineer_hour is not None and self.engineer_hours is None:
+            raise JobError("report.engineer_hours", "missing", "price_per_engineer_hour alone costs nothing")
+        if len(set(self.searches)) != len(self.searches):
+            raise JobError("report.searches", "a folder is named twice", "its cost would count twice")
+        return self
