@@ -23,6 +23,7 @@ def decision_html(report: PilotReport) -> str:
         status=STATUS_WORDS[report.status],
         headline=roi_words.headline(found, report),
         closed=found.open or "told" not in (found.saving.outcome, found.gain.outcome),
+        arms_line=roi_words.arms_line(found, report),
         wall=words.seconds(report.wall_seconds),
         assumed=roi_words.assumed(found, report),
         missing=roi_words.not_measured(found, report),

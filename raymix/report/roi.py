@@ -175,7 +175,7 @@ def _saving(report: PilotReport, bills: _Bills, asked: ReportSpec, once: float |
         why = f"at equal accuracy a training by {lead} costs no less than one by {rival}"
         return Saving(outcome="none", why=why, per_training=saved, per_year=per_year)
     if faster.low <= 1 or saved.low <= 0:
-        why = "the interval of the saving does not leave out that there is none"
+        why = f"the interval of the {'speed-up includes 1' if faster.low <= 1 else 'saving includes 0'}"
         return Saving(outcome="open", why=why, per_training=saved, per_year=per_year)
     back = _back(once, saved)
     years = _times(back, 1 / asked.retrainings_per_year if asked.retrainings_per_year else None)

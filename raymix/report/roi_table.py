@@ -18,5 +18,5 @@ def roi_parts(roi: Roi | None) -> list[RenderableType]:
     spent = f"{held} {roi_words.once_heads(roi)[2]}, {f'cost {cost}' if roi.unit == MONEY else words.PRICE_NOT_SET}"
     if roi.open:
         return [head, Text(f"  spent once: {spent}"), Text(f"  no return is claimed: {roi.open}", style="yellow")]
-    lines = [Text(f"  {name}: {figure} ({what})") for name, figure, what in roi_words.findings(roi)]
-    return [head, Text(f"  spent once: {spent}"), *lines]
+    lines = [Text(f"  {name}: {figure}; {what}") for name, figure, what in roi_words.findings(roi)]
+    return [head, Text("  95 % intervals in brackets", style="dim"), Text(f"  spent once: {spent}"), *lines]

@@ -12,6 +12,7 @@ from raymix.report.money import MONEY, Gain, Roi, Saving
 from raymix.report.pilot import PilotReport
 
 NOT_ADDED = "what was spent once cannot be added up: a price is not set"
+HORIZON = 20  # years: no machine, price or data set stays as it is for so long
 
 
 def once_heads(roi: Roi) -> tuple[str, str, str, str]:
@@ -55,6 +56,13 @@ def training_cells(roi: Roi) -> list[tuple[str, str, str, str, str]]:
     ]
 
 
+def arms_line(roi: Roi, report: PilotReport) -> str:
+    """What the names on the page stand for."""
+    arms = [f"{arm}: {words.ARM_WORDS[arm]}" for arm in (roi.lead, roi.rival) if arm in words.ARM_WORDS]
+    unit = f"T: {words.seconds(report.unit_seconds)}, the step-seconds of ssl_sl at the asked epochs"
+    return ". ".join((*arms, unit)) + "."
+
+
 def tables(roi: Roi) -> dict[str, Any]:
     """All of it, for the macro `roi_tables` of the pages."""
     return {
@@ -76,7 +84,8 @@ def labels_line(roi: Roi) -> str:
     line += "paid whichever arm is used, so no part of the return."
     price = roi.asked.price_per_label
     if price and roi.unit == MONEY and roi.once_total is not None:
-        line += f" What was spent once would buy {words.count(roi.once_total / price)} more labels; what these would bring was not measured."
+        more = words.count(roi.once_total / price)
+        line += f" What was spent once would buy {more} more labels; what these would bring was not measured."
     return line
 
 
@@ -84,16 +93,14 @@ def findings(roi: Roi) -> list[tuple[str, str, str]]:
     """What it comes to: name, figure, what the figure is."""
     saving, gain, unit = roi.saving, roi.gain, roi.unit
     lead, rival = roi.lead, roi.rival
-    lines = [
-        ("break-even", break_even(roi), break_even_note(roi)),
-        (
-            "saving a retraining",
-            _told(saving.per_training, unit, least=saving.at_least) if saving.outcome == "told" else _absent(saving),
-            saving.why or f"{lead} trained to the accuracy of {rival} against {rival} at T, clock B",
-        ),
-    ]
+    lines = [("break-even", break_even(roi), break_even_note(roi))]
+    if years := break_even_years(roi):
+        lines.append(("break-even in time", years, per_year_note(roi)))
+    saved = _told(saving.per_training, unit, saving.at_least) if saving.outcome == "told" else _absent(saving)
+    what = f"{lead} trained to the accuracy of {rival} against {rival} at T, clock B"
+    lines.append(("saving a retraining", saved, saving.why or what))
     if saving.outcome == "told":
-        yearly = _told(saving.per_year, unit, least=saving.at_least) if saving.per_year else "not told"
+        yearly = _told(saving.per_year, unit, saving.at_least) if saving.per_year else "not told"
         lines.append(("saving a year", yearly, per_year_note(roi)))
     per_point = _told(gain.per_point, unit) if gain.per_point else _absent(gain)
     lines.append(("cost of a point gained", per_point, gain.why or point_note(roi)))
@@ -101,7 +108,7 @@ def findings(roi: Roi) -> list[tuple[str, str, str]]:
         value = f"at {roi.asked.value_per_point:g} a point and year, less what {lead} is billed above {rival}"
         lines.append(("value of the gain a year", _told(gain.value_per_year, unit), value))
         back = "not told" if gain.break_even_years is None else f"after {_years(gain.break_even_years)}"
-        lines.append(("break-even by that value", back, "what was spent once over the value a year"))
+        lines.append(("break-even by that value", back, f"{spent_once(roi)}, over the value a year"))
     return lines
 
 
@@ -114,8 +121,21 @@ def break_even(roi: Roi) -> str:
         return "not told"
     number = words.plural(math.ceil(back.value), "retraining")
     low, high = words.count(math.ceil(back.low)), words.count(math.ceil(back.high))
-    found = f"{number} or fewer (up to {high})" if saving.at_least else f"{number} ({low} to {high})"
-    return f"{found}, {_years(saving.break_even_years)}" if saving.break_even_years else found
+    return f"{number} or fewer (up to {high})" if saving.at_least else f"{number} ({low} to {high})"
+
+
+def break_even_years(roi: Roi) -> str:
+    """The same in years, at the retrainings a year that the job tells; '' where it tells none."""
+    years, least = roi.saving.break_even_years, roi.saving.at_least
+    if years is None:
+        return ""
+    return _years(years, least) if years.low <= HORIZON else f"over {HORIZON} years at the saving told"
+
+
+def spent_once(roi: Roi) -> str:
+    """What the sum is called: a sum without the engineers says so."""
+    left_out = [item.name for item in roi.once if not item.counted]
+    return f"what was spent once ({', '.join(left_out)} not counted)" if left_out else "what was spent once"
 
 
 def break_even_note(roi: Roi) -> str:
@@ -124,13 +144,17 @@ def break_even_note(roi: Roi) -> str:
         return roi.saving.why
     if roi.once_total is None:
         return NOT_ADDED
-    return f"{amount(roi.once_total, roi.unit)} spent once, over the saving a retraining"
+    return f"{spent_once(roi)}, {amount(roi.once_total, roi.unit)}, over the saving a retraining"
 
 
 def per_year_note(roi: Roi) -> str:
     """At how many retrainings a year."""
     yearly = roi.asked.retrainings_per_year
-    return f"at {yearly:g} retrainings a year" if yearly else "report.retrainings_per_year not set"
+    return (
+        f"at {yearly:g} retraining{'' if yearly == 1 else 's'} a year"
+        if yearly
+        else "report.retrainings_per_year not set"
+    )
 
 
 def point_note(roi: Roi) -> str:
@@ -141,7 +165,7 @@ def point_note(roi: Roi) -> str:
         return NOT_ADDED
     beside = f" and {amount(gain.extra * yearly, roi.unit)} of a year's retrainings" if gain.extra and yearly else ""
     return (
-        f"{amount(roi.once_total, roi.unit)} spent once{beside}, over {words.points(gain.points.value)} points "
+        f"{spent_once(roi)}, {amount(roi.once_total, roi.unit)}{beside}, over {words.points(gain.points.value)} points "
         f"({words.point_interval(gain.points)}) at equal step-seconds"
     )
 
@@ -151,27 +175,36 @@ def headline(roi: Roi, report: PilotReport) -> str:
     lead, rival, saving, gain = roi.lead, roi.rival, roi.saving, roi.gain
     if roi.open:
         return f"No return is claimed: {roi.open}."
-    told = []
-    if saving.outcome == "told":
-        told.append(
-            f"At the accuracy of {rival}, {lead} saves {_told(saving.per_training, roi.unit, least=saving.at_least)} "
-            f"a retraining; what was spent once is back after {break_even(roi)}."
-            if saving.break_even
-            else f"At the accuracy of {rival}, {lead} saves {_told(saving.per_training, roi.unit)} a retraining; "
-            "a break-even is not told."
-        )
-    if gain.outcome == "told" and gain.points:
-        cost = f", {_told(gain.per_point, roi.unit)} a point" if gain.per_point else ""
-        told.append(
-            f"At equal step-seconds, {lead} brings {words.points(gain.points.value)} points of top-1 over {rival} "
-            f"({words.point_interval(gain.points)}){cost}."
-        )
-    if told:
-        return " ".join(told)
+    if "told" in (saving.outcome, gain.outcome):
+        return " Or: ".join(part for part in (_saving_sentence(roi), _gain_sentence(roi)) if part)
     if gain.outcome == "none":
         return f"No return: {gain.why}, and {saving.why}."
     seeds = words.plural(len(report.seeds), "seed")
     return f"No return of {lead} over {rival} can be told with {seeds}: {gain.why}, and {saving.why}."
+
+
+def _saving_sentence(roi: Roi) -> str:
+    saving = roi.saving
+    if saving.outcome != "told":
+        return ""
+    after, years = "a break-even is not told", saving.break_even_years
+    if years is not None and years.low > HORIZON:
+        after = f"by that, {spent_once(roi)} is not back within {HORIZON} years"
+    elif saving.break_even is not None:
+        after = f"{spent_once(roi)} is back after {break_even_years(roi) or break_even(roi)}"
+    saved = _told(saving.per_training, roi.unit, saving.at_least)
+    return f"At the accuracy of {roi.rival}, {roi.lead} saves {saved} a retraining; {after}."
+
+
+def _gain_sentence(roi: Roi) -> str:
+    gain = roi.gain
+    if gain.outcome != "told" or gain.points is None:
+        return ""
+    points = f"{words.points(gain.points.value)} points of top-1 over {roi.rival} ({words.point_interval(gain.points)})"
+    cost = f", {_told(gain.per_point, roi.unit)} a point" if gain.per_point else ""
+    years = gain.break_even_years
+    back = f"; by their value {spent_once(roi)} is back after {_years(years)}" if years else ""
+    return f"At equal step-seconds, {roi.lead} brings {points}{cost}{back}."
 
 
 def assumed(roi: Roi, report: PilotReport) -> list[str]:
@@ -242,9 +275,9 @@ def _absent(found: Saving | Gain) -> str:
     return "none" if found.outcome == "none" else "not told"
 
 
-def _years(interval: Interval) -> str:
+def _years(interval: Interval, least: bool = False) -> str:
     """'1.5 years (0.8 to 2.1)'; in months below two years."""
     factor, unit = (1.0, "years") if interval.value >= 2 else (12.0, "months")
     form = ",.0f" if factor * interval.value >= 100 else ",.1f"
     value, low, high = (format(factor * part, form) for part in (interval.value, interval.low, interval.high))
-    return f"{value} {unit} ({low} to {high})"
+    return f"{value} {unit} or less (up to {high})" if least else f"{value} {unit} ({low} to {high})"
