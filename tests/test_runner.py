@@ -15,7 +15,9 @@ import yaml
 
 from raymix.data.reading import read_local
 from raymix.jobfile import load_spec
+from raymix.pilot import pilot
 from raymix.report.ledger import STEPS
+from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
 from raymix.runner import Interrupted, RunFailed, check, plan, run
 from raymix.spec import JobError, JobSpec
@@ -466,3 +468,47 @@ def test_a_run_that_fails_says_so_and_keeps_its_books(spec_of: SpecOf) -> None:
     assert len(report.curve) == len(rows)
     assert report.totals.worker_seconds > 0
     assert report.step_seconds
+
+
+# ---- a pilot --------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_pilot_is_priced_anew_without_training_again(spec_of: SpecOf) -> None:
+    sections = {"pilot": {"preset": "quick", "arms": ["sl", "mix"]}}
+    first = pilot(spec_of(**sections), quiet=True)
+    folder = folder_of(spec_of())
+    assert {"pilot.json", "report.html", "decision.html", "roi.csv"} <= {file.name for file in folder.iterdir()}
+    assert first.roi is not None
+    assert first.roi.once_total == pytest.approx(first.wall_seconds), "one process, held from the start to the report"
+    assert first.roi.labels == {"train": 182, "select": 20, "val": 449}
+    runs = everything_in(folder / "runs")
+    priced = {"cluster": {"workers": 0, "price_per_worker_hour": 36}, "report": {"retrainings_per_year": 12}}
+    again = pilot(spec_of(**sections, **priced), resume=True, quiet=True)
+    assert everything_in(folder / "runs") == runs
+    assert again.roi is not None
+    assert again.roi.once_total == pytest.approx(first.wall_seconds / 100)
+    assert "preset quick decides nothing" in (folder / "decision.html").read_text()
+
+
+def test_an_interrupted_pilot_tells_its_costs_and_counts_both_attempts(
+    spec_of: SpecOf, interrupt: Callable[..., None]
+) -> None:
+    spec = spec_of(pilot={"preset": "quick", "arms": ["sl", "mix"]})
+    interrupt(2)
+    with pytest.raises(Interrupted) as stopped:
+        pilot(spec, quiet=True)
+    interrupt(-1)
+    before = stopped.value.report
+    assert isinstance(before, PilotReport)
+    assert before.roi is not None
+    assert before.roi.open == "the pilot did not come to its end"
+    assert before.roi.once_total == pytest.approx(before.wall_seconds)
+    after = pilot(spec, resume=True, quiet=True)
+    assert after.wall_seconds > before.wall_seconds
+
+
+def test_a_search_that_is_not_there_is_found_before_a_pilot_starts(spec_of: SpecOf, tmp_path: Path) -> None:
+    spec = spec_of(report={"searches": [str(tmp_path / "none")]})
+    with pytest.raises(JobError, match=r"^report.searches: .*none: no such folder"):
+        pilot(spec, quiet=True)
+    assert not folder_of(spec).exists()

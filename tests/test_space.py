@@ -46,6 +46,7 @@ SPACES: list[tuple[dict[str, Any], str]] = [
     ({"data.label_fraction": {"uniform": [0.1, 1]}}, "data.label_fraction: data.label_fraction is not searched"),
     ({"cluster.workers": {"int": [1, 2]}}, "cluster.workers: cluster is not searched"),
     ({"tune.trials": {"int": [1, 2]}}, "tune.trials: tune is not searched"),
+    ({"report.price_per_label": {"uniform": [0, 1]}}, "report.price_per_label: report is not searched"),
     ({"name.x": {"int": [1, 2]}}, "name.x: name is not searched"),
     ({"optim": {"choice": [{}]}, "optim.lr": {"uniform": [0.1, 0.2]}}, "optim.lr: is inside tune.space.optim"),
 ]

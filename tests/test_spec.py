@@ -180,6 +180,13 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ("pilot.lengths=[0.5, 2]", "pilot.lengths: 1 is not among them, the length of the verdict"),
         ("pilot.lengths=[1, 1.001]", "pilot.lengths: two of them are within a hundredth of T"),
         ("pilot.lengths=[0, 1]", "pilot.lengths: must be above 0, not 0"),
+        ("report.price_per_label=-1", "report.price_per_label: must be at least 0, not -1"),
+        ("report.retrainings_per_year=0", "report.retrainings_per_year: must be above 0, not 0"),
+        ("report.value_per_point=0", "report.value_per_point: must be above 0, not 0"),
+        ("report.price_per_lable=1", "report.price_per_lable: unknown key (did you mean report.price_per_label?)"),
+        ("report.engineer_hours=8", "report.price_per_engineer_hour: missing (engineer_hours cost what it says)"),
+        ("report.price_per_engineer_hour=90", "report.engineer_hours: missing (price_per_engineer_hour alone costs"),
+        ("report.searches=[a, a]", "report.searches: a folder is named twice"),
         ("cluster.gpus_per_worker=1", "cluster.gpus_per_worker: cluster.workers: 0 trains in this process"),
         (
             "cluster.address=ray://head:10001",

@@ -42,7 +42,8 @@ def once_cells(roi: Roi) -> list[tuple[str, str, str, str]]:
     cells = []
     for item in roi.once:
         held = "" if item.worker_seconds is None else hours(item.worker_seconds)
-        cells.append((item.name, item.what, held, _cost(item.cost) if item.counted else "not counted"))
+        cost = _cost(item.cost, "-" if roi.price_per_worker_hour is None else words.PRICE_NOT_SET)
+        cells.append((item.name, item.what, held, cost if item.counted else "not counted"))
     seconds = sum(item.worker_seconds for item in roi.once if item.worker_seconds is not None)
     cells.append(("all", "", hours(seconds), _cost(roi.once_total if roi.unit == MONEY else None)))
     return cells
@@ -51,7 +52,7 @@ def once_cells(roi: Roi) -> list[tuple[str, str, str, str]]:
 def training_cells(roi: Roi) -> list[tuple[str, str, str, str, str]]:
     """A training by each arm: arm, top-1, worker-hours, cost, cost a year."""
     return [
-        (one.arm, f"{one.top1:.2f}", hours(one.worker_seconds), _cost(one.cost), _cost(one.cost_per_year))
+        (one.arm, f"{one.top1:.2f}", hours(one.worker_seconds), _cost(one.cost, "-"), _cost(one.cost_per_year, "-"))
         for one in roi.trainings
     ]
 
@@ -240,7 +241,7 @@ def not_measured(roi: Roi, report: PilotReport) -> list[str]:
         lines.append("No search is named in report.searches; what tuning took before the pilot is not counted.")
     lines += [
         f"Whether {roi.lead or 'mix'} needs fewer labels for the same accuracy: every arm had the same ones.",
-        "Whether speed-up and gain hold at another length, data set or model than the pilot's.",
+        "Whether any of this holds for another data set, model or number of labels than the pilot's.",
     ]
     return [*lines, *([report.note] if report.note else [])]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from raymix.report.decision import decision_html
 from raymix.report.html import compare_html, pilot_html, run_html
 from raymix.report.lineup import line_up
+from raymix.report.reckon import with_roi
+from raymix.spec import ReportSpec
 from tests.report.chromium import Browser, chromium
 from tests.report.factory import make_beside, make_course, make_pilot, make_run
+
+PRICED = with_roi(make_pilot(5, price=3.0), ReportSpec(retrainings_per_year=12, value_per_point=50), {"train": 800})
 
 PAGES = {
     "run": lambda: run_html(make_run(price=2.5), make_beside(price=2.5)),
@@ -21,6 +28,8 @@ PAGES = {
     "pilot": lambda: pilot_html(make_pilot(5), dict.fromkeys(make_pilot(5).arms, (make_course(0),)), make_beside()),
     "quick pilot": lambda: pilot_html(make_pilot(1, lengths=(1.0,)), {"mix": (make_run(),)}),
     "compared": lambda: compare_html(line_up([("runs/a", make_run()), ("runs/p", make_pilot(5, price=1.0))])),
+    "priced pilot": lambda: pilot_html(PRICED),
+    "decision": lambda: decision_html(PRICED),
 }
 TEXTS = {
     "run": (
@@ -34,6 +43,8 @@ TEXTS = {
     "adaptive run": ("Ended: the budget was spent.", "reason number 39.", "Supervised trials", "Ledger"),
     "pilot": ("points of top-1", "Top-1 against worker-seconds", "Curves of each arm", "Class by class", "Ledger"),
     "quick pilot": ("This decides nothing", "How good each arm is", "Every row accounted for"),
+    "priced pilot": ("Return on investment", "spent once", "break-even in time"),
+    "decision": ("At the accuracy of ssl_sl", "What it costs", "What was not measured"),
     "compared": ("runs/a", "runs/p: mix", "worker-s"),
 }
 # what sticks out of the page to the right; tables that are too wide scroll in a frame of their own
@@ -83,11 +94,19 @@ def test_a_page_in_a_browser(browser: Browser, tmp_path: Path, name: str, width:
     assert min(browser.value(LETTERS), default=10) > 8.5, "plots can be read"
     assert all(done and wide > 0 and high > 0 for done, wide, high in browser.value(NATURAL))
     boxes = browser.value(BOXES)
-    assert len(boxes) >= (0 if name == "compared" else 3)
+    assert len(boxes) >= {"compared": 0, "decision": 0, "priced pilot": 1}.get(name, 3)
     for box in boxes:
         assert box["width"] > 20
         assert box["height"] > 20
         assert num_colours(browser.picture(box)) > 1, f"blank: {box}"
+
+
+def test_the_page_for_a_decision_is_one_sheet(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "decision.html"
+    file.write_text(PAGES["decision"](), encoding="utf-8")
+    browser.open(file, 1280)
+    printed = browser.call("Page.printToPDF", preferCSSPageSize=True)["data"]
+    assert len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(printed))) == 1
 
 
 def test_a_page_that_is_wrong_is_found_out(browser: Browser, tmp_path: Path) -> None:
