@@ -44,7 +44,9 @@ class Saving(Section):
     outcome: Outcome
     why: str = Field("", description="what stands in the way; '' where the saving is told")
     at_least: bool = Field(False, description="reached at the shortest length compared: it may be more")
-    per_training: Interval | None = Field(None, description="the rival's bill at T minus the lead's to that accuracy")
+    per_training: Interval | None = Field(
+        None, description="steps that the rival takes to T and the lead does not, less `extra`"
+    )
     per_year: Interval | None = None
     break_even: Interval | None = Field(None, description="retrainings until what was spent once is saved")
     break_even_years: Interval | None = None
@@ -56,7 +58,7 @@ class Gain(Section):
     outcome: Outcome
     why: str = Field("", description="what stands in the way; '' where the gain is told")
     points: Interval | None = None
-    extra: float = Field(0.0, description="a training's bill above the rival's at T; a lower bill is not credited")
+    extra: float = Field(0.0, description="a training's bill above the rival's at T; a lower one is not credited")
     per_point: Interval | None = Field(None, description="spent once, and a year's `extra`, over the points")
     value_per_year: Interval | None = Field(None, description="by report.value_per_point, less a year's `extra`")
     break_even_years: Interval | None = None

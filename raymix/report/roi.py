@@ -137,28 +137,27 @@ def _trainings(report: PilotReport, asked: ReportSpec) -> tuple[Training, ...]:
 
 @dataclass(frozen=True)
 class _Bills:
-    """Means of a training at T by the lead and by the rival, in amounts; `steps` is the part by clock A."""
+    """Means of a training at T, in amounts.
 
-    lead: float
-    lead_steps: float
-    rival: float
-    stretch: float  # the rival's planned seconds over the lead's: 1, to within a step of each phase
+    At equal planned seconds a difference of two bills is chance, or the machine's: a lower one of the lead is not
+    credited, a higher one comes off all that it brings.
+    """
+
+    steps: float  # the rival's part by clock A, which a speed-up shortens; what is billed beside the steps stays
+    extra: float  # of the lead's bill above the rival's
 
     @classmethod
     def of(cls, report: PilotReport, lead: str, rival: str, unit: str) -> _Bills:
         price = report.price_per_worker_hour
         each = 1.0 if unit != MONEY or price is None else price / 3600
         ours, theirs = at_length(report.arms[lead], 1.0), at_length(report.arms[rival], 1.0)
-        return cls(
-            lead=each * fmean(run.billed_worker_seconds for run in ours),
-            lead_steps=each * fmean(run.worker_seconds for run in ours),
-            rival=each * fmean(run.billed_worker_seconds for run in theirs),
-            stretch=fmean(run.planned_seconds for run in theirs) / fmean(run.planned_seconds for run in ours),
-        )
+        above = fmean(run.billed_worker_seconds for run in ours) - fmean(run.billed_worker_seconds for run in theirs)
+        steps = each * fmean(run.worker_seconds for run in theirs)
+        return cls(steps=steps, extra=max(0.0, each * above))
 
     def saving(self, speedup: float) -> float:
-        """The rival's bill at T minus the lead's to that accuracy: steps shrink, what is billed beside them stays."""
-        return self.rival - (self.lead - self.lead_steps + self.lead_steps * self.stretch / speedup)
+        """What the rival's accuracy costs less by the lead."""
+        return self.steps * (1 - 1 / speedup) - self.extra
 
 
 def _saving(report: PilotReport, bills: _Bills, asked: ReportSpec, once: float | None) -> Saving:
@@ -192,7 +191,7 @@ def _saving(report: PilotReport, bills: _Bills, asked: ReportSpec, once: float |
 def _gain(report: PilotReport, bills: _Bills, asked: ReportSpec, once: float | None) -> Gain:
     points, lead, rival = report.verdict.top1_gain, _lead(report), report.verdict.rival
     assert points is not None  # a decided verdict has one
-    extra = max(0.0, bills.lead - bills.rival)
+    extra = bills.extra
     if points.high <= 0:
         why = f"at equal step-seconds {lead} has no point more than {rival}"
         return Gain(outcome="none", why=why, points=points, extra=extra)

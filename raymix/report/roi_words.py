@@ -98,7 +98,7 @@ def findings(roi: Roi) -> list[tuple[str, str, str]]:
     if years := break_even_years(roi):
         lines.append(("break-even in time", years, per_year_note(roi)))
     saved = _told(saving.per_training, unit, saving.at_least) if saving.outcome == "told" else _absent(saving)
-    what = f"{lead} trained to the accuracy of {rival} against {rival} at T, clock B"
+    what = f"steps of {rival} at T that {lead} does without" + (", less its higher bill at T" if gain.extra else "")
     lines.append(("saving a retraining", saved, saving.why or what))
     if saving.outcome == "told":
         yearly = _told(saving.per_year, unit, saving.at_least) if saving.per_year else "not told"
@@ -217,7 +217,8 @@ def assumed(roi: Roi, report: PilotReport) -> list[str]:
         "The saving (equal accuracy) and the gain (equal step-seconds) are two ways to use the same finding: one or "
         "the other, not their sum.",
         f"Bills count every second that workers were held (clock B), means over {seeds}. "
-        "Intervals are 95 %, those of the speed-up and of the gain; the scatter of the bills is not in them.",
+        "Intervals are 95 %, those of the speed-up and of the gain; the scatter of the bills is not in them. At equal "
+        "planned seconds a lower bill is taken for chance and not credited; a higher one counts.",
     ]
     if roi.price_per_worker_hour is not None:
         lines.append(f"A worker-hour costs {roi.price_per_worker_hour:g}; all money is in that currency.")

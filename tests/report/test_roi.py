@@ -60,7 +60,7 @@ def test_an_attempt_that_was_killed_does_not_make_the_rest_negative() -> None:
 
 def test_saving_and_break_even_follow_the_interval_of_the_speedup() -> None:
     found = reckoned(made(), engineer_hours=10, price_per_engineer_hour=98, retrainings_per_year=100).saving
-    # the bill of ssl_sl minus that of mix: 115.4 - (30 + 85.4 / s) = 85.4 (1 - 1 / s) worker-seconds at 0.001 each
+    # steps of ssl_sl are 85.4 worker-seconds, mix needs 1 / s of them; a worker-second costs 0.001
     saved = [0.0854 * (1 - 1 / s) for s in (1.25, 1.1, 1.4)]
     assert found.outcome == "told"
     assert close(found.per_training, *saved)
@@ -69,11 +69,11 @@ def test_saving_and_break_even_follow_the_interval_of_the_speedup() -> None:
     assert close(found.break_even_years, 10 / saved[0], 10 / saved[2], 10 / saved[1])
 
 
-def test_what_is_billed_beside_the_steps_is_not_saved() -> None:
+def test_a_higher_bill_comes_off_the_saving() -> None:
     report = made()
     slow = tuple(run.model_copy(update={"billed_worker_seconds": 150.0}) for run in report.arms["mix"])
     found = reckoned(report.model_copy(update={"arms": {**report.arms, "mix": slow}}))
-    assert found.saving.outcome == "none", "1.4x is eaten up by 34.6 worker-seconds more beside the steps"
+    assert found.saving.outcome == "none", "24.4 worker-seconds at 1.4x, and 34.6 more billed at T"
     assert found.saving.break_even is None
     assert roi_words.break_even(found) == "never"
     assert found.gain.extra == pytest.approx(0.0346)
@@ -82,7 +82,9 @@ def test_what_is_billed_beside_the_steps_is_not_saved() -> None:
 def test_a_lower_bill_at_equal_seconds_is_not_credited() -> None:
     report = made()
     cheap = tuple(run.model_copy(update={"billed_worker_seconds": 100.0}) for run in report.arms["mix"])
-    assert reckoned(report.model_copy(update={"arms": {**report.arms, "mix": cheap}})).gain.extra == 0
+    found = reckoned(report.model_copy(update={"arms": {**report.arms, "mix": cheap}}))
+    assert found.gain.extra == 0
+    assert found.saving.per_training == reckoned(report).saving.per_training
 
 
 def test_a_point_costs_what_was_spent_once_and_a_years_higher_bills() -> None:
