@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raymix.arms import arm_spec, arms_of, epochs_of, fit_to, scaled, seconds_of
 from raymix.books import Clock
 from raymix.conduct import Job, environment, note_on, train_one
 from raymix.data.splits import facts
@@ -25,7 +26,7 @@ from raymix.report.run import RunReport, Status
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import Checked, check, opened, readable, rows_of
 from raymix.session import Session
-from raymix.spec import FixedSchedule, JobError, JobSpec, Mae, Section
+from raymix.spec import JobError, JobSpec, Section
 from raymix.train.task import Task
 from raymix.watch import Sink
 
@@ -92,65 +93,6 @@ def pilot(
     if report.status == "interrupted":
         raise signals.interrupted(f"finished runs are kept; --resume goes on from {folder.path}", report)
     return report
-
-
-def arms_of(spec: JobSpec, drops: bool = True) -> tuple[str, ...]:
-    """The arms that a job compares: those it names, without `ssl_sl_drop` where no patches are left out."""
-    masks = isinstance(spec.objective, Mae) and drops
-    return tuple(arm for arm in spec.pilot.arms if masks or arm != "ssl_sl_drop")
-
-
-def arm_spec(spec: JobSpec, arm: str) -> JobSpec:
-    """The job of one arm: rows, seeds, augmentation and backbone are the job's own, the schedule is the arm's."""
-    schedule, optim = _epochs(spec), spec.optim
-    conventional = {"mix_ratio": 0.0, "sl_drop": 0.0}
-    if arm == "mix":
-        return spec
-    if arm == "sl":
-        schedule = schedule.model_copy(update={**conventional, "ssl_epochs": 0.0})
-    elif arm == "ssl_sl_drop":
-        mix = schedule.mix_ratio * min(schedule.ssl_epochs, schedule.sl_epochs)
-        dropped = mix / schedule.sl_epochs if schedule.sl_epochs else 0.0
-        schedule = schedule.model_copy(update={**conventional, "sl_drop": dropped})
-    else:
-        schedule = schedule.model_copy(update=conventional)
-    restart = "never" if arm == "ssl_sl_one" else "phase"
-    return spec.model_copy(update={"schedule": schedule, "optim": optim.model_copy(update={"restart": restart})})
-
-
-def _epochs(spec: JobSpec) -> FixedSchedule:
-    """The schedule of a job that is compared: epochs, which every arm scales to its length.
-
-    Raises:
-        JobError: it has another policy, a budget or a goal.
-    """
-    if not isinstance(spec.schedule, FixedSchedule):
-        problem = f"{spec.schedule.policy} plans by itself, and a pilot gives every arm the same seconds"
-        raise JobError("schedule.policy", problem, "compare with policy: fixed")
-    for name in ("budget", "goal"):
-        if getattr(spec, name) is not None:
-            raise JobError(name, "would end runs that are compared at equal seconds", "leave it out of a pilot")
-    return spec.schedule
-
-
-def seconds_of(plan: Plan, rates: Rates) -> float:
-    """Step-seconds of a plan at measured rates."""
-    return sum(rates.step_seconds[kind] * steps for phase in plan.phases for kind, steps in phase.turns)
-
-
-def scaled(spec: JobSpec, factor: float) -> JobSpec:
-    """The same schedule, `factor` times as long."""
-    schedule = _epochs(spec)
-    update = {"ssl_epochs": schedule.ssl_epochs * factor, "sl_epochs": schedule.sl_epochs * factor}
-    return spec.model_copy(update={"schedule": schedule.model_copy(update=update)})
-
-
-def fit_to(spec: JobSpec, facts: Facts, rates: Rates, seconds: float) -> float:
-    """The factor on a job's epochs at which its plan takes so many step-seconds, to within a step of each phase."""
-    factor = 1.0
-    for _ in range(4):  # rounding epochs to steps leaves a little to correct
-        factor *= seconds / seconds_of(resolve(scaled(spec, factor), facts), rates)
-    return factor
 
 
 # ---- one comparison -------------------------------------------------------------------------------------------------
@@ -243,8 +185,8 @@ def _pilot_run(report: RunReport, asked: JobSpec, length: float, planned: float,
         cost=report.totals.cost,
         planned_seconds=planned,
         step_seconds=report.totals.step_seconds,
-        ssl_epochs=_epochs(asked).ssl_epochs,
-        sl_epochs=_epochs(asked).sl_epochs,
+        ssl_epochs=epochs_of(asked).ssl_epochs,
+        sl_epochs=epochs_of(asked).sl_epochs,
         steps=sum(phase.steps for phase in report.phases),
         images=sum(phase.images for phase in report.phases),
         labelled=sum(phase.labelled for phase in report.phases),

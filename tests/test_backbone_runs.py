@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import raymix
-from raymix.pilot import arms_of
+from raymix.arms import arms_of
 from raymix.spec import JobError
 from tests.conftest import Raymix
 

@@ -34,6 +34,7 @@ LAYERS = [
     ["train", "schedule"],
     ["method", "data", "policy"],
     ["watch"],
+    ["arms"],
     ["report"],
     ["search"],
     ["jobfile"],
