@@ -17,7 +17,9 @@ from raymix.books import Clock
 from raymix.conduct import Job, environment, note_on, train_one
 from raymix.data.splits import facts
 from raymix.plan import Facts, Kind, Plan, resolve
+from raymix.recommend import RECOMMENDED_FILE, advice, recommended
 from raymix.report.compare import verdict
+from raymix.report.facts import foretold_line
 from raymix.report.folder import PILOT_FILE, RUN_FILE, read_pilot, read_run, write_text
 from raymix.report.history import Rates
 from raymix.report.intervals import detectable
@@ -89,6 +91,7 @@ def pilot(
     ids = rows_of(*(one.splits for one in checked.values()))
     num_runs = len(seeds) * len(arms) * len(whole.lengths)
     with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs) as (session, sink, signals):
+        sink.note(f"pilot: {foretold_line(len(seeds), first.plan.facts.num_val)}")
         report = _compare(whole, session, sink, clock)
     if report.status == "interrupted":
         raise signals.interrupted(f"finished runs are kept; --resume goes on from {folder.path}", report)
@@ -124,7 +127,19 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
     result = _report(whole, frozen, known, session, done, status, clock)
     write_text(whole.folder.path / PILOT_FILE, result.model_dump_json(indent=1))
     write_text(whole.folder.path / "report.html", page(whole.folder.path, result))
+    if status == "done":
+        _recommend(whole, frozen, result, sink)
     return result
+
+
+def _recommend(whole: _Pilot, frozen: Frozen, report: PilotReport, sink: Sink) -> None:
+    """Writes the job that the pilot advises for all the data."""
+    if (given := advice(report)) is None:
+        return
+    path, first = whole.folder.path / RECOMMENDED_FILE, whole.checked[whole.spec.seed]
+    arm = scaled(whole.arms[given.arm], frozen.scale[f"{given.arm} {1.0:.4f}"])
+    write_text(path, recommended(report, given, arm, first.rows, frozen.rates, path, whole.allow_import))
+    sink.note(f"advised: {given.arm}, as a job for all the data: {path}")
 
 
 def _runs(whole: _Pilot, frozen: Frozen) -> Iterator[tuple[str, int, float, JobSpec]]:
@@ -206,7 +221,6 @@ def _report(
     cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
     unit = "GPU-seconds" if session.device == "cuda" else "worker-seconds"
-    rival = [run.top1 for run in arms.get("ssl_sl", ())]
     return PilotReport(
         name=whole.spec.name,
         status=status,
@@ -221,7 +235,7 @@ def _report(
         arms=arms,
         verdict=verdict(arms, known.num_val, preset, unit),
         tried=1,
-        detectable=detectable(known.num_val, len(whole.checked), *([sum(rival) / len(rival)] if rival else [])),
+        detectable=detectable(known.num_val, len(whole.checked)),
         step_seconds=dict(frozen.rates.step_seconds),
         wall_seconds=clock.seconds,
         environment=environment(session),

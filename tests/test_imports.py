@@ -24,6 +24,7 @@ LAYERS = [
     ["tuning"],
     ["trialrun"],
     ["pilot"],
+    ["recommend"],
     ["runner", "datacmd"],
     ["conduct"],
     ["books"],

@@ -87,7 +87,9 @@ def _pilot_markdown(report: PilotReport) -> str:
         [words.times(line.length), line.arm, *facts.accuracy_cells(line), *facts.cost_cells(line)] for line in lines
     ]
     tried = f"Configurations tried for each arm: {report.tried}. Seeds: {', '.join(map(str, report.seeds))}."
-    parts = [f"# {_plain(report.name)}", f"{report.status}. {report.verdict.text}", _table(heads, rows), tried]
+    told = facts.detectable_line(report)
+    told = f"{told[0].upper()}{told[1:]}."
+    parts = [f"# {_plain(report.name)}", f"{report.status}. {report.verdict.text}", _table(heads, rows), tried, told]
     return "\n\n".join((*parts, *([report.note] if report.note else []))) + "\n"
 
 

@@ -47,6 +47,13 @@ def unpack_correct(text: str, num_rows: int) -> NDArray[np.bool_]:
     return np.unpackbits(packed, count=num_rows).astype(bool)
 
 
+def unpack(runs: Sequence[PilotRun], num_val: int) -> Floats:
+    """1 where a run was right on a val row, else 0. Shape (runs, num_val)."""
+    import numpy as np
+
+    return np.stack([unpack_correct(run.correct, num_val).astype(float) for run in runs])
+
+
 def differences(a: Sequence[PilotRun], b: Sequence[PilotRun], num_val: int) -> Floats:
     """`d` of two arms over the seeds that both have. Shape (seeds, num_val).
 
@@ -144,9 +151,7 @@ def own_interval(runs: Sequence[PilotRun], num_val: int) -> Interval:
 
     One seed: over images alone, as `share_interval`.
     """
-    import numpy as np
-
-    right = np.stack([unpack_correct(run.correct, num_val).astype(float) for run in runs])
+    right = unpack(runs, num_val)
     if len(runs) == 1:
         return share_interval(float(right.sum()), num_val)
     error, freedom = standard_error(right)

@@ -78,6 +78,7 @@ def pilot_values(report: PilotReport, runs: Runs, found: Beside) -> dict[str, An
         "class_arms": list(runs),
         "classes_left_out": classes_left_out,
         "class_ends": ENDS,
+        "detectable": facts.detectable_line(report),
         "rows": facts.rows_lines(shown) if shown else [],
         "images": facts.images_line(shown) if shown else "",
         "samples": found.samples,

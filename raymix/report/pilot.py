@@ -54,6 +54,9 @@ class Verdict(Section):
     speedup: Interval | None = Field(
         description="rival's step-seconds at T over mix's to its accuracy; low 0: not always reached; null: not told"
     )
+    detectable: float | None = Field(
+        None, description="smallest difference, in points, that the measured spread lets tell; null: fewer than 2 seeds"
+    )
 
 
 class PilotReport(Section):
@@ -72,7 +75,10 @@ class PilotReport(Section):
     arms: dict[str, tuple[PilotRun, ...]]
     verdict: Verdict
     tried: int = Field(description="configurations tried for each arm; 1: none was tuned")
-    detectable: float = Field(description="smallest difference, in points, that this many val rows and seeds can tell")
+    detectable: float = Field(
+        description="smallest difference, in points, that this many val rows and seeds were expected to tell before "
+        "the runs, at 20 % top-1; `verdict.detectable` is the one by the measured spread"
+    )
     step_seconds: dict[str, float] = Field(description="measured alone, before the runs, by step kind")
     wall_seconds: float
     environment: dict[str, str]

@@ -13,7 +13,6 @@ from rich.text import Text
 from raymix.plan import Phase, Plan, rate, weight
 from raymix.report import course, facts, lineup, words
 from raymix.report.forecast import Forecast, PhaseForecast
-from raymix.report.intervals import detectable
 from raymix.report.lineup import Line
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
@@ -73,6 +72,7 @@ def pilot_table(report: PilotReport) -> RenderableType:
         Text(found.text, style="bold" if found.decided else "bold yellow"),
         table,
         Text(f"{clocks}; {_cost(None) + '; ' if report.price_per_worker_hour is None else ''}{tried}", style="dim"),
+        Text(facts.detectable_line(report), style="dim"),
         *_note(report.note),
     )
 
@@ -108,7 +108,7 @@ def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:
         text = f"optim.batch: found when the run starts; {plan.spec.batch} stands for it here"
         parts.append(Text(text, style="yellow"))
     if facts_.num_val:
-        parts.append(Text(_pilot_line(plan), style="dim"))
+        parts.append(Text(f"pilot: {facts.foretold_line(plan.spec.pilot.seeds, facts_.num_val)}", style="dim"))
     return Group(*parts)
 
 
@@ -203,12 +203,3 @@ def _plan_cells(plan: Plan, phase: Phase, cost: PhaseForecast | None) -> list[st
 
 def _change(start: str, end: str) -> str:
     return start if start == end else f"{start} > {end}"
-
-
-def _pilot_line(plan: Plan) -> str:
-    seeds, num_val = plan.spec.pilot.seeds, plan.facts.num_val
-    told = detectable(num_val, seeds)
-    return (
-        f"pilot: with {words.plural(seeds, 'seed')} and {words.count(num_val)} val images, differences from "
-        f"{told:.1f} points on can be told (at 20 % top-1, 95 %, power 80 %)"
-    )

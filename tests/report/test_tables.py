@@ -108,6 +108,17 @@ def test_a_budget_is_told_in_its_currency(currency: Any, asked: float, spent: fl
     assert course.budget_line(make_course(budget=budget)) == told
 
 
+def test_a_pilot_says_what_it_could_tell_before_and_after_its_runs() -> None:
+    report = make_pilot(5)
+    after = report.verdict.detectable
+    assert after is not None
+    text = shown(pilot_table(report), 1000)
+    assert f"{report.detectable:.2f} points expected before the runs (at 20 % top-1); {after:.2f} points by" in text
+    alone = make_pilot(1, lengths=(1.0,))
+    assert alone.verdict.detectable is None
+    assert "one seed tells none" in shown(pilot_table(alone), 1000)
+
+
 def test_a_pilot_says_verdict_then_each_arm_at_each_length() -> None:
     report = make_pilot(5)
     text = shown(pilot_table(report), 1000)
