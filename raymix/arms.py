@@ -51,6 +51,14 @@ def seconds_of(plan: Plan, rates: Rates) -> float:
     return sum(rates.step_seconds[kind] * steps for phase in plan.phases for kind, steps in phase.turns)
 
 
+def flops_of(plan: Plan, rates: Rates) -> float | None:
+    """FLOPs of a plan's steps, over all workers; None: those of a step are not known."""
+    turns = [turn for phase in plan.phases for turn in phase.turns]
+    if any(kind not in rates.step_flops for kind, _ in turns):
+        return None
+    return sum(rates.step_flops[kind] * steps for kind, steps in turns)
+
+
 def scaled(spec: JobSpec, factor: float) -> JobSpec:
     """The same schedule, `factor` times as long."""
     schedule = epochs_of(spec)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raymix.arms import arm_spec, arms_of, epochs_of, fit_to, scaled, seconds_of
+from raymix.arms import arm_spec, arms_of, epochs_of, fit_to, flops_of, scaled, seconds_of
 from raymix.books import Clock
 from raymix.conduct import Job, environment, note_on, train_one
 from raymix.data.splits import facts
@@ -122,8 +122,7 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
         if report.status != "done":
             status = report.status
             break
-        planned = seconds_of(plan, frozen.rates)
-        done[arm].append(_pilot_run(report, asked, length, planned, path.relative_to(whole.folder.path)))
+        done[arm].append(_pilot_run(report, plan, length, frozen.rates, path.relative_to(whole.folder.path)))
     result = _report(whole, frozen, known, session, done, status, clock)
     write_text(whole.folder.path / PILOT_FILE, result.model_dump_json(indent=1))
     write_text(whole.folder.path / "report.html", page(whole.folder.path, result))
@@ -187,7 +186,7 @@ def _finished(path: Path) -> RunReport | None:
     return report if report is not None and report.status == "done" else None
 
 
-def _pilot_run(report: RunReport, asked: JobSpec, length: float, planned: float, path: Path) -> PilotRun:
+def _pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: Path) -> PilotRun:
     assert report.final is not None
     trained = report.totals.step_seconds + report.totals.data_seconds
     return PilotRun(
@@ -198,13 +197,14 @@ def _pilot_run(report: RunReport, asked: JobSpec, length: float, planned: float,
         worker_seconds=trained * report.workers,
         billed_worker_seconds=report.totals.worker_seconds,
         cost=report.totals.cost,
-        planned_seconds=planned,
+        planned_seconds=seconds_of(plan, rates),
         step_seconds=report.totals.step_seconds,
-        ssl_epochs=epochs_of(asked).ssl_epochs,
-        sl_epochs=epochs_of(asked).sl_epochs,
+        ssl_epochs=epochs_of(plan.spec).ssl_epochs,
+        sl_epochs=epochs_of(plan.spec).sl_epochs,
         steps=sum(phase.steps for phase in report.phases),
         images=sum(phase.images for phase in report.phases),
         labelled=sum(phase.labelled for phase in report.phases),
+        flops=flops_of(plan, rates),
         report=str(path / RUN_FILE),
     )
 
@@ -232,6 +232,7 @@ def _report(
         lengths=whole.lengths,
         seeds=tuple(whole.checked),
         num_val=known.num_val,
+        num_labelled=known.num_labelled,
         arms=arms,
         verdict=verdict(arms, known.num_val, preset, unit),
         tried=1,

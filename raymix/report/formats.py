@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 
-from raymix.report import course, facts, words
+from raymix.report import course, effort, facts, words
 from raymix.report.lineup import HEADS, Line, cells, remarks
 from raymix.report.page_pilot import COST_HEADS
 from raymix.report.page_run import PHASE_HEADS
@@ -90,7 +90,16 @@ def _pilot_markdown(report: PilotReport) -> str:
     told = facts.detectable_line(report)
     told = f"{told[0].upper()}{told[1:]}."
     parts = [f"# {_plain(report.name)}", f"{report.status}. {report.verdict.text}", _table(heads, rows), tried, told]
+    if did := effort.effort_cells(report):
+        parts += ["## Beside equal seconds (secondary)", _table(("arm, at T", *effort.EFFORT_HEADS), _rows(did))]
+    if equal := effort.equal_cells(report):
+        against = _table((f"{lead} minus this, at equal", *effort.AMOUNTS), _rows(equal))
+        parts += [against, effort.secondary_note(report)]
     return "\n\n".join((*parts, *([report.note] if report.note else []))) + "\n"
+
+
+def _rows(lines: Iterable[tuple[str, list[str]]]) -> list[list[str]]:
+    return [[first, *cells] for first, cells in lines]
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -35,6 +35,7 @@ class PilotRun(Section):
     steps: int = Field(description="optimizer updates")
     images: int = Field(description="images through the steps")
     labelled: int = Field(description="images through the classifier's loss")
+    flops: float | None = Field(None, description="of all its steps, over all workers; null: not counted")
     report: str = Field(description="its report.json, relative to the pilot's folder")
 
 
@@ -72,6 +73,7 @@ class PilotReport(Section):
     lengths: tuple[float, ...] = Field(description="multiples of T at which arms are compared")
     seeds: tuple[int, ...]
     num_val: int
+    num_labelled: int | None = Field(None, description="training rows with a label; null: not written down")
     arms: dict[str, tuple[PilotRun, ...]]
     verdict: Verdict
     tried: int = Field(description="configurations tried for each arm; 1: none was tuned")

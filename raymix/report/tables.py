@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raymix.plan import Phase, Plan, rate, weight
-from raymix.report import course, facts, lineup, words
+from raymix.report import course, effort, facts, lineup, words
 from raymix.report.forecast import Forecast, PhaseForecast
 from raymix.report.lineup import Line
 from raymix.report.pilot import PilotReport
@@ -71,10 +71,26 @@ def pilot_table(report: PilotReport) -> RenderableType:
         Text.assemble((report.name, "bold"), "  ", (report.status, STATUS_STYLES[report.status])),
         Text(found.text, style="bold" if found.decided else "bold yellow"),
         table,
+        *_beside(report),
         Text(f"{clocks}; {_cost(None) + '; ' if report.price_per_worker_hour is None else ''}{tried}", style="dim"),
         Text(facts.detectable_line(report), style="dim"),
         *_note(report.note),
     )
+
+
+def _beside(report: PilotReport) -> list[RenderableType]:
+    """The arms at T by what they did rather than by seconds, and compared so: secondary."""
+    did, equal = _table("arm, at T", *effort.EFFORT_HEADS), _table("at equal", *effort.AMOUNTS)
+    for arm, cells in (found := effort.effort_cells(report)):
+        did.add_row(arm, *cells)
+    for arm, cells in effort.equal_cells(report):
+        equal.add_row(arm, *(cell.replace(" (", "\n(") for cell in cells))
+    if not found:
+        return []
+    parts: list[RenderableType] = [Text("beside equal seconds (secondary)", style="italic"), did]
+    if equal.row_count:
+        parts += [equal, Text(effort.secondary_note(report), style="dim")]
+    return parts
 
 
 def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:

@@ -123,7 +123,8 @@ def test_a_pilot_says_verdict_then_each_arm_at_each_length() -> None:
     report = make_pilot(5)
     text = shown(pilot_table(report), 1000)
     assert report.verdict.text in text
-    table = text.partition(report.verdict.text)[2]
+    table, _, beside = text.partition(report.verdict.text)[2].partition("beside equal seconds (secondary)")
+    assert [beside.count(f"\n{name} ") for name in report.arms] == [2, 2, 2, 2, 1], "done; compared with mix"
     assert [table.count(f"\n{name} ") for name in report.arms] == [3] * 5
     assert "length T/1.29" in text
     assert "price not set" in text
