@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raymix.jobfile import with_defined
 from raymix.plan import Facts, Plan, resolve
 from raymix.report.history import Rates
 from raymix.spec import FixedSchedule, JobError, JobSpec, Mae
@@ -10,11 +11,19 @@ from raymix.spec import FixedSchedule, JobError, JobSpec, Mae
 def arms_of(spec: JobSpec, drops: bool = True) -> tuple[str, ...]:
     """The arms that a job compares: those it names, without `ssl_sl_drop` where no patches are left out."""
     masks = isinstance(spec.objective, Mae) and drops
-    return tuple(arm for arm in spec.pilot.arms if masks or arm != "ssl_sl_drop")
+    return tuple(arm for arm in spec.pilot.compared if masks or arm != "ssl_sl_drop")
 
 
 def arm_spec(spec: JobSpec, arm: str) -> JobSpec:
-    """The job of one arm: rows, seeds, augmentation and backbone are the job's own, the schedule is the arm's."""
+    """The job of one arm: rows, seeds and backbone are the job's own, the schedule is the arm's.
+
+    Augmentation is the job's own, too, unless `pilot.define` says otherwise of an arm.
+
+    Raises:
+        JobError: the job cannot be compared, or refuses what `pilot.define` sets.
+    """
+    if arm in spec.pilot.define:
+        return with_defined(spec, arm, arm_spec(spec, spec.pilot.define[arm].base))
     schedule, optim = epochs_of(spec), spec.optim
     conventional = {"mix_ratio": 0.0, "sl_drop": 0.0}
     if arm == "mix":

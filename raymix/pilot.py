@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from raymix.arms import arm_spec, arms_of, epochs_of, fit_to, flops_of, scaled, seconds_of
 from raymix.books import Clock
 from raymix.conduct import Job, environment, note_on, train_one
@@ -23,12 +25,13 @@ from raymix.report.facts import foretold_line
 from raymix.report.folder import PILOT_FILE, RUN_FILE, read_pilot, read_run, write_text
 from raymix.report.history import Rates
 from raymix.report.intervals import detectable
+from raymix.report.known import Key
 from raymix.report.pilot import PilotReport, PilotRun
 from raymix.report.run import RunReport, Status
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import Checked, check, opened, readable, rows_of
 from raymix.session import Session
-from raymix.spec import JobError, JobSpec, Section
+from raymix.spec import Defined, JobError, JobSpec, Section
 from raymix.train.task import Task
 from raymix.watch import Sink
 
@@ -39,8 +42,14 @@ class Frozen(Section):
     """What a pilot decides before its first run, and keeps when it is resumed."""
 
     rates: Rates
+    own_rates: dict[str, Rates] = Field({})  # of the defined arms whose steps are others
+    define: dict[str, Defined] = Field({})  # as it was when the pilot began
     unit_seconds: float  # T
     scale: dict[str, float]  # "<arm> <length>" -> factor on that arm's epochs
+
+    def rates_of(self, arm: str) -> Rates:
+        """What the steps of an arm take."""
+        return self.own_rates.get(arm, self.rates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +86,11 @@ def pilot(
     checked = {seed: check(spec.model_copy(update={"seed": seed}), allow_import) for seed in seeds}
     first = checked[spec.seed]
     arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec, first.drops)}
-    for arm in arms.values():
-        resolve(arm, first.plan.facts)  # an arm that the data cannot carry is found before anything starts
+    for name, arm in arms.items():  # an arm that the data or the backbone cannot carry is found before anything starts
+        if name in spec.pilot.define:
+            check(arm, allow_import, first.rows)
+        else:
+            resolve(arm, first.plan.facts)
     if spec.optim.batch == "auto":
         problem = "auto would be another batch on another machine, and a pilot goes on where it was begun"
         raise JobError("optim.batch", problem, "name a batch, as in optim.batch=256")
@@ -110,6 +122,7 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
     done: dict[str, list[PilotRun]] = {arm: [] for arm in whole.arms}
     status: Status = "done"
     for arm, seed, length, asked in _runs(whole, frozen):
+        rates = frozen.rates_of(arm)
         checked = whole.checked[seed]
         splits = readable(checked.splits, session)
         plan = resolve(asked, facts(checked.rows, splits, session.run))
@@ -117,12 +130,12 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
         report = _finished(path)
         if report is None:
             own = RunFolder(asked, path, resume=True)
-            job = Job(own, checked.rows, splits, plan, frozen.rates, whole.allow_import, alone=False)
+            job = Job(own, checked.rows, splits, plan, rates, whole.allow_import, alone=False)
             report = train_one(job, session, sink, Clock())
         if report.status != "done":
             status = report.status
             break
-        done[arm].append(_pilot_run(report, plan, length, frozen.rates, path.relative_to(whole.folder.path)))
+        done[arm].append(_pilot_run(report, plan, length, rates, path.relative_to(whole.folder.path)))
     result = _report(whole, frozen, known, session, done, status, clock)
     write_text(whole.folder.path / PILOT_FILE, result.model_dump_json(indent=1))
     write_text(whole.folder.path / "report.html", page(whole.folder.path, result))
@@ -137,7 +150,7 @@ def _recommend(whole: _Pilot, frozen: Frozen, report: PilotReport, sink: Sink) -
         return
     path, first = whole.folder.path / RECOMMENDED_FILE, whole.checked[whole.spec.seed]
     arm = scaled(whole.arms[given.arm], frozen.scale[f"{given.arm} {1.0:.4f}"])
-    write_text(path, recommended(report, given, arm, first.rows, frozen.rates, path, whole.allow_import))
+    write_text(path, recommended(report, given, arm, first.rows, frozen.rates_of(given.arm), path, whole.allow_import))
     sink.note(f"advised: {given.arm}, as a job for all the data: {path}")
 
 
@@ -155,29 +168,58 @@ def _frozen(whole: _Pilot, known: Facts, session: Session, sink: Sink) -> Frozen
     """Measured step times and what follows from them; of a resumed pilot, what it froze when it began."""
     file = whole.folder.path / _FROZEN
     if whole.folder.resumed and file.is_file():
-        return Frozen.model_validate_json(file.read_text())
+        return _resumed(whole, Frozen.model_validate_json(file.read_text()))
     plans = {arm: resolve(spec, known) for arm, spec in whole.arms.items()}
     rival = resolve(arm_spec(whole.spec, "ssl_sl"), known)
     sink.stage("measuring step times")
-    rates = _measure(whole, (*plans.values(), rival), session, sink)
+    rates, own = _measure(whole, plans, rival, session, sink)
     unit = seconds_of(rival, rates)
     scale = {
-        f"{arm} {length:.4f}": fit_to(spec, known, rates, length * unit)
+        f"{arm} {length:.4f}": fit_to(spec, known, own.get(arm, rates), length * unit)
         for arm, spec in whole.arms.items()
         for length in whole.lengths
     }
-    frozen = Frozen(rates=rates, unit_seconds=unit, scale=scale)
+    define = whole.spec.pilot.define
+    frozen = Frozen(rates=rates, own_rates=own, define=define, unit_seconds=unit, scale=scale)
     whole.folder.start(whole.checked[whole.spec.seed].plan, session.frame.size)
     write_text(file, frozen.model_dump_json(indent=1))
     return frozen
 
 
-def _measure(whole: _Pilot, plans: tuple[Plan, ...], session: Session, sink: Sink) -> Rates:
-    kinds: dict[Kind, None] = dict.fromkeys(kind for plan in plans for kind in plan.kinds)
+def _resumed(whole: _Pilot, frozen: Frozen) -> Frozen:
+    """What the pilot froze when it began.
+
+    Raises:
+        JobError: it began with other arms.
+    """
+    hint = "resume with the arms that it had, or start anew: --overwrite"
+    for arm in whole.arms:
+        if frozen.define.get(arm) != whole.spec.pilot.define.get(arm):
+            raise JobError(f"pilot.define.{arm}", "is not what it was when the pilot began", hint)
+        if any(f"{arm} {length:.4f}" not in frozen.scale for length in whole.lengths):
+            raise JobError("pilot", f"{arm} was not among the arms and lengths when it began", hint)
+    return frozen
+
+
+def _measure(
+    whole: _Pilot, plans: dict[str, Plan], rival: Plan, session: Session, sink: Sink
+) -> tuple[Rates, dict[str, Rates]]:
+    """Step times of the arms that have the job's steps, in turns; then those of arms with steps of their own."""
     first = whole.checked[whole.spec.seed]
-    splits = readable(first.splits, session)
-    task = Task("measure", first.plan, splits, measure=tuple(kinds), allow_import=whole.allow_import)
-    return session.execute(task, sink).history.rates
+    groups: list[tuple[Key, Plan, list[str]]] = [(Key.of(first.plan), first.plan, [])]
+    for arm, plan in plans.items():
+        key = Key.of(plan)
+        if (group := next((group for group in groups if group[0] == key), None)) is None:
+            groups.append(group := (key, plan, []))
+        group[2].append(arm)
+    splits, measured = readable(first.splits, session), {}
+    for number, (_, plan, arms) in enumerate(groups):
+        own = [plans[arm] for arm in arms] + ([] if number else [rival])
+        kinds: dict[Kind, None] = dict.fromkeys(kind for one in own for kind in one.kinds)
+        task = Task("measure", plan, splits, measure=tuple(kinds), allow_import=whole.allow_import)
+        measured[number] = session.execute(task, sink).history.rates
+    own_rates = {arm: measured[number] for number, (_, _, arms) in enumerate(groups) if number for arm in arms}
+    return measured[0], own_rates
 
 
 def _finished(path: Path) -> RunReport | None:
@@ -238,6 +280,8 @@ def _report(
         tried=1,
         detectable=detectable(known.num_val, len(whole.checked)),
         step_seconds=dict(frozen.rates.step_seconds),
+        own_step_seconds={arm: dict(rates.step_seconds) for arm, rates in frozen.own_rates.items()},
+        defined={arm: of.words for arm, of in frozen.define.items() if arm in arms},
         wall_seconds=clock.seconds,
         environment=environment(session),
         note=note_on(whole.spec),

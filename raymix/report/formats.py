@@ -90,6 +90,7 @@ def _pilot_markdown(report: PilotReport) -> str:
     told = facts.detectable_line(report)
     told = f"{told[0].upper()}{told[1:]}."
     parts = [f"# {_plain(report.name)}", f"{report.status}. {report.verdict.text}", _table(heads, rows), tried, told]
+    parts += [f"{_plain(arm)}: {_plain(what)}." for arm, what in report.defined.items()]
     if did := effort.effort_cells(report):
         parts += ["## Beside equal seconds (secondary)", _table(("arm, at T", *effort.EFFORT_HEADS), _rows(did))]
     if equal := effort.equal_cells(report):

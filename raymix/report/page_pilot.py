@@ -68,7 +68,7 @@ def pilot_values(report: PilotReport, runs: Runs, found: Beside) -> dict[str, An
         "equal_heads": list(effort.AMOUNTS),
         "equal": effort.equal_cells(report),
         "equal_note": effort.secondary_note(report),
-        "arm_words": {name: words.ARM_WORDS.get(name, "") for name in report.arms},
+        "arm_words": {name: report.defined.get(name) or words.ARM_WORDS.get(name, "") for name in report.arms},
         "step_kinds": step_kinds(report.step_seconds),
         "plots": [("", plot)] if (plot := pilot_plot(report, prefix(report))) else [],
         "price": words.money(None)

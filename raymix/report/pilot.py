@@ -82,6 +82,8 @@ class PilotReport(Section):
         "the runs, at 20 % top-1; `verdict.detectable` is the one by the measured spread"
     )
     step_seconds: dict[str, float] = Field(description="measured alone, before the runs, by step kind")
+    own_step_seconds: dict[str, dict[str, float]] = Field({}, description="the same, of arms whose steps are others")
+    defined: dict[str, str] = Field({}, description="arms of the user's own, in words")
     wall_seconds: float
     environment: dict[str, str]
     note: str = Field("", description="a sentence on what the figures can say, shown beside them")

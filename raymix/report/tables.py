@@ -74,6 +74,7 @@ def pilot_table(report: PilotReport) -> RenderableType:
         *_beside(report),
         Text(f"{clocks}; {_cost(None) + '; ' if report.price_per_worker_hour is None else ''}{tried}", style="dim"),
         Text(facts.detectable_line(report), style="dim"),
+        *(Text(f"{arm}: {what}", style="dim") for arm, what in report.defined.items()),
         *_note(report.note),
     )
 

@@ -9,7 +9,7 @@ from raymix.spec.base import JobError, Section
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import Cluster, JobSpec, Passes, Weights, check_masks, nearest_size
 from raymix.spec.method import SHARED_PASSES, Mae, Optim, SimClr, num_visible
-from raymix.spec.pilot import ARMS
+from raymix.spec.pilot import ARMS, Defined, Pilot
 from raymix.spec.schedule import (
     AdaptiveSchedule,
     Budget,
@@ -52,6 +52,7 @@ __all__ = [
     "Cluster",
     "Currency",
     "Data",
+    "Defined",
     "DigitsSource",
     "FixedSchedule",
     "Goal",
@@ -67,6 +68,7 @@ __all__ = [
     "ParquetSource",
     "Passes",
     "PhasesSchedule",
+    "Pilot",
     "Plugin",
     "SearchBudget",
     "Section",
