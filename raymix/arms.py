@@ -5,11 +5,11 @@ from __future__ import annotations
 from raymix.jobfile import with_defined
 from raymix.plan import Facts, Plan, resolve
 from raymix.report.history import Rates
-from raymix.spec import FixedSchedule, JobError, JobSpec, Mae
+from raymix.spec import PRETRAINED, FixedSchedule, JobError, JobSpec, Mae, Pilot
 
 
 def arms_of(spec: JobSpec, drops: bool = True) -> tuple[str, ...]:
-    """The arms that a job compares: those it names, without `ssl_sl_drop` where no patches are left out."""
+    """The arms that a job compares: named or by default, without `ssl_sl_drop` where no patches are left out."""
     masks = isinstance(spec.objective, Mae) and drops
     return tuple(arm for arm in spec.pilot.compared if masks or arm != "ssl_sl_drop")
 
@@ -24,6 +24,10 @@ def arm_spec(spec: JobSpec, arm: str) -> JobSpec:
     """
     if arm in spec.pilot.define:
         return with_defined(spec, arm, arm_spec(spec, spec.pilot.define[arm].base))
+    if arm == PRETRAINED:
+        backbone = spec.backbone.model_copy(update={"weights": spec.pilot.weights})
+        alone = {"backbone": backbone, "pilot": Pilot()}  # with pilot.weights it would be refused when read back
+        return arm_spec(spec, "sl").model_copy(update=alone)
     schedule, optim = epochs_of(spec), spec.optim
     conventional = {"mix_ratio": 0.0, "sl_drop": 0.0}
     if arm == "mix":

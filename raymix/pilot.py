@@ -31,7 +31,7 @@ from raymix.report.run import RunReport, Status
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import Checked, check, opened, readable, rows_of
 from raymix.session import Session
-from raymix.spec import Defined, JobError, JobSpec, Section
+from raymix.spec import ARMS, Defined, JobError, JobSpec, Section
 from raymix.train.task import Task
 from raymix.watch import Sink
 
@@ -87,7 +87,7 @@ def pilot(
     first = checked[spec.seed]
     arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec, first.drops)}
     for name, arm in arms.items():  # an arm that the data or the backbone cannot carry is found before anything starts
-        if name in spec.pilot.define:
+        if name not in ARMS:
             check(arm, allow_import, first.rows)
         else:
             resolve(arm, first.plan.facts)

@@ -2,8 +2,9 @@
 
 The rule. Where the verdict found a winner that is `mix` (without mix: the best arm), that is advised. Otherwise it is
 the simplest of the arms that cannot be told apart from the best at equal step-seconds (their paired 95 % interval holds
-0): what costs more to understand has to show that it is better. Simple to involved: `sl`, `ssl_sl_one`, `ssl_sl`,
-`ssl_sl_drop`, `mix`. The same rule goes for a pilot that decides nothing, whose advice says so.
+0): what costs more to understand has to show that it is better. Simple to involved: `sl`, `pretrained`, `ssl_sl_one`,
+`ssl_sl`, `ssl_sl_drop`, `mix`, then those of `pilot.define`. The same rule goes for a pilot that decides nothing, whose
+advice says so.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from raymix.report.intervals import LEVEL, at_length, own_interval, paired_inter
 from raymix.report.known import Entry, Key, Seen, now
 from raymix.report.pilot import Interval, PilotReport, PilotRun
 from raymix.runner import check
-from raymix.spec import ARMS, JobSpec
+from raymix.spec import ARMS, PRETRAINED, JobSpec
 
 RECOMMENDED_FILE = "recommended.yaml"
-SIMPLE = ("sl", "ssl_sl_one", "ssl_sl", "ssl_sl_drop", "mix")  # simple to involved
-assert set(SIMPLE) == set(ARMS)
+SIMPLE = ("sl", PRETRAINED, "ssl_sl_one", "ssl_sl", "ssl_sl_drop", "mix")  # simple to involved
+assert set(SIMPLE) == {*ARMS, PRETRAINED}
 WIDTH = 118
 
 

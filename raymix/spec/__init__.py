@@ -9,7 +9,7 @@ from raymix.spec.base import JobError, Section
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import Cluster, JobSpec, Passes, Weights, check_masks, nearest_size
 from raymix.spec.method import SHARED_PASSES, Mae, Optim, SimClr, num_visible
-from raymix.spec.pilot import ARMS, Defined, Pilot
+from raymix.spec.pilot import ARMS, PRETRAINED, Defined, Pilot
 from raymix.spec.schedule import (
     AdaptiveSchedule,
     Budget,
@@ -39,6 +39,7 @@ from raymix.spec.tune import Asha, Axis, SearchBudget, Tune
 __all__ = [
     "ARMS",
     "NUM_CHANNELS",
+    "PRETRAINED",
     "SHARED_PASSES",
     "VIT_SIZES",
     "AdaptiveSchedule",

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from raymix.spec.base import JobError, Section
+from raymix.spec.base import Folder, JobError, Section
 
 Arm = Literal["sl", "ssl_sl", "ssl_sl_one", "ssl_sl_drop", "mix"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
+PRETRAINED = "pretrained"  # sl from given weights; where there are some
 ArmName = Annotated[
-    str, WithJsonSchema({"anyOf": [{"enum": list(ARMS)}, {"type": "string", "description": "of pilot.define"}]})
+    str,
+    WithJsonSchema({"anyOf": [{"enum": [*ARMS, PRETRAINED]}, {"type": "string", "description": "of pilot.define"}]}),
 ]
 # fields that are the same for all arms: what begins so -> why
 SHARED = {
@@ -63,7 +65,7 @@ def _defined(value: Any) -> Any:
         raise JobError("pilot.define", "must be a section of arms", _SHAPE)
     for name, arm in value.items():
         where = f"pilot.define.{name}"
-        if name in ARMS or name == "pretrained":
+        if name in (*ARMS, PRETRAINED):
             raise JobError(where, "is the name of a built-in arm", "take another name")
         if not _NAME.fullmatch(name):
             raise JobError(where, "an arm's name has letters, digits, '_' and '-', the first a letter, at most 40")
@@ -104,7 +106,13 @@ class Pilot(Section):
 
     preset: Literal["quick", "full"] = Field("full", description="quick: one seed, one length; it decides nothing")
     arms: tuple[ArmName, ...] = Field(
-        ARMS, min_length=1, description="those that are built in, and names of pilot.define; default: all of both"
+        ARMS,
+        min_length=1,
+        description="those that are built in, pretrained, names of pilot.define; default: all that there are",
+    )
+    weights: Folder | None = Field(
+        None,
+        description="a .safetensors file for the arm pretrained, as backbone.weights takes it; others start anew",
     )
     define: Annotated[dict[str, Defined], BeforeValidator(_defined)] = Field(
         {}, description="arms of your own: name -> {base: a built-in arm, set: {field: value}}"
@@ -118,9 +126,12 @@ class Pilot(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for arm in self.arms:
-            if arm not in ARMS and arm not in self.define:
+            if arm not in (*ARMS, PRETRAINED, *self.define):
                 problem = f"unknown value {json.dumps(arm)}"
-                raise JobError("pilot.arms", problem, _near(arm, (*ARMS, *self.define), "one of"))
+                raise JobError("pilot.arms", problem, _near(arm, (*ARMS, PRETRAINED, *self.define), "one of"))
+        if PRETRAINED in self.arms and self.weights is None:
+            problem = f"{PRETRAINED} fine-tunes given weights, and there are none"
+            raise JobError("pilot.arms", problem, "set pilot.weights to a .safetensors file, or leave it out")
         if len(set(self.arms)) != len(self.arms):
             raise JobError("pilot.arms", "an arm is named twice", "name each arm once")
         if len({round(length, 2) for length in self.lengths}) != len(self.lengths):
@@ -131,5 +142,7 @@ class Pilot(Section):
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """The arms that are named; where that is left as it is by default, all that are built in or defined."""
-        return (*self.arms, *self.define) if self.arms == ARMS else self.arms
+        """The arms that are named; where that is left as it is by default, all that there are."""
+        if self.arms != ARMS:
+            return self.arms
+        return (*self.arms, *([] if self.weights is None else [PRETRAINED]), *self.define)
