@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from raymix.joberrors import first_error
-from raymix.spec import JobError, JobSpec, Tune, long_form
+from raymix.spec import JobError, JobSpec, Pilot, Tune, long_form
 
 MAX_LENGTH = 100_000
 MOST_TRIED = 64  # combinations of other fields with which a value of a space may fit
@@ -92,7 +92,27 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
     spec = _priced(_validated(data))
     if spec.tune is not None:
         _check_space(spec, spec.tune)
+    for name in spec.pilot.define:
+        with_defined(spec, name)
     return spec
+
+
+def with_defined(spec: JobSpec, name: str, base: JobSpec | None = None) -> JobSpec:
+    """The job, or its arm `base`, with the values that `pilot.define` gives one of its arms, and without other arms.
+
+    Raises:
+        JobError: there is no such field, or the job refuses the value.
+    """
+    values = spec.pilot.define[name].set
+    # without the pilot's other arms: they need not fit what this one trains
+    alone = (base or spec).model_copy(update={"pilot": Pilot()})
+    try:
+        return with_values(alone, values)
+    except JobError as error:
+        where = f"pilot.define.{name}.set"
+        if any(error.field == path or error.field.startswith(f"{path}.") for path in values):
+            raise JobError(f"{where}.{error.field}", error.problem, error.hint) from None
+        raise JobError(where, f"with it, {error.field}: {error.problem}", error.hint) from None
 
 
 def with_values(spec: JobSpec, values: Mapping[str, Any]) -> JobSpec:
@@ -223,6 +243,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise JobError(where, "is not FIELD=VALUE", "for example --set optim.lr=1e-3")
     if parents[:2] == ["tune", "space"]:  # below it, a path with dots is one key
         parents, last = parents[:2], ".".join([*parents[2:], last])
+    if parents[:2] == ["pilot", "define"] and parents[3:4] == ["set"]:  # and so it is below an arm's
+        parents, last = parents[:4], ".".join([*parents[4:], last])
     _put(data, [*parents, last], _yaml(text, where), where)
 
 

@@ -12,21 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from raymix.arms import arm_spec, arms_of, epochs_of, fit_to, flops_of, scaled, seconds_of
 from raymix.books import Clock
 from raymix.conduct import Job, environment, note_on, train_one
 from raymix.data.splits import facts
 from raymix.plan import Facts, Kind, Plan, resolve
+from raymix.recommend import RECOMMENDED_FILE, advice, recommended
 from raymix.report.compare import verdict
+from raymix.report.facts import foretold_line
 from raymix.report.folder import PILOT_FILE, RUN_FILE, read_pilot, read_run, write_text
 from raymix.report.history import Rates
 from raymix.report.intervals import detectable
+from raymix.report.known import Key
 from raymix.report.pilot import PilotReport, PilotRun
 from raymix.report.reckon import priced_anew, searches_of, with_roi, write_pilot
 from raymix.report.run import RunReport, Status
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import Checked, check, opened, readable, rows_of
 from raymix.session import Session
-from raymix.spec import FixedSchedule, JobError, JobSpec, Mae, Section
+from raymix.spec import ARMS, Defined, JobError, JobSpec, Section
 from raymix.train.task import Task
 from raymix.watch import Sink
 
@@ -37,8 +43,14 @@ class Frozen(Section):
     """What a pilot decides before its first run, and keeps when it is resumed."""
 
     rates: Rates
+    own_rates: dict[str, Rates] = Field({})  # of the defined arms whose steps are others
+    define: dict[str, Defined] = Field({})  # as it was when the pilot began
     unit_seconds: float  # T
     scale: dict[str, float]  # "<arm> <length>" -> factor on that arm's epochs
+
+    def rates_of(self, arm: str) -> Rates:
+        """What the steps of an arm take."""
+        return self.own_rates.get(arm, self.rates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +89,11 @@ def pilot(
     checked = {seed: check(spec.model_copy(update={"seed": seed}), allow_import) for seed in seeds}
     first = checked[spec.seed]
     arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec, first.drops)}
-    for arm in arms.values():
-        resolve(arm, first.plan.facts)  # an arm that the data cannot carry is found before anything starts
+    for name, arm in arms.items():  # an arm that the data or the backbone cannot carry is found before anything starts
+        if name not in ARMS:
+            check(arm, allow_import, first.rows)
+        else:
+            resolve(arm, first.plan.facts)
     if spec.optim.batch == "auto":
         problem = "auto would be another batch on another machine, and a pilot goes on where it was begun"
         raise JobError("optim.batch", problem, "name a batch, as in optim.batch=256")
@@ -93,69 +108,11 @@ def pilot(
     ids = rows_of(*(one.splits for one in checked.values()))
     num_runs = len(seeds) * len(arms) * len(whole.lengths)
     with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs) as (session, sink, signals):
+        sink.note(f"pilot: {foretold_line(len(seeds), first.plan.facts.num_val)}")
         report = _compare(whole, session, sink, clock)
     if report.status == "interrupted":
         raise signals.interrupted(f"finished runs are kept; --resume goes on from {folder.path}", report)
     return report
-
-
-def arms_of(spec: JobSpec, drops: bool = True) -> tuple[str, ...]:
-    """The arms that a job compares: those it names, without `ssl_sl_drop` where no patches are left out."""
-    masks = isinstance(spec.objective, Mae) and drops
-    return tuple(arm for arm in spec.pilot.arms if masks or arm != "ssl_sl_drop")
-
-
-def arm_spec(spec: JobSpec, arm: str) -> JobSpec:
-    """The job of one arm: rows, seeds, augmentation and backbone are the job's own, the schedule is the arm's."""
-    schedule, optim = _epochs(spec), spec.optim
-    conventional = {"mix_ratio": 0.0, "sl_drop": 0.0}
-    if arm == "mix":
-        return spec
-    if arm == "sl":
-        schedule = schedule.model_copy(update={**conventional, "ssl_epochs": 0.0})
-    elif arm == "ssl_sl_drop":
-        mix = schedule.mix_ratio * min(schedule.ssl_epochs, schedule.sl_epochs)
-        dropped = mix / schedule.sl_epochs if schedule.sl_epochs else 0.0
-        schedule = schedule.model_copy(update={**conventional, "sl_drop": dropped})
-    else:
-        schedule = schedule.model_copy(update=conventional)
-    restart = "never" if arm == "ssl_sl_one" else "phase"
-    return spec.model_copy(update={"schedule": schedule, "optim": optim.model_copy(update={"restart": restart})})
-
-
-def _epochs(spec: JobSpec) -> FixedSchedule:
-    """The schedule of a job that is compared: epochs, which every arm scales to its length.
-
-    Raises:
-        JobError: it has another policy, a budget or a goal.
-    """
-    if not isinstance(spec.schedule, FixedSchedule):
-        problem = f"{spec.schedule.policy} plans by itself, and a pilot gives every arm the same seconds"
-        raise JobError("schedule.policy", problem, "compare with policy: fixed")
-    for name in ("budget", "goal"):
-        if getattr(spec, name) is not None:
-            raise JobError(name, "would end runs that are compared at equal seconds", "leave it out of a pilot")
-    return spec.schedule
-
-
-def seconds_of(plan: Plan, rates: Rates) -> float:
-    """Step-seconds of a plan at measured rates."""
-    return sum(rates.step_seconds[kind] * steps for phase in plan.phases for kind, steps in phase.turns)
-
-
-def scaled(spec: JobSpec, factor: float) -> JobSpec:
-    """The same schedule, `factor` times as long."""
-    schedule = _epochs(spec)
-    update = {"ssl_epochs": schedule.ssl_epochs * factor, "sl_epochs": schedule.sl_epochs * factor}
-    return spec.model_copy(update={"schedule": schedule.model_copy(update=update)})
-
-
-def fit_to(spec: JobSpec, facts: Facts, rates: Rates, seconds: float) -> float:
-    """The factor on a job's epochs at which its plan takes so many step-seconds, to within a step of each phase."""
-    factor = 1.0
-    for _ in range(4):  # rounding epochs to steps leaves a little to correct
-        factor *= seconds / seconds_of(resolve(scaled(spec, factor), facts), rates)
-    return factor
 
 
 # ---- one comparison -------------------------------------------------------------------------------------------------
@@ -168,6 +125,7 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
     done: dict[str, list[PilotRun]] = {arm: [] for arm in whole.arms}
     status: Status = "done"
     for arm, seed, length, asked in _runs(whole, frozen):
+        rates = frozen.rates_of(arm)
         checked = whole.checked[seed]
         splits = readable(checked.splits, session)
         plan = resolve(asked, facts(checked.rows, splits, session.run))
@@ -175,16 +133,28 @@ def _compare(whole: _Pilot, session: Session, sink: Sink, clock: Clock) -> Pilot
         report = _finished(path)
         if report is None:
             own = RunFolder(asked, path, resume=True)
-            job = Job(own, checked.rows, splits, plan, frozen.rates, whole.allow_import, alone=False)
+            job = Job(own, checked.rows, splits, plan, rates, whole.allow_import, alone=False)
             report = train_one(job, session, sink, Clock())
         if report.status != "done":
             status = report.status
             break
-        planned = seconds_of(plan, frozen.rates)
-        done[arm].append(_pilot_run(report, asked, length, planned, path.relative_to(whole.folder.path)))
+        done[arm].append(_pilot_run(report, plan, length, rates, path.relative_to(whole.folder.path)))
     result = _report(whole, frozen, known, session, done, status, clock)
     labels = {"train": known.num_labelled, "select": known.num_select, "val": known.num_val}
-    return write_pilot(whole.folder.path, with_roi(result, whole.spec.report, labels))
+    result = write_pilot(whole.folder.path, with_roi(result, whole.spec.report, labels))
+    if status == "done":
+        _recommend(whole, frozen, result, sink)
+    return result
+
+
+def _recommend(whole: _Pilot, frozen: Frozen, report: PilotReport, sink: Sink) -> None:
+    """Writes the job that the pilot advises for all the data."""
+    if (given := advice(report)) is None:
+        return
+    path, first = whole.folder.path / RECOMMENDED_FILE, whole.checked[whole.spec.seed]
+    arm = scaled(whole.arms[given.arm], frozen.scale[f"{given.arm} {1.0:.4f}"])
+    write_text(path, recommended(report, given, arm, first.rows, frozen.rates_of(given.arm), path, whole.allow_import))
+    sink.note(f"advised: {given.arm}, as a job for all the data: {path}")
 
 
 def _runs(whole: _Pilot, frozen: Frozen) -> Iterator[tuple[str, int, float, JobSpec]]:
@@ -201,29 +171,58 @@ def _frozen(whole: _Pilot, known: Facts, session: Session, sink: Sink) -> Frozen
     """Measured step times and what follows from them; of a resumed pilot, what it froze when it began."""
     file = whole.folder.path / _FROZEN
     if whole.folder.resumed and file.is_file():
-        return Frozen.model_validate_json(file.read_text())
+        return _resumed(whole, Frozen.model_validate_json(file.read_text()))
     plans = {arm: resolve(spec, known) for arm, spec in whole.arms.items()}
     rival = resolve(arm_spec(whole.spec, "ssl_sl"), known)
     sink.stage("measuring step times")
-    rates = _measure(whole, (*plans.values(), rival), session, sink)
+    rates, own = _measure(whole, plans, rival, session, sink)
     unit = seconds_of(rival, rates)
     scale = {
-        f"{arm} {length:.4f}": fit_to(spec, known, rates, length * unit)
+        f"{arm} {length:.4f}": fit_to(spec, known, own.get(arm, rates), length * unit)
         for arm, spec in whole.arms.items()
         for length in whole.lengths
     }
-    frozen = Frozen(rates=rates, unit_seconds=unit, scale=scale)
+    define = whole.spec.pilot.define
+    frozen = Frozen(rates=rates, own_rates=own, define=define, unit_seconds=unit, scale=scale)
     whole.folder.start(whole.checked[whole.spec.seed].plan, session.frame.size)
     write_text(file, frozen.model_dump_json(indent=1))
     return frozen
 
 
-def _measure(whole: _Pilot, plans: tuple[Plan, ...], session: Session, sink: Sink) -> Rates:
-    kinds: dict[Kind, None] = dict.fromkeys(kind for plan in plans for kind in plan.kinds)
+def _resumed(whole: _Pilot, frozen: Frozen) -> Frozen:
+    """What the pilot froze when it began.
+
+    Raises:
+        JobError: it began with other arms.
+    """
+    hint = "resume with the arms that it had, or start anew: --overwrite"
+    for arm in whole.arms:
+        if frozen.define.get(arm) != whole.spec.pilot.define.get(arm):
+            raise JobError(f"pilot.define.{arm}", "is not what it was when the pilot began", hint)
+        if any(f"{arm} {length:.4f}" not in frozen.scale for length in whole.lengths):
+            raise JobError("pilot", f"{arm} was not among the arms and lengths when it began", hint)
+    return frozen
+
+
+def _measure(
+    whole: _Pilot, plans: dict[str, Plan], rival: Plan, session: Session, sink: Sink
+) -> tuple[Rates, dict[str, Rates]]:
+    """Step times of the arms that have the job's steps, in turns; then those of arms with steps of their own."""
     first = whole.checked[whole.spec.seed]
-    splits = readable(first.splits, session)
-    task = Task("measure", first.plan, splits, measure=tuple(kinds), allow_import=whole.allow_import)
-    return session.execute(task, sink).history.rates
+    groups: list[tuple[Key, Plan, list[str]]] = [(Key.of(first.plan), first.plan, [])]
+    for arm, plan in plans.items():
+        key = Key.of(plan)
+        if (group := next((group for group in groups if group[0] == key), None)) is None:
+            groups.append(group := (key, plan, []))
+        group[2].append(arm)
+    splits, measured = readable(first.splits, session), {}
+    for number, (_, plan, arms) in enumerate(groups):
+        own = [plans[arm] for arm in arms] + ([] if number else [rival])
+        kinds: dict[Kind, None] = dict.fromkeys(kind for one in own for kind in one.kinds)
+        task = Task("measure", plan, splits, measure=tuple(kinds), allow_import=whole.allow_import)
+        measured[number] = session.execute(task, sink).history.rates
+    own_rates = {arm: measured[number] for number, (_, _, arms) in enumerate(groups) if number for arm in arms}
+    return measured[0], own_rates
 
 
 def _finished(path: Path) -> RunReport | None:
@@ -232,7 +231,7 @@ def _finished(path: Path) -> RunReport | None:
     return report if report is not None and report.status == "done" else None
 
 
-def _pilot_run(report: RunReport, asked: JobSpec, length: float, planned: float, path: Path) -> PilotRun:
+def _pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: Path) -> PilotRun:
     assert report.final is not None
     trained = report.totals.step_seconds + report.totals.data_seconds
     return PilotRun(
@@ -243,13 +242,14 @@ def _pilot_run(report: RunReport, asked: JobSpec, length: float, planned: float,
         worker_seconds=trained * report.workers,
         billed_worker_seconds=report.totals.worker_seconds,
         cost=report.totals.cost,
-        planned_seconds=planned,
+        planned_seconds=seconds_of(plan, rates),
         step_seconds=report.totals.step_seconds,
-        ssl_epochs=_epochs(asked).ssl_epochs,
-        sl_epochs=_epochs(asked).sl_epochs,
+        ssl_epochs=epochs_of(plan.spec).ssl_epochs,
+        sl_epochs=epochs_of(plan.spec).sl_epochs,
         steps=sum(phase.steps for phase in report.phases),
         images=sum(phase.images for phase in report.phases),
         labelled=sum(phase.labelled for phase in report.phases),
+        flops=flops_of(plan, rates),
         report=str(path / RUN_FILE),
     )
 
@@ -266,7 +266,6 @@ def _report(
     cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
     unit = "GPU-seconds" if session.device == "cuda" else "worker-seconds"
-    rival = [run.top1 for run in arms.get("ssl_sl", ())]
     return PilotReport(
         name=whole.spec.name,
         status=status,
@@ -278,12 +277,15 @@ def _report(
         lengths=whole.lengths,
         seeds=tuple(whole.checked),
         num_val=known.num_val,
+        num_labelled=known.num_labelled,
         arms=arms,
         verdict=verdict(arms, known.num_val, preset, unit),
         tried=1,
-        detectable=detectable(known.num_val, len(whole.checked), *([sum(rival) / len(rival)] if rival else [])),
+        detectable=detectable(known.num_val, len(whole.checked)),
         step_seconds=dict(frozen.rates.step_seconds),
         wall_seconds=whole.earlier_seconds + clock.seconds,
+        own_step_seconds={arm: dict(rates.step_seconds) for arm, rates in frozen.own_rates.items()},
+        defined={arm: of.words for arm, of in frozen.define.items() if arm in arms},
         environment=environment(session),
         note=note_on(whole.spec),
     )

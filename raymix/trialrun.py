@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from raymix.arms import arm_spec, seconds_of
 from raymix.books import Clock
 from raymix.conduct import Job, train_one
 from raymix.data.splits import facts
 from raymix.jobfile import with_values
-from raymix.pilot import arm_spec, seconds_of
 from raymix.plan import Plan, resolve
 from raymix.report.folder import RUN_FILE, read_run
 from raymix.report.history import History, SegmentReport

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from raymix.arms import arm_spec
 from raymix.books import Clock
 from raymix.conduct import note_on
-from raymix.pilot import arm_spec
 from raymix.plan import Facts, resolve
 from raymix.report.folder import SEARCH_FILE, write_text
 from raymix.report.known import installed

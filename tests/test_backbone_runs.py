@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import yaml
+from safetensors.torch import save_file
 
 import raymix
-from raymix.pilot import arms_of
+from raymix.arms import arms_of
 from raymix.spec import JobError
 from tests.conftest import Raymix
 
@@ -103,6 +105,42 @@ def test_a_pilot_leaves_out_the_arm_that_drops_patches(drawn_job: dict[str, Any]
     spec = raymix.load_spec({**drawn_job, "backbone": BACKBONES["timm resnet18"]})
     assert "ssl_sl_drop" in arms_of(spec, drops=True)
     assert arms_of(spec, drops=False) == ("sl", "ssl_sl", "ssl_sl_one", "mix")
+
+
+def test_given_weights_are_an_arm_of_a_pilot(drawn_job: dict[str, Any], tmp_path: Path) -> None:
+    file, storage = tmp_path / "given.safetensors", tmp_path / "runs"
+    net = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, **SMALL_VIT)
+    save_file(net.state_dict(), file)
+    drawn_job |= {"backbone": BACKBONES["timm vit"], "pilot": {"preset": "quick", "arms": ["sl", "pretrained"]}}
+    with pytest.raises(JobError, match=r"^pilot\.arms: pretrained fine-tunes given weights, and there are none"):
+        raymix.pilot(drawn_job, quiet=True)
+    drawn_job["pilot"]["weights"] = str(tmp_path / "none.safetensors")
+    with pytest.raises(JobError, match=r"none\.safetensors"):
+        raymix.pilot(drawn_job, quiet=True)
+    assert not storage.exists()
+    drawn_job["pilot"]["weights"] = str(file)
+    report = raymix.pilot(drawn_job, quiet=True)
+    assert list(report.arms) == ["sl", "pretrained"]
+    asked = {
+        arm: raymix.load_spec(storage / "drawn" / run.report.replace("report.json", "job.yaml")).backbone
+        for arm, (run,) in report.arms.items()
+    }
+    assert asked["sl"].weights is None
+    assert asked["pretrained"].weights == str(file)
+    assert raymix.load_spec(storage / "drawn" / "recommended.yaml").backbone in asked.values()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "line"),
+    [
+        ("vit", "pilot.weights: a backbone of type vit takes no file of weights"),
+        ({"type": "timm/resnet18", "pretrained": True}, "pilot.weights: with backbone.pretrained all arms start from"),
+    ],
+)
+def test_weights_that_make_no_arm_are_refused(drawn_job: dict[str, Any], backbone: Any, line: str) -> None:
+    with pytest.raises(JobError) as refused:
+        raymix.load_spec({**drawn_job, "backbone": backbone, "pilot": {"weights": "w.safetensors"}})
+    assert str(refused.value).startswith(line)
 
 
 # ---- a module of the user's own ---------------------------------------------------------------------------------

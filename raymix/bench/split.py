@@ -18,10 +18,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from raymix.arms import arm_spec, seconds_of
 from raymix.books import Clock
 from raymix.conduct import Job, train_one
 from raymix.data.splits import facts
-from raymix.pilot import arm_spec, seconds_of
 from raymix.plan import resolve
 from raymix.report.folder import RUN_FILE, read_run, write_text
 from raymix.report.history import Rates

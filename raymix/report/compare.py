@@ -101,6 +101,7 @@ def verdict(
         rival=pair.rival,
         top1_gain=pair.gain,
         speedup=faster,
+        detectable=pair.detectable if len(seeds) > 1 else None,
     )
 
 

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from raymix.report import words
 from raymix.report.forecast import Forecast
-from raymix.report.intervals import RESAMPLES, at_length, paired_interval
+from raymix.report.intervals import RESAMPLES, at_length, detectable, paired_interval
 from raymix.report.pilot import Interval, PilotReport, PilotRun
 from raymix.report.run import PhaseReport, RunReport
 
@@ -212,11 +212,32 @@ def _passes(seen: int, rows: int) -> str:
     return f"{seen / rows:.2f} passes over {words.count(rows)} rows" if rows else "no rows"
 
 
+def foretold_line(seeds: int, num_val: int) -> str:
+    """The smallest difference that a pilot can tell, before it starts; see `raymix.report.intervals.detectable`."""
+    if seeds == 1:
+        return "one seed has no spread, so no difference can be told; it decides nothing"
+    told = detectable(num_val, seeds)
+    return (
+        f"with {words.plural(seeds, 'seed')} and {words.count(num_val)} val images, differences from "
+        f"{told:.1f} points on can be told (at 20 % top-1, 95 %, power 80 %)"
+    )
+
+
+def detectable_line(report: PilotReport) -> str:
+    """The smallest difference that a pilot can tell: as told before it started, and by the spread that was measured."""
+    after = report.verdict.detectable
+    if len(report.seeds) == 1:
+        return "smallest difference that can be told: one seed tells none"
+    measured = "not measured" if after is None else f"{after:.2f} points by the measured spread"
+    before = f"{report.detectable:.2f} points expected before the runs (at 20 % top-1)"
+    return f"smallest difference that can be told (95 %, power 80 %): {before}; {measured}"
+
+
 def forecast_lines(forecast: Forecast) -> list[str]:
     """What a plan will cost, in sentences; start-up and prepare stand apart from what the steps take."""
     lines, costs = [], forecast.costs
     if costs is not None:
-        span = _span(costs.train_seconds, words.seconds)
+        trained = span(costs.train_seconds, words.seconds)
         parts = (
             ("evaluation", costs.evaluate_seconds),
             ("checkpoints", costs.checkpoint_seconds),
@@ -224,11 +245,11 @@ def forecast_lines(forecast: Forecast) -> list[str]:
             ("start-up and end", costs.startup_seconds),
         )
         beside = ", ".join(f"{name} {words.seconds(value)}" for name, value in parts)
-        money = _span(costs.money, words.money) if costs.money else words.PRICE_NOT_SET
-        hours = _span(costs.worker_hours, lambda value: f"{value:.3g}")
+        money = span(costs.money, words.money) if costs.money else words.PRICE_NOT_SET
+        hours = span(costs.worker_hours, lambda value: f"{value:.3g}")
         lines += [
-            f"training {span}; {beside}",
-            f"wall {_span(costs.wall_seconds, words.seconds)}; worker-hours {hours}; cost: {money}",
+            f"training {trained}; {beside}",
+            f"wall {span(costs.wall_seconds, words.seconds)}; worker-hours {hours}; cost: {money}",
         ]
     lines.append(forecast.source if forecast.costs is None else f"seconds {forecast.source}")
     held = f"images {words.size(forecast.data_bytes)} decoded, at most"
@@ -240,5 +261,6 @@ def forecast_lines(forecast: Forecast) -> list[str]:
     return [*lines, held]
 
 
-def _span(interval: Interval, shown: Callable[[float], str]) -> str:
+def span(interval: Interval, shown: Callable[[float], str]) -> str:
+    """A figure and its interval, as in 42 s (40 s to 45 s)."""
     return f"{shown(interval.value)} ({shown(interval.low)} to {shown(interval.high)})"

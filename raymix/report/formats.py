@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 
-from raymix.report import course, facts, roi_words, words
+from raymix.report import course, effort, facts, roi_words, words
 from raymix.report.lineup import HEADS, Line, cells, remarks
 from raymix.report.money import Roi
 from raymix.report.page_pilot import COST_HEADS
@@ -88,7 +88,15 @@ def _pilot_markdown(report: PilotReport) -> str:
         [words.times(line.length), line.arm, *facts.accuracy_cells(line), *facts.cost_cells(line)] for line in lines
     ]
     tried = f"Configurations tried for each arm: {report.tried}. Seeds: {', '.join(map(str, report.seeds))}."
-    parts = [f"# {_plain(report.name)}", f"{report.status}. {report.verdict.text}", _table(heads, rows), tried]
+    told = facts.detectable_line(report)
+    told = f"{told[0].upper()}{told[1:]}."
+    parts = [f"# {_plain(report.name)}", f"{report.status}. {report.verdict.text}", _table(heads, rows), tried, told]
+    parts += [f"{_plain(arm)}: {_plain(what)}." for arm, what in report.defined.items()]
+    if did := effort.effort_cells(report):
+        parts += ["## Beside equal seconds (secondary)", _table(("arm, at T", *effort.EFFORT_HEADS), _rows(did))]
+    if equal := effort.equal_cells(report):
+        against = _table((f"{lead} minus this, at equal", *effort.AMOUNTS), _rows(equal))
+        parts += [against, effort.secondary_note(report)]
     parts += _roi_markdown(report.roi, report) if report.roi else []
     return "\n\n".join((*parts, *([report.note] if report.note else []))) + "\n"
 
@@ -102,6 +110,10 @@ def _roi_markdown(roi: Roi, report: PilotReport) -> list[str]:
         _table(roi_words.training_heads(roi), roi_words.training_cells(roi)),
         _plain(roi_words.labels_line(roi)),
     ]
+
+
+def _rows(lines: Iterable[tuple[str, list[str]]]) -> list[list[str]]:
+    return [[first, *cells] for first, cells in lines]
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from raymix.report import facts, roi_words, words
+from raymix.report import effort, facts, roi_words, words
 from raymix.report.beside import Beside
 from raymix.report.intervals import at_length
 from raymix.report.page_parts import (
@@ -63,7 +63,12 @@ def pilot_values(report: PilotReport, runs: Runs, found: Beside) -> dict[str, An
         "lead": lead,
         "cost_heads": [head.format(unit=report.unit) for head in COST_HEADS],
         "groups": _groups(report),
-        "arm_words": {name: words.ARM_WORDS.get(name, "") for name in report.arms},
+        "effort_heads": effort.EFFORT_HEADS,
+        "effort": effort.effort_cells(report),
+        "equal_heads": list(effort.AMOUNTS),
+        "equal": effort.equal_cells(report),
+        "equal_note": effort.secondary_note(report),
+        "arm_words": {name: report.defined.get(name) or words.ARM_WORDS.get(name, "") for name in report.arms},
         "step_kinds": step_kinds(report.step_seconds),
         "plots": [("", plot)] if (plot := pilot_plot(report, prefix(report))) else [],
         "price": words.money(None)
@@ -79,6 +84,7 @@ def pilot_values(report: PilotReport, runs: Runs, found: Beside) -> dict[str, An
         "class_arms": list(runs),
         "classes_left_out": classes_left_out,
         "class_ends": ENDS,
+        "detectable": facts.detectable_line(report),
         "rows": facts.rows_lines(shown) if shown else [],
         "images": facts.images_line(shown) if shown else "",
         "samples": found.samples,

@@ -29,6 +29,7 @@ class PilotRun(Section):
     steps: int = Field(description="optimizer updates")
     images: int = Field(description="images through the steps")
     labelled: int = Field(description="images through the classifier's loss")
+    flops: float | None = Field(None, description="of all its steps, over all workers; null: not counted")
     report: str = Field(description="its report.json, relative to the pilot's folder")
 
 
@@ -48,6 +49,9 @@ class Verdict(Section):
     speedup: Interval | None = Field(
         description="rival's step-seconds at T over mix's to its accuracy; low 0: not always reached; null: not told"
     )
+    detectable: float | None = Field(
+        None, description="smallest difference, in points, that the measured spread lets tell; null: fewer than 2 seeds"
+    )
 
 
 class PilotReport(Section):
@@ -63,12 +67,18 @@ class PilotReport(Section):
     lengths: tuple[float, ...] = Field(description="multiples of T at which arms are compared")
     seeds: tuple[int, ...]
     num_val: int
+    num_labelled: int | None = Field(None, description="training rows with a label; null: not written down")
     arms: dict[str, tuple[PilotRun, ...]]
     verdict: Verdict
     tried: int = Field(description="configurations tried for each arm; 1: none was tuned")
-    detectable: float = Field(description="smallest difference, in points, that this many val rows and seeds can tell")
+    detectable: float = Field(
+        description="smallest difference, in points, that this many val rows and seeds were expected to tell before "
+        "the runs, at 20 % top-1; `verdict.detectable` is the one by the measured spread"
+    )
     step_seconds: dict[str, float] = Field(description="measured alone, before the runs, by step kind")
     wall_seconds: float = Field(description="from the command's start to the report, earlier attempts included")
+    own_step_seconds: dict[str, dict[str, float]] = Field({}, description="the same, of arms whose steps are others")
+    defined: dict[str, str] = Field({}, description="arms of the user's own, in words")
     environment: dict[str, str]
     note: str = Field("", description="a sentence on what the figures can say, shown beside them")
     roi: Roi | None = Field(None, description="the return on investment; null: not reckoned")

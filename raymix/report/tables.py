@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from raymix.plan import Phase, Plan, rate, weight
-from raymix.report import course, facts, lineup, words
+from raymix.report import course, effort, facts, lineup, words
 from raymix.report.forecast import Forecast, PhaseForecast
-from raymix.report.intervals import detectable
 from raymix.report.lineup import Line
 from raymix.report.pilot import PilotReport
 from raymix.report.roi_table import roi_parts
@@ -73,10 +72,28 @@ def pilot_table(report: PilotReport) -> RenderableType:
         Text.assemble((report.name, "bold"), "  ", (report.status, STATUS_STYLES[report.status])),
         Text(found.text, style="bold" if found.decided else "bold yellow"),
         table,
+        *_beside(report),
         Text(f"{clocks}; {_cost(None) + '; ' if report.price_per_worker_hour is None else ''}{tried}", style="dim"),
         *roi_parts(report.roi),
+        Text(facts.detectable_line(report), style="dim"),
+        *(Text(f"{arm}: {what}", style="dim") for arm, what in report.defined.items()),
         *_note(report.note),
     )
+
+
+def _beside(report: PilotReport) -> list[RenderableType]:
+    """The arms at T by what they did rather than by seconds, and compared so: secondary."""
+    did, equal = _table("arm, at T", *effort.EFFORT_HEADS), _table("at equal", *effort.AMOUNTS)
+    for arm, cells in (found := effort.effort_cells(report)):
+        did.add_row(arm, *cells)
+    for arm, cells in effort.equal_cells(report):
+        equal.add_row(arm, *(cell.replace(" (", "\n(") for cell in cells))
+    if not found:
+        return []
+    parts: list[RenderableType] = [Text("beside equal seconds (secondary)", style="italic"), did]
+    if equal.row_count:
+        parts += [equal, Text(effort.secondary_note(report), style="dim")]
+    return parts
 
 
 def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:
@@ -110,7 +127,7 @@ def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:
         text = f"optim.batch: found when the run starts; {plan.spec.batch} stands for it here"
         parts.append(Text(text, style="yellow"))
     if facts_.num_val:
-        parts.append(Text(_pilot_line(plan), style="dim"))
+        parts.append(Text(f"pilot: {facts.foretold_line(plan.spec.pilot.seeds, facts_.num_val)}", style="dim"))
     return Group(*parts)
 
 
@@ -205,12 +222,3 @@ def _plan_cells(plan: Plan, phase: Phase, cost: PhaseForecast | None) -> list[st
 
 def _change(start: str, end: str) -> str:
     return start if start == end else f"{start} > {end}"
-
-
-def _pilot_line(plan: Plan) -> str:
-    seeds, num_val = plan.spec.pilot.seeds, plan.facts.num_val
-    told = detectable(num_val, seeds)
-    return (
-        f"pilot: with {words.plural(seeds, 'seed')} and {words.count(num_val)} val images, differences from "
-        f"{told:.1f} points on can be told (at 20 % top-1, 95 %, power 80 %)"
-    )

@@ -9,7 +9,7 @@ from raymix.spec.base import JobError, Section
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import Cluster, JobSpec, Passes, Weights, check_masks, nearest_size
 from raymix.spec.method import SHARED_PASSES, Mae, Optim, SimClr, num_visible
-from raymix.spec.pilot import ARMS
+from raymix.spec.pilot import ARMS, PRETRAINED, Defined, Pilot
 from raymix.spec.report import ReportSpec
 from raymix.spec.schedule import (
     AdaptiveSchedule,
@@ -40,6 +40,7 @@ from raymix.spec.tune import Asha, Axis, SearchBudget, Tune
 __all__ = [
     "ARMS",
     "NUM_CHANNELS",
+    "PRETRAINED",
     "SHARED_PASSES",
     "VIT_SIZES",
     "AdaptiveSchedule",
@@ -53,6 +54,7 @@ __all__ = [
     "Cluster",
     "Currency",
     "Data",
+    "Defined",
     "DigitsSource",
     "FixedSchedule",
     "Goal",
@@ -68,6 +70,7 @@ __all__ = [
     "ParquetSource",
     "Passes",
     "PhasesSchedule",
+    "Pilot",
     "Plugin",
     "ReportSpec",
     "SearchBudget",

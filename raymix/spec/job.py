@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from raymix.spec.backbone import Backbone, Vit
+from raymix.spec.backbone import Backbone, Timm, Torchvision, Vit
 from raymix.spec.base import Bytes, Folder, JobError, Name, Seconds, Section, Share
 from raymix.spec.data import Data, check_channels
 from raymix.spec.method import (
@@ -116,6 +116,7 @@ class JobSpec(Section):
         _check_accumulate(self)
         _check_compute(self)
         _check_tune(self)
+        _check_pretrained(self)
         if self.data.labelled_share is not None and self.schedule.interleave == "alternate":
             problem = "interleave: alternate has no mix batch, each step is all SSL or all SL"
             raise JobError("data.labelled_share", problem, "leave it out, or set schedule.interleave=joint")
@@ -207,6 +208,17 @@ def _check_shared_pass(spec: JobSpec) -> None:
         raise JobError(
             "pilot.arms", f"ssl_sl_drop needs patches to drop, {spec.objective.type} hides none", "leave it out"
         )
+
+
+def _check_pretrained(spec: JobSpec) -> None:
+    if spec.pilot.weights is None:
+        return
+    if not isinstance(spec.backbone, Timm | Torchvision):
+        problem = f"a backbone of type {spec.backbone.type} takes no file of weights"
+        raise JobError("pilot.weights", problem, "leave it out; those of timm and torchvision do")
+    if spec.backbone.pretrained or spec.backbone.weights is not None:
+        field = "pretrained" if spec.backbone.pretrained else "weights"
+        raise JobError("pilot.weights", f"with backbone.{field} all arms start from weights", "give one of the two")
 
 
 def _check_workers(spec: JobSpec) -> None:

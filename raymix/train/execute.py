@@ -38,7 +38,7 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
     feed = Feed(task.plan, task.splits, runtime)
     try:
         if task.measure:
-            _, rates = prepare(task.plan, task.measure, state, feed, runtime, None)
+            _, rates = prepare(task.plan, task.measure, state, feed, runtime, None, count=True)
             return Outcome(task.run, History(rates=rates), None, seconds=time.perf_counter() - started)
         outcome = _trained(task, state, feed, runtime)
     finally:

@@ -215,6 +215,7 @@ def make_pilot_run(correct: np.ndarray, seed: int, length: float = 1.0, price: f
         steps=round(4000 * length),
         images=round(1_024_000 * length),
         labelled=round(512_000 * length),
+        flops=3e14 * length,
         report=f"runs/seed{seed}-{length:g}/report.json",
     )
 
@@ -255,6 +256,7 @@ def make_pilot(
         lengths=lengths,
         seeds=tuple(range(num_seeds)),
         num_val=2000,
+        num_labelled=5120,
         arms=arms,
         verdict=verdict(arms, 2000, "quick" if quick else "full"),
         tried=1,

@@ -108,11 +108,23 @@ def test_a_budget_is_told_in_its_currency(currency: Any, asked: float, spent: fl
     assert course.budget_line(make_course(budget=budget)) == told
 
 
+def test_a_pilot_says_what_it_could_tell_before_and_after_its_runs() -> None:
+    report = make_pilot(5)
+    after = report.verdict.detectable
+    assert after is not None
+    text = shown(pilot_table(report), 1000)
+    assert f"{report.detectable:.2f} points expected before the runs (at 20 % top-1); {after:.2f} points by" in text
+    alone = make_pilot(1, lengths=(1.0,))
+    assert alone.verdict.detectable is None
+    assert "one seed tells none" in shown(pilot_table(alone), 1000)
+
+
 def test_a_pilot_says_verdict_then_each_arm_at_each_length() -> None:
     report = make_pilot(5)
     text = shown(pilot_table(report), 1000)
     assert report.verdict.text in text
-    table = text.partition(report.verdict.text)[2]
+    table, _, beside = text.partition(report.verdict.text)[2].partition("beside equal seconds (secondary)")
+    assert [beside.count(f"\n{name} ") for name in report.arms] == [2, 2, 2, 2, 1], "done; compared with mix"
     assert [table.count(f"\n{name} ") for name in report.arms] == [3] * 5
     assert "length T/1.29" in text
     assert "price not set" in text
