@@ -26,7 +26,7 @@ class ArmLine:
     spread: float | None  # standard deviation over seeds; None for one seed
     behind: Interval | None  # mix minus this arm, in points; None for mix itself
     planned_seconds: float
-    step_seconds: float
+    trained_seconds: float  # steps and their wait for data, as the measured rates that a plan goes by have it
     worker_seconds: float
     billed: float
     cost: float | None
@@ -62,7 +62,7 @@ def _arm_line(report: PilotReport, name: str, runs: tuple[PilotRun, ...], length
         spread=stdev(run.top1 for run in runs) if len(runs) > 1 else None,
         behind=_behind(report, name, runs, length),
         planned_seconds=fmean(run.planned_seconds for run in runs),
-        step_seconds=fmean(run.step_seconds for run in runs),
+        trained_seconds=fmean(run.worker_seconds for run in runs) / report.workers,
         worker_seconds=fmean(run.worker_seconds for run in runs),
         billed=fmean(run.billed_worker_seconds for run in runs),
         cost=fmean(costs) if costs else None,
@@ -163,8 +163,8 @@ def cost_cells(line: ArmLine) -> list[str]:
     ssl, sl = line.epochs
     return [
         words.tenths(line.planned_seconds),
-        words.tenths(line.step_seconds),
-        f"{100 * (line.step_seconds / line.planned_seconds - 1):+.1f} %" if line.planned_seconds else "-",
+        words.tenths(line.trained_seconds),
+        f"{100 * (line.trained_seconds / line.planned_seconds - 1):+.1f} %" if line.planned_seconds else "-",
         words.tenths(line.worker_seconds),
         words.tenths(line.billed),
         words.money(line.cost) if line.cost is not None else "-",

@@ -86,10 +86,11 @@ def _pilot_items(report: PilotReport, unit: str) -> list[Item]:
     """
     runs = [run for of in report.arms.values() for run in of]
     billed = sum(run.billed_worker_seconds for run in runs)
-    beside = max(0.0, report.wall_seconds * report.workers - billed)
+    held = report.wall_seconds * report.workers
+    what = "start-up, step times, between runs" if held > billed else "not known: an attempt was killed"
     spent = [
         ("pilot: its runs", f"{len(runs)} run{'' if len(runs) == 1 else 's'}, billed", billed),
-        ("pilot: beside them", "start-up, step times, between runs", beside),
+        ("pilot: beside them", what, max(0.0, held - billed)),
     ]
     price = report.price_per_worker_hour
     return [_of_workers(name, what, seconds, cost_of(seconds, price), unit) for name, what, seconds in spent]

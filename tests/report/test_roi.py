@@ -55,7 +55,9 @@ def test_everything_that_the_pilot_held_is_spent_once() -> None:
 
 
 def test_an_attempt_that_was_killed_does_not_make_the_rest_negative() -> None:
-    assert [item.amount for item in reckoned(made(wall_seconds=1.0)).once[:2]] == pytest.approx([BILLED / 1000, 0])
+    once = reckoned(made(wall_seconds=1.0)).once
+    assert [item.amount for item in once[:2]] == pytest.approx([BILLED / 1000, 0])
+    assert once[1].what == "not known: an attempt was killed"
 
 
 def test_saving_and_break_even_follow_the_interval_of_the_speedup() -> None:
