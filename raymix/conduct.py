@@ -20,7 +20,7 @@ from raymix.report import known
 from raymix.report.beside import Foretold, samples_of, write_foretold, write_samples
 from raymix.report.folder import LEDGER_FILE, RUN_FILE, write_text
 from raymix.report.forecast import Forecast, allowance, forecast
-from raymix.report.history import History, Rates
+from raymix.report.history import History, Rates, select_of
 from raymix.report.intervals import pack_correct
 from raymix.report.ledger import cost_of, ledger
 from raymix.report.run import (
@@ -157,8 +157,7 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
     if outcome.correct:
         weights = job.plan.spec.evaluate.weights
         correct = outcome.correct[weights]
-        reports = outcome.history.reports
-        selects = [r.select_top1 if weights == "raw" else r.select_ema_top1 for r in reports]
+        selects = [select_of(report, weights) for report in outcome.history.reports]
         final = Final(
             top1=100 * float(correct.mean()),
             num_val=len(correct),

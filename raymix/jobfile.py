@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
         JobError: the file or a field is wrong; the message is one line.
     """
     if isinstance(job, JobSpec):
-        data = json.loads(job.model_dump_json(exclude_unset=True))
+        data = asked_of(job)
     elif isinstance(job, dict):
         data = json.loads(_json(job))  # a copy, with tuples as lists and paths as text
     else:
@@ -121,11 +121,22 @@ def with_values(spec: JobSpec, values: Mapping[str, Any]) -> JobSpec:
     Raises:
         JobError: there is no such field, or the job refuses the value.
     """
-    data = json.loads(spec.model_dump_json(exclude_unset=True, exclude={"tune"}))
+    data = asked_of(spec, leave_out=("tune",))
     for path, value in values.items():
         _put(data, path.split("."), value, path)
     _default_types(data)
     return _validated(data)
+
+
+def asked_of(spec: JobSpec, leave_out: Collection[str] = ()) -> dict[str, Any]:
+    """What a job says and does not leave to its defaults, as a job file has it; `leave_out` names whole sections."""
+    asked: dict[str, Any] = json.loads(spec.model_dump_json(exclude_unset=True, exclude=set(leave_out)))
+    return asked
+
+
+def job_text(spec: JobSpec, leave_out: Collection[str] = ()) -> str:
+    """The same as the text of a job file."""
+    return yaml.safe_dump(asked_of(spec, leave_out), sort_keys=False)
 
 
 def _check_space(spec: JobSpec, tune: Tune) -> None:

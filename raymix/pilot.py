@@ -28,7 +28,7 @@ from raymix.report.intervals import detectable
 from raymix.report.known import Key
 from raymix.report.pilot import PilotReport, PilotRun
 from raymix.report.reckon import priced_anew, searches_of, with_roi, write_pilot
-from raymix.report.run import RunReport, Status
+from raymix.report.run import RunReport, Status, unit_on
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import Checked, check, opened, readable, rows_of
 from raymix.session import Session
@@ -48,9 +48,17 @@ class Frozen(Section):
     unit_seconds: float  # T
     scale: dict[str, float]  # "<arm> <length>" -> factor on that arm's epochs
 
+    def factor(self, arm: str, length: float) -> float:
+        """On an arm's epochs, at a length."""
+        return self.scale[_place(arm, length)]
+
     def rates_of(self, arm: str) -> Rates:
         """What the steps of an arm take."""
         return self.own_rates.get(arm, self.rates)
+
+
+def _place(arm: str, length: float) -> str:
+    return f"{arm} {length:.4f}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +160,7 @@ def _recommend(whole: _Pilot, frozen: Frozen, report: PilotReport, sink: Sink) -
     if (given := advice(report)) is None:
         return
     path, first = whole.folder.path / RECOMMENDED_FILE, whole.checked[whole.spec.seed]
-    arm = scaled(whole.arms[given.arm], frozen.scale[f"{given.arm} {1.0:.4f}"])
+    arm = scaled(whole.arms[given.arm], frozen.factor(given.arm, 1.0))
     write_text(path, recommended(report, given, arm, first.rows, frozen.rates_of(given.arm), path, whole.allow_import))
     sink.note(f"advised: {given.arm}, as a job for all the data: {path}")
 
@@ -163,7 +171,7 @@ def _runs(whole: _Pilot, frozen: Frozen) -> Iterator[tuple[str, int, float, JobS
         for length in sorted(whole.lengths, key=lambda length: length != 1.0):  # the primary comparison first
             for arm, spec in whole.arms.items():
                 name = f"{arm}-seed{seed}-T{length:.2f}"
-                asked = scaled(spec, frozen.scale[f"{arm} {length:.4f}"])
+                asked = scaled(spec, frozen.factor(arm, length))
                 yield arm, seed, length, asked.model_copy(update={"name": name, "seed": seed})
 
 
@@ -178,7 +186,7 @@ def _frozen(whole: _Pilot, known: Facts, session: Session, sink: Sink) -> Frozen
     rates, own = _measure(whole, plans, rival, session, sink)
     unit = seconds_of(rival, rates)
     scale = {
-        f"{arm} {length:.4f}": fit_to(spec, known, own.get(arm, rates), length * unit)
+        _place(arm, length): fit_to(spec, known, own.get(arm, rates), length * unit)
         for arm, spec in whole.arms.items()
         for length in whole.lengths
     }
@@ -199,7 +207,7 @@ def _resumed(whole: _Pilot, frozen: Frozen) -> Frozen:
     for arm in whole.arms:
         if frozen.define.get(arm) != whole.spec.pilot.define.get(arm):
             raise JobError(f"pilot.define.{arm}", "is not what it was when the pilot began", hint)
-        if any(f"{arm} {length:.4f}" not in frozen.scale for length in whole.lengths):
+        if any(_place(arm, length) not in frozen.scale for length in whole.lengths):
             raise JobError("pilot", f"{arm} was not among the arms and lengths when it began", hint)
     return frozen
 
@@ -215,14 +223,14 @@ def _measure(
         if (group := next((group for group in groups if group[0] == key), None)) is None:
             groups.append(group := (key, plan, []))
         group[2].append(arm)
-    splits, measured = readable(first.splits, session), {}
-    for number, (_, plan, arms) in enumerate(groups):
-        own = [plans[arm] for arm in arms] + ([] if number else [rival])
+    splits, measured = readable(first.splits, session), list[Rates]()
+    for _, plan, arms in groups:
+        own = [plans[arm] for arm in arms] + ([] if measured else [rival])
         kinds: dict[Kind, None] = dict.fromkeys(kind for one in own for kind in one.kinds)
         task = Task("measure", plan, splits, measure=tuple(kinds), allow_import=whole.allow_import)
-        measured[number] = session.execute(task, sink).history.rates
-    own_rates = {arm: measured[number] for number, (_, _, arms) in enumerate(groups) if number for arm in arms}
-    return measured[0], own_rates
+        measured.append(session.execute(task, sink).history.rates)
+    shared, *others = measured
+    return shared, {arm: rates for (_, _, arms), rates in zip(groups[1:], others, strict=True) for arm in arms}
 
 
 def _finished(path: Path) -> RunReport | None:
@@ -233,13 +241,12 @@ def _finished(path: Path) -> RunReport | None:
 
 def _pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: Path) -> PilotRun:
     assert report.final is not None
-    trained = report.totals.step_seconds + report.totals.data_seconds
     return PilotRun(
         seed=report.seed,
         length=length,
         top1=report.final.top1,
         correct=report.final.correct,
-        worker_seconds=trained * report.workers,
+        worker_seconds=report.totals.trained_seconds * report.workers,
         billed_worker_seconds=report.totals.worker_seconds,
         cost=report.totals.cost,
         planned_seconds=seconds_of(plan, rates),
@@ -265,7 +272,6 @@ def _report(
 ) -> PilotReport:
     cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
-    unit = "GPU-seconds" if session.device == "cuda" else "worker-seconds"
     return PilotReport(
         name=whole.spec.name,
         status=status,
@@ -279,7 +285,7 @@ def _report(
         num_val=known.num_val,
         num_labelled=known.num_labelled,
         arms=arms,
-        verdict=verdict(arms, known.num_val, preset, unit),
+        verdict=verdict(arms, known.num_val, preset, unit_on(session.device)),
         tried=1,
         detectable=detectable(known.num_val, len(whole.checked)),
         step_seconds=dict(frozen.rates.step_seconds),

@@ -9,22 +9,21 @@ advice says so.
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from pathlib import Path
 from statistics import fmean, variance
 from typing import NamedTuple
 
-import yaml
-
 from raymix.data.rows import Rows
+from raymix.jobfile import job_text
 from raymix.plan import Facts, Plan
 from raymix.report import words
+from raymix.report.compare import paired
 from raymix.report.facts import span
 from raymix.report.forecast import Forecast, forecast
 from raymix.report.history import Rates
-from raymix.report.intervals import LEVEL, at_length, own_interval, paired_interval, standard_error, t_quantile, unpack
+from raymix.report.intervals import LEVEL, own_interval, paired_interval, standard_error, t_quantile, unpack
 from raymix.report.known import Entry, Key, Seen, now
 from raymix.report.pilot import Interval, PilotReport, PilotRun
 from raymix.runner import check
@@ -45,7 +44,7 @@ class Advice(NamedTuple):
 
 def advice(report: PilotReport) -> Advice | None:
     """The arm that a pilot advises, by the rule above; None: no seed has finished its runs at T."""
-    equal = _paired(report)
+    equal = paired(report.arms)
     if not equal:
         return None
     found = report.verdict
@@ -70,13 +69,6 @@ def advice(report: PilotReport) -> Advice | None:
         f"({best} minus {alike[0]}: {words.points(gap.value)} points, 95 % interval {words.point_interval(gap)}; "
         "clock A)",
     )
-
-
-def _paired(report: PilotReport) -> dict[str, tuple[PilotRun, ...]]:
-    """Of each arm the runs at T, of the seeds that all of them have; {}: there is no such seed."""
-    equal = {arm: runs for arm, all_runs in report.arms.items() if (runs := at_length(all_runs, 1.0))}
-    seeds = set.intersection(*({run.seed for run in runs} for runs in equal.values())) if equal else set()
-    return {arm: tuple(run for run in runs if run.seed in seeds) for arm, runs in equal.items()} if seeds else {}
 
 
 def _involved(arm: str) -> int:
@@ -108,7 +100,7 @@ def recommended(
     """
     spec = _whole(arm, report)
     plan = check(spec, allow_import, rows).plan
-    runs = _paired(report)[given.arm]
+    runs = paired(report.arms)[given.arm]
     trained = tuple(run.worker_seconds / report.workers / run.planned_seconds for run in runs)
     seen = tuple(Seen(at=now(), rates=rates, ratio=ratio) for ratio in trained)
     name = report.environment.get("device", report.device)
@@ -122,8 +114,7 @@ def recommended(
         *([report.note] if report.note else []),
     ]
     head = "".join(f"{line}\n" for text in lines for line in _comment(text))
-    asked = json.loads(spec.model_dump_json(exclude_unset=True, exclude={"pilot", "tune"}))
-    return f"# raymix run {path}\n{head}{yaml.safe_dump(asked, sort_keys=False)}"
+    return f"# raymix run {path}\n{head}{job_text(spec, leave_out={'pilot', 'tune'})}"
 
 
 def _comment(text: str) -> list[str]:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
 from raymix.data.rows import Rows
+from raymix.jobfile import job_text
 from raymix.plan import Facts, Plan
 from raymix.report.folder import write_text
 from raymix.report.ledger import Spent
@@ -103,12 +103,11 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.resumed and self.grown is None:
             return
-        asked = json.loads(self.spec.model_dump_json(exclude_unset=True))
         data = self.spec.data.model_copy(update={"store_size": store_size})
         write_text(self.path / "resolved.json", self.spec.model_copy(update={"data": data}).model_dump_json(indent=2))
         if not self.resumed:
             write_text(self.path / "plan.json", plan.model_dump_json(indent=2))
-        write_text(self.path / "job.yaml", yaml.safe_dump(asked, sort_keys=False))  # last: it marks a run folder
+        write_text(self.path / "job.yaml", job_text(self.spec))  # last: it marks a run folder
 
     def stored_plan(self, facts: Facts) -> Plan | None:
         """The plan of the run that is resumed, under this job, which may ask for more; None where there is none.

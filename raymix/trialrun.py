@@ -13,7 +13,7 @@ from raymix.data.splits import facts
 from raymix.jobfile import with_values
 from raymix.plan import Plan, resolve
 from raymix.report.folder import RUN_FILE, read_run
-from raymix.report.history import History, SegmentReport
+from raymix.report.history import History, SegmentReport, select_of
 from raymix.report.run import RunReport
 from raymix.runfolder import RunFolder
 from raymix.runner import Checked, check, opened, readable, rows_of
@@ -92,7 +92,7 @@ class _Teller(Sinks):
 
     def segment(self, run: str, report: SegmentReport) -> None:
         """A segment is done, and perhaps the select rows were looked at."""
-        top1 = _select(report, self._weights)
+        top1 = select_of(report, self._weights)
         update = {
             "worker_seconds": self._trial.worker_seconds + report.seconds * self._workers,
             "billed_worker_seconds": self._billed + self._session.worker_seconds,
@@ -103,16 +103,11 @@ class _Teller(Sinks):
             self._session.stop()
 
 
-def _select(report: SegmentReport, weights: Weights) -> float | None:
-    return report.select_top1 if weights == "raw" else report.select_ema_top1
-
-
 def _outcome(trial: Trial, report: RunReport | None, weights: Weights, error: str) -> Trial:
     if report is None:
         return trial.model_copy(update={"status": "failed", "error": error})
-    found = [p.select_top1 if weights == "raw" else p.select_ema_top1 for p in report.curve]
+    found = [select_of(point, weights) for point in report.curve]
     top1 = next((value for value in reversed(found) if value is not None), None)
-    seconds = report.totals.step_seconds + report.totals.data_seconds
     status = _STATUS[report.status] if not error else "failed"
     if status == "done" and top1 is None:
         status, error = "failed", "no step of it trained the classifier"
@@ -120,7 +115,7 @@ def _outcome(trial: Trial, report: RunReport | None, weights: Weights, error: st
         update={
             "status": status,
             "select_top1": top1,
-            "worker_seconds": seconds * report.workers,
+            "worker_seconds": report.totals.trained_seconds * report.workers,
             "billed_worker_seconds": report.totals.worker_seconds,
             "num_select": report.rows.select,
             "device": report.device,

@@ -6,18 +6,16 @@ costs none of them: `--resume` goes on with what is left.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from raymix.arms import arm_spec
 from raymix.books import Clock
 from raymix.conduct import note_on
+from raymix.jobfile import job_text
 from raymix.plan import Facts, resolve
 from raymix.report.folder import SEARCH_FILE, write_text
 from raymix.report.known import installed
@@ -60,6 +58,7 @@ class _Search:
 
 def tune(
     spec: JobSpec,
+    objective: Objective | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -69,28 +68,14 @@ def tune(
 ) -> SearchReport:
     """Searches as the job's `tune` section says; the folder holds trials, report and best job when this returns.
 
+    `objective` takes the place of the training of a trial.
+
     Raises:
         JobError: the job is wrong; nothing was started or written.
         RunFailed: no trial came to its end.
         Interrupted: a signal ended it; finished trials are kept, `resume` goes on.
     """
-    objective = partial(train_trial, spec=spec, allow_import=allow_import)
-    return _tune(
-        spec, objective, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet, allow_import=allow_import
-    )
-
-
-def _tune(
-    spec: JobSpec,
-    objective: Objective,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    verbose: bool = False,
-    quiet: bool = False,
-    allow_import: tuple[str, ...] = (),
-) -> SearchReport:
-    """`tune` of anything: `objective` takes the place of the training of a trial."""
+    objective = objective or partial(train_trial, spec=spec, allow_import=allow_import)
     clock = Clock()
     asked = _asked(spec)
     checked = hidden(check(spec, allow_import))
@@ -301,4 +286,4 @@ def _job_of(whole: _Search, report: SearchReport, best: Trial, ending: str) -> s
         f"{best.select_top1:.2f} %; val was not read\n"
         "# seed: one that the search did not see\n"
     )
-    return head + yaml.safe_dump(json.loads(spec.model_dump_json(exclude_unset=True)), sort_keys=False)
+    return head + job_text(spec)

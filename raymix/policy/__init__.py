@@ -14,7 +14,7 @@ from raymix.policy.costs import Outlook, at_price, known
 from raymix.policy.extend import extended, is_cut, lengths
 from raymix.policy.segments import SEGMENT_SECONDS, next_of_plan
 from raymix.policy.wants import DECIDE
-from raymix.report.history import History, Rates, SegmentReport
+from raymix.report.history import History, Rates, SegmentReport, select_of
 
 __all__ = ["SEGMENT_SECONDS", "End", "Named", "Policy", "name_next", "next_segment", "planned", "unroll"]
 
@@ -96,7 +96,7 @@ def _ended(outlook: Outlook) -> End | None:
     goal = plan.spec.goal
     if goal is not None:
         weights = plan.spec.evaluate.weights
-        reached = [r.select_top1 if weights == "raw" else r.select_ema_top1 for r in known(history)]
+        reached = [select_of(report, weights) for report in known(history)]
         found = [top1 for top1 in reached if top1 is not None]
         if goal.top1 is not None and found and found[-1] >= goal.top1:
             return "goal"

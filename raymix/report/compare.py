@@ -27,7 +27,7 @@ from raymix.report.intervals import (
 )
 from raymix.report.pilot import Interval, PilotRun, Verdict
 
-__all__ = ["detectable", "pack_correct", "paired_interval", "speedup", "unpack_correct", "verdict"]
+__all__ = ["detectable", "pack_correct", "paired", "paired_interval", "speedup", "unpack_correct", "verdict"]
 
 MIN_SEEDS = 5
 EQUAL_WITHIN = 0.02  # planned seconds that differ by more are no longer called equal
@@ -71,22 +71,21 @@ def verdict(
         unit: What a worker-second is called.
         resamples: Of the bootstrap.
     """
-    equal = {name: runs for name, all_runs in arms.items() if (runs := at_length(all_runs, 1.0))}
-    seeds = set.intersection(*({run.seed for run in runs} for runs in equal.values())) if equal else set()
-    equal = {name: tuple(run for run in runs if run.seed in seeds) for name, runs in equal.items()}
-    if not seeds:
+    equal = paired(arms)
+    if not equal:
         text = "Nothing to compare yet: no seed has finished its runs at equal step-seconds."
         return Verdict(text=text, decided=False, winner=None, rival=None, top1_gain=None, speedup=None)
     top1 = {name: fmean(run.top1 for run in runs) for name, runs in equal.items()}
+    num_seeds = len(next(iter(equal.values())))
     if len(equal) == 1:
         name = next(iter(equal))
         text = (
-            f"Only {name} was run: {words.percent(top1[name])} top-1 ({words.plural(len(seeds), 'seed')}, "
+            f"Only {name} was run: {words.percent(top1[name])} top-1 ({words.plural(num_seeds, 'seed')}, "
             f"{words.count(num_val)} val images). A verdict needs an arm to compare it with."
         )
         return Verdict(text=text, decided=False, winner=name, rival=None, top1_gain=None, speedup=None)
     pair = _pair(equal, top1, num_val, resamples)
-    decided = len(seeds) >= MIN_SEEDS and preset == "full"
+    decided = num_seeds >= MIN_SEEDS and preset == "full"
     faster = speedup(arms[pair.lead], arms[pair.rival]) if decided else None
     parts = [_finding(pair) if decided else _undecided(pair, preset), _equality(pair)]
     if decided and len({run.length for run in arms[pair.lead]}) > 1:
@@ -101,8 +100,15 @@ def verdict(
         rival=pair.rival,
         top1_gain=pair.gain,
         speedup=faster,
-        detectable=pair.detectable if len(seeds) > 1 else None,
+        detectable=pair.detectable if num_seeds > 1 else None,
     )
+
+
+def paired(arms: Arms) -> dict[str, tuple[PilotRun, ...]]:
+    """Of each arm that has some, its runs at T, of the seeds that all these arms have; {}: there is no such seed."""
+    equal = {name: runs for name, all_runs in arms.items() if (runs := at_length(all_runs, 1.0))}
+    seeds = set.intersection(*({run.seed for run in runs} for runs in equal.values())) if equal else set()
+    return {name: tuple(run for run in runs if run.seed in seeds) for name, runs in equal.items()} if seeds else {}
 
 
 def _pair(equal: Arms, top1: dict[str, float], num_val: int, resamples: int) -> _Pair:

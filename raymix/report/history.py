@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from raymix.plan import Decision, Kind, Segment
-from raymix.spec import Section
+from raymix.spec import Section, Weights
+
+if TYPE_CHECKING:
+    from raymix.report.run import Point
 
 
 class Rates(Section):
@@ -48,6 +51,11 @@ class SegmentReport(Section):
     def cost_seconds(self) -> float:
         """Steps, evaluation and trial."""
         return self.seconds + self.evaluate_seconds + self.trial_seconds
+
+
+def select_of(judged: SegmentReport | Point, weights: Weights) -> float | None:
+    """Percent of the select rows that the weights by which a run is judged get right; None: they were not asked."""
+    return judged.select_top1 if weights == "raw" else judged.select_ema_top1
 
 
 class Attempt(Section):

@@ -87,7 +87,7 @@ class Seen(Section):
         """What a run showed; `alone`: its command served it only, so the start-up is its own."""
         totals, done = report.totals, report.status == "done"
         predicted = sum(phase.predicted_seconds or 0.0 for phase in report.phases)
-        trained = totals.step_seconds + totals.data_seconds
+        trained = totals.trained_seconds
         work = trained + totals.evaluate_seconds + totals.checkpoint_seconds + rates.prepare_seconds
         return cls(
             at=now(),

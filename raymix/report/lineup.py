@@ -79,7 +79,7 @@ def _of_run(path: str, report: RunReport) -> Line:
         interval=share_interval(final.top1 / 100 * final.num_val, final.num_val) if final else None,
         num_val=final.num_val if final else report.rows.val,
         seeds=(report.seed,),
-        trained_seconds=totals.step_seconds + totals.data_seconds,
+        trained_seconds=totals.trained_seconds,
         worker_seconds=totals.worker_seconds,
         cost=totals.cost,
         phases=", ".join(f"{phase.kind} {words.epochs(phase.epochs)} ep" for phase in report.phases) or "none",

@@ -105,9 +105,8 @@ def _expected(report: RunReport, foretold: Foretold | None) -> list[tuple[str, s
         return []
     costs, totals = foretold.costs, report.totals
     hours = "GPU-hours" if report.unit == "GPU-seconds" else "worker-hours"
-    trained = totals.step_seconds + totals.data_seconds
     lines = [
-        _held("training", costs.train_seconds, trained, words.seconds),
+        _held("training", costs.train_seconds, totals.trained_seconds, words.seconds),
         _held("wall time", costs.wall_seconds, totals.wall_seconds, words.seconds),
         _held(hours, costs.worker_hours, totals.worker_seconds / 3600, lambda value: f"{value:.3g}"),
     ]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from raymix.report.figure import Interval as Interval
 from raymix.report.money import Roi
-from raymix.report.run import Status
+from raymix.report.run import Status, unit_on
 from raymix.spec import Section
 
 
@@ -85,8 +85,8 @@ class PilotReport(Section):
 
     @property
     def unit(self) -> str:
-        """What a worker-second is called: GPU-seconds on GPUs."""
-        return "GPU-seconds" if self.device.startswith("cuda") else "worker-seconds"
+        """What a worker-second is called."""
+        return unit_on(self.device)
 
     def _repr_html_(self) -> str:
         from raymix.report.html import notebook_html  # only a notebook asks for HTML

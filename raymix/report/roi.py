@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from raymix.report.compare import MIN_SEEDS
+from raymix.report.facts import lead_arm
 from raymix.report.figure import Interval
 from raymix.report.intervals import at_length
 from raymix.report.ledger import cost_of
@@ -38,7 +39,7 @@ def roi(
     once = (*_pilot_items(report, unit), *(_search_item(s, report, unit) for s in searches), _engineers(asked, unit))
     amounts = [item.amount for item in once if item.counted]
     total = None if None in amounts else sum(amount for amount in amounts if amount is not None)
-    lead = verdict.winner if verdict.rival is None else _lead(report)
+    lead = verdict.winner if verdict.rival is None else lead_arm(report)
     open_ = _open(report)
     found = _Bills.of(report, lead, verdict.rival, unit) if not open_ and lead and verdict.rival else None
     return Roi(
@@ -57,11 +58,6 @@ def roi(
         saving=_saving(report, found, asked, total) if found else Saving(outcome="open", why=open_),
         gain=_gain(report, found, asked, total) if found else Gain(outcome="open", why=open_),
     )
-
-
-def _lead(report: PilotReport) -> str | None:
-    """The arm that the verdict's gain is of: mix where it was compared."""
-    return "mix" if at_length(report.arms.get("mix", ()), 1.0) else report.verdict.winner
 
 
 def _open(report: PilotReport) -> str:
@@ -162,7 +158,7 @@ class _Bills:
 
 
 def _saving(report: PilotReport, bills: _Bills, asked: ReportSpec, once: float | None) -> Saving:
-    faster, lead, rival = report.verdict.speedup, _lead(report), report.verdict.rival
+    faster, lead, rival = report.verdict.speedup, lead_arm(report), report.verdict.rival
     if faster is None:
         one = len(report.lengths) == 1
         never = f"{lead} does not reach the accuracy of {rival} at any length compared"
@@ -190,7 +186,7 @@ def _saving(report: PilotReport, bills: _Bills, asked: ReportSpec, once: float |
 
 
 def _gain(report: PilotReport, bills: _Bills, asked: ReportSpec, once: float | None) -> Gain:
-    points, lead, rival = report.verdict.top1_gain, _lead(report), report.verdict.rival
+    points, lead, rival = report.verdict.top1_gain, lead_arm(report), report.verdict.rival
     assert points is not None  # a decided verdict has one
     extra = bills.extra
     if points.high <= 0:

@@ -17,6 +17,11 @@ from raymix.spec import Channels, Currency, Goal, Section, Weights
 Status = Literal["done", "interrupted", "failed"]
 
 
+def unit_on(device: str) -> str:
+    """What a worker-second is called: GPU-seconds on GPUs (DESIGN section 3, rule 9)."""
+    return "GPU-seconds" if device.startswith("cuda") else "worker-seconds"
+
+
 class Final(Section):
     """The last checkpoint on val, which is read once, at the end."""
 
@@ -97,6 +102,11 @@ class Totals(Section):
         {}, description="of these: ray, workers (from the asking until they have the images), images, prepare"
     )
 
+    @property
+    def trained_seconds(self) -> float:
+        """Clock A of one worker: steps and their wait for data."""
+        return self.step_seconds + self.data_seconds
+
 
 class Point(Section):
     """One point of the training curves."""
@@ -155,8 +165,8 @@ class RunReport(Section):
 
     @property
     def unit(self) -> str:
-        """What a worker-second is called: GPU-seconds on GPUs (DESIGN section 3, rule 9)."""
-        return "GPU-seconds" if self.device.startswith("cuda") else "worker-seconds"
+        """What a worker-second is called."""
+        return unit_on(self.device)
 
     def _repr_html_(self) -> str:
         from raymix.report.html import notebook_html  # only a notebook asks for HTML

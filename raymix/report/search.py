@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from raymix.report.run import Status
+from raymix.report.run import Status, unit_on
 from raymix.search.trial import Trial
 from raymix.spec import Axis, Section
 
@@ -43,8 +43,8 @@ class SearchReport(Section):
 
     @property
     def unit(self) -> str:
-        """What a worker-second is called: GPU-seconds on GPUs."""
-        return "GPU-seconds" if self.device.startswith("cuda") else "worker-seconds"
+        """What a worker-second is called."""
+        return unit_on(self.device)
 
     @property
     def judged(self) -> list[Trial]:

@@ -12,11 +12,11 @@ from rich.text import Text
 
 from raymix.report import words
 from raymix.report.html import _render
+from raymix.report.page_parts import STATUS_WORDS
 from raymix.report.search import SearchReport, value_text
 from raymix.report.search_plots import cost_plot, slice_plot
 from raymix.search.trial import Trial
 
-STATUS_WORDS = {"done": "done", "interrupted": "interrupted, can go on", "failed": "failed"}
 TRIAL_WORDS = {
     "done": "done",
     "stopped": "ended early by ASHA",

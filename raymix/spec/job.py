@@ -270,22 +270,25 @@ def _check_compute(spec: JobSpec) -> None:
         raise JobError("goal", "nothing is evaluated while training", "set data.select and evaluate.every")
     if budget is None:
         return
-    if budget.currency == "money" and spec.cluster.price_per_worker_hour is None and spec.cluster.price_file is None:
+    if budget.currency == "money":
+        _check_priced(spec.cluster, "budget.money")
+
+
+def _check_priced(cluster: Cluster, field: str) -> None:
+    """An amount of money, in some field, ends what is spent on the cluster."""
+    if cluster.price_per_worker_hour is None and cluster.price_file is None:
         problem = "what a worker-hour costs is not set"
-        raise JobError("budget.money", problem, "set cluster.price_per_worker_hour or cluster.price_file")
-    if budget.currency == "money" and spec.cluster.price_per_worker_hour == 0:
-        raise JobError("budget.money", "at a price of 0 it never ends", "set cluster.price_per_worker_hour")
+        raise JobError(field, problem, "set cluster.price_per_worker_hour or cluster.price_file")
+    if cluster.price_per_worker_hour == 0:
+        raise JobError(field, "at a price of 0 it never ends", "set cluster.price_per_worker_hour")
 
 
 def _check_tune(spec: JobSpec) -> None:
-    tune, cluster = spec.tune, spec.cluster
+    tune = spec.tune
     if tune is None:
         return
     for arm in tune.arms or ():
         if arm not in ARMS:
             raise JobError("tune.arms", f"unknown arm {arm}", f"of {', '.join(ARMS)}")
     if tune.budget is not None and tune.budget.money is not None:
-        priced = cluster.price_file is not None or cluster.price_per_worker_hour
-        if not priced:
-            problem = "what a worker-hour costs is not set"
-            raise JobError("tune.budget.money", problem, "set cluster.price_per_worker_hour or cluster.price_file")
+        _check_priced(spec.cluster, "tune.budget.money")

@@ -59,10 +59,10 @@ def hopeless(trial: Trial, folder: Path, tell: Tell) -> Trial:
 
 if __name__ == "__main__":
     from raymix.jobfile import load_spec
-    from raymix.tuning import _tune
+    from raymix.tuning import tune
 
     asked = load_spec(job(Path(sys.argv[1]), trials=POINTS))
     # by its module's name: that of a main program means another one in a trial's process
     from tests.on_ray import objectives
 
-    _tune(asked, objectives.cheap, resume=True)
+    tune(asked, objectives.cheap, resume=True)

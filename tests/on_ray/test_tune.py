@@ -21,9 +21,9 @@ pytestmark = pytest.mark.ray
 
 
 def search(asked: dict[str, Any], objective: Any = objectives.cheap, **flags: Any) -> SearchReport:
-    from raymix.tuning import _tune
+    from raymix.tuning import tune
 
-    return _tune(load_spec(asked), objective, quiet=True, **flags)
+    return tune(load_spec(asked), objective, quiet=True, **flags)
 
 
 @pytest.fixture
