@@ -17,10 +17,10 @@ import typer
 from raymix.cli_bench import bench_app
 from raymix.cli_common import AsJson, Verbose, help_alone, show
 from raymix.cli_data import data_app
-from raymix.cli_report import AnyReport, read, report, table
+from raymix.cli_report import AnyReport, report, table
+from raymix.cli_runs import runs_app
 from raymix.jobfile import load_spec
 from raymix.report.pilot import PilotReport
-from raymix.report.run import RunReport
 from raymix.spec import JobSpec
 
 app = typer.Typer(
@@ -33,7 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-runs_app = typer.Typer(invoke_without_command=True)
 app.add_typer(runs_app, name="runs")
 app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
@@ -51,7 +50,6 @@ AllowImport = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same job.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away what the run folder holds.")]
-Storage = Annotated[Path, typer.Option("--storage", metavar="DIR", help="The folder that holds run folders.")]
 
 
 @app.callback()
@@ -65,12 +63,6 @@ def _raymix(
         typer.echo(f"raymix {installed('raymix')}")
     else:
         help_alone(context)
-
-
-@runs_app.callback()
-def _runs(context: typer.Context) -> None:
-    """The runs of a storage folder: list them, show one, name the best."""
-    help_alone(context)
 
 
 # ---- jobs -------------------------------------------------------------------------------------------------------
@@ -210,64 +202,8 @@ def schema() -> None:
 app.command("report", epilog="Example:  raymix report runs/digits runs/other --compare --format md")(report)
 
 
-@runs_app.command("ls", epilog="Example:  raymix runs ls --storage runs")
-def runs_ls(storage: Storage = Path("runs"), as_json: AsJson = False) -> None:
-    """List the runs of a storage folder, those of its pilots included."""
-    from raymix.report.folder import find_runs
-    from raymix.report.tables import runs_table
-
-    found = find_runs(storage)
-    if as_json:
-        typer.echo(json.dumps([_summary(*run) for run in found], indent=2))
-    else:
-        show(runs_table(found))
-
-
-@runs_app.command("show", epilog="Example:  raymix runs show digits --json")
-def runs_show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's name, as raymix runs ls prints it.")],
-    storage: Storage = Path("runs"),
-    as_json: AsJson = False,
-) -> None:
-    """Show one run or pilot: what each phase or arm cost, and where the accuracy ended."""
-    done = read(storage / name)
-    if as_json:
-        typer.echo(done.model_dump_json(indent=2))
-    else:
-        show(table(done))
-
-
-@runs_app.command("best", epilog="Example:  raymix runs best --storage runs")
-def runs_best(storage: Storage = Path("runs"), as_json: AsJson = False) -> None:
-    """Name the run with the highest top-1 on its val rows."""
-    from raymix.report.folder import best_run
-    from raymix.report.tables import runs_table
-
-    best = best_run(storage)
-    if as_json:
-        typer.echo(json.dumps(_summary(*best), indent=2))
-    else:
-        show(runs_table([best]))
-
-
 def _load(job: str, overrides: list[str] | None) -> JobSpec:
     return load_spec(job, overrides or [])
-
-
-def _summary(folder: Path, done: RunReport) -> dict[str, object]:
-    """A run in a line of `raymix runs --json`; the whole of it is in the folder's report.json."""
-    return {
-        "folder": str(folder),
-        "name": done.name,
-        "status": done.status,
-        "seed": done.seed,
-        "device": done.device,
-        "workers": done.workers,
-        "top1": done.final.top1 if done.final else None,
-        "wall_seconds": done.totals.wall_seconds,
-        "worker_seconds": done.totals.worker_seconds,
-        "cost": done.totals.cost,
-    }
 
 
 def _finish(done: AnyReport, spec: JobSpec, as_json: bool) -> None:

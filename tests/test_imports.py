@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "raymix"
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["cli_bench", "cli_data", "cli_plan", "cli_report"],
+    ["cli_bench", "cli_data", "cli_plan", "cli_runs"],
+    ["cli_report"],
     ["cli_common"],
     ["__init__"],
     ["api"],
@@ -24,6 +25,8 @@ LAYERS = [
     ["tuning"],
     ["trialrun"],
     ["pilot"],
+    ["outcome"],
+    ["freeze"],
     ["recommend"],
     ["runner", "datacmd"],
     ["conduct"],

@@ -1,0 +1,83 @@
+"""What a pilot makes of its runs: a run's figures, and the report of all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from raymix.arms import epochs_of, flops_of, seconds_of
+from raymix.books import Clock
+from raymix.conduct import environment, note_on
+from raymix.freeze import Compared, Frozen
+from raymix.plan import Facts, Plan
+from raymix.report.compare import verdict
+from raymix.report.folder import RUN_FILE, read_run
+from raymix.report.history import Rates
+from raymix.report.intervals import detectable
+from raymix.report.pilot import PilotReport, PilotRun
+from raymix.report.run import RunReport, Status, unit_on
+from raymix.session import Session
+
+
+def finished(path: Path) -> RunReport | None:
+    """The report of a run that an earlier attempt finished."""
+    report = read_run(path) if (path / RUN_FILE).is_file() else None
+    return report if report is not None and report.status == "done" else None
+
+
+def pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: Path) -> PilotRun:
+    assert report.final is not None
+    return PilotRun(
+        seed=report.seed,
+        length=length,
+        top1=report.final.top1,
+        correct=report.final.correct,
+        worker_seconds=report.totals.trained_seconds * report.workers,
+        billed_worker_seconds=report.totals.worker_seconds,
+        cost=report.totals.cost,
+        planned_seconds=seconds_of(plan, rates),
+        step_seconds=report.totals.step_seconds,
+        ssl_epochs=epochs_of(plan.spec).ssl_epochs,
+        sl_epochs=epochs_of(plan.spec).sl_epochs,
+        steps=sum(phase.steps for phase in report.phases),
+        images=sum(phase.images for phase in report.phases),
+        labelled=sum(phase.labelled for phase in report.phases),
+        flops=flops_of(plan, rates),
+        report=str(path / RUN_FILE),
+    )
+
+
+def report_of(
+    whole: Compared,
+    frozen: Frozen,
+    known: Facts,
+    session: Session,
+    done: dict[str, list[PilotRun]],
+    status: Status,
+    clock: Clock,
+) -> PilotReport:
+    cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
+    arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
+    return PilotReport(
+        name=whole.spec.name,
+        status=status,
+        preset=preset,
+        device=session.device,
+        workers=cluster.num_replicas,
+        price_per_worker_hour=cluster.price_per_worker_hour,
+        unit_seconds=frozen.unit_seconds,
+        lengths=whole.lengths,
+        seeds=tuple(whole.checked),
+        num_val=known.num_val,
+        num_labelled=known.num_labelled,
+        arms=arms,
+        verdict=verdict(arms, known.num_val, preset, unit_on(session.device)),
+        tried=1,
+        detectable=detectable(known.num_val, len(whole.checked)),
+        step_seconds=dict(frozen.rates.step_seconds),
+        wall_seconds=whole.earlier_seconds + clock.seconds,
+        own_step_seconds={arm: dict(rates.step_seconds) for arm, rates in frozen.own_rates.items()},
+        defined={arm: of.words for arm, of in frozen.define.items() if arm in arms},
+        environment=environment(session),
+        note=note_on(whole.spec),
+    )
