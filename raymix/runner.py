@@ -213,6 +213,10 @@ def opened(
                 yield session, sink, signals
             finally:
                 session.close()
+    except SystemError as error:  # a signal in the midst of C code that does not expect an exception
+        if signals.received is None:
+            raise
+        raise signals.interrupted("nothing was trained yet", None) from error
     finally:
         sink.close()
 

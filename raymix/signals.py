@@ -49,7 +49,13 @@ class Signals:
             signal.signal(signum, handler)
 
     def stop_gently(self, session: Stoppable, sink: Sink) -> None:
-        """From now on the first signal stops this session at the end of its segment, once it has workers."""
+        """From now on the first signal stops this session at the end of its segment, once it has workers.
+
+        Raises:
+            Interrupted: a signal came before, in the midst of what swallows exceptions.
+        """
+        if self.received is not None:
+            raise self.interrupted("nothing was trained yet", None)
         self._session, self._sink = session, sink
 
     def interrupted(self, message: str, report: Any) -> Interrupted:

@@ -181,3 +181,17 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert found == [True]
+
+
+def test_a_signal_that_was_swallowed_while_a_session_opened_is_heard_after() -> None:
+    class Open:
+        groups = 1
+
+        def stop(self) -> None:
+            raise AssertionError
+
+    with Signals() as signals:
+        with pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGINT)  # swallowed here, as C code may
+        with pytest.raises(Interrupted, match="nothing was trained yet"):
+            signals.stop_gently(Open(), Sinks([]))

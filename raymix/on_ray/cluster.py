@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import grpc  # type: ignore[import-untyped]
 import ray
@@ -52,12 +53,12 @@ def connect(cluster: Cluster, verbose: bool) -> bool:
     }
     address = cluster.address or ("auto" if in_ray_job() else None)
     if address is None:
-        with _signals_kept():
+        with signals_later():
             _start(cluster, options)
         return True
     try:
         _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
-        with _signals_kept():
+        with signals_later():
             ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -109,14 +110,31 @@ def _start(cluster: Cluster, options: dict[str, object]) -> None:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
-    """`ray.init` takes SIGTERM for itself, and would end this process without a checkpoint."""
-    before = signal.getsignal(signal.SIGTERM)
+def signals_later() -> Iterator[None]:
+    """A signal that comes while Ray starts is heard when it has; a second one is not kept waiting.
+
+    An exception in the midst of Ray's C code is lost, or ends the process. `ray.init` also takes SIGTERM for itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers, kept = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}, list[int]()
+
+    def keep(signum: int, frame: FrameType | None) -> None:
+        handler = handlers[signal.Signals(signum)]
+        if kept and callable(handler):
+            handler(signum, frame)
+        kept.append(signum)
+
+    for signum in handlers:
+        signal.signal(signum, keep)
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+    for come in kept:
+        signal.raise_signal(come)
 
 
 def _knock(address: str) -> None:

@@ -1,7 +1,7 @@
 """What Ray Train's controller is told: how workers see their GPUs, and where they begin. It needs no torch for that.
 
-Its own Torch backend would bring seconds of import into the controller's process, before it asks for workers, and into
-the driver's. So the workers make their process group by themselves (`worker`), and one worker alone has none.
+Its own Torch backend would bring seconds of import into the driver's process, where the controller runs, before it asks
+for workers. So the workers make their process group by themselves (`worker`), and one worker alone has none.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
 from raymix.on_ray.cluster import hush_data, room, smallest_store
+from raymix.on_ray.control import Trainer
 from raymix.on_ray.entry import Workers, work
 from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
@@ -29,18 +29,6 @@ from raymix.watch import Sink
 POLL_SECONDS = 0.25
 CLOSE_SECONDS = 20.0  # for workers of a Ray that stays, which end by themselves when they have no task
 ABORT_SECONDS = 1.0  # for others: there is nothing to wait for
-
-
-class _Trainer(DataParallelTrainer):  # type: ignore[misc]
-    """Without Ray Train's cleaner of placement groups, which it needs only where a controller dies before its driver.
-
-    It asks the Ray that was last started on the machine whether the controller lives. Where that is another Ray, it
-    ends the workers in the midst of a run; where none answers, every run takes 12 s longer to end.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        callbacks: list[Any] = super()._create_default_callbacks()
-        return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]
 
 
 class RaySession:
@@ -67,7 +55,8 @@ class RaySession:
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
         self._started = time.monotonic()
         # in a thread, Ray Train leaves the signal handlers alone
-        self._thread = threading.Thread(target=self._fit, args=(needs.verbose,), name="raymix-fit", daemon=True)
+        self._trainer = self._make_trainer(needs.verbose)
+        self._thread = threading.Thread(target=self._fit, name="raymix-fit", daemon=True)
         self._thread.start()
         try:
             ray.get(self._mailbox.put_images.remote(self._read(needs, keep, sink)))
@@ -116,6 +105,7 @@ class RaySession:
         self._mailbox.close.remote()
         self._thread.join(CLOSE_SECONDS if self._idle and not self._owned else ABORT_SECONDS)
         if self._owned:
+            self._trainer.leave(self._thread)
             ray.shutdown()
         elif not self._thread.is_alive():
             ray.kill(self._mailbox)  # workers that still start will ask it, hear "close" and end
@@ -164,7 +154,7 @@ class RaySession:
             return outcome
         return None
 
-    def _fit(self, verbose: bool) -> None:
+    def _make_trainer(self, verbose: bool) -> Trainer:
         cluster = self._spec.cluster
         resources = {"CPU": cluster.cpus_per_worker}
         if cluster.gpus_per_worker:
@@ -176,8 +166,9 @@ class RaySession:
         }
         # the run name is fresh and its folder thrown away: raymix's checkpoints are its own, and Ray, which resumes
         # whatever has the same name, must find nothing
-        trainer = _Trainer(
+        return Trainer(
             work,
+            owned=self._owned,
             train_loop_config=config,
             backend_config=Workers(),
             scaling_config=ray.train.ScalingConfig(
@@ -192,8 +183,10 @@ class RaySession:
                 logging_config=ray.train.LoggingConfig(log_level="INFO" if verbose else "ERROR"),
             ),
         )
+
+    def _fit(self) -> None:
         try:
-            trainer.fit()
+            self._trainer.fit()
         except BaseException as error:
             self._error = error
 

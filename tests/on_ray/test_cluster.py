@@ -1,0 +1,31 @@
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from raymix.on_ray.cluster import signals_later
+
+
+def start(*steps: Callable[[], object]) -> None:
+    with signals_later():
+        for step in steps:
+            step()
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_while_ray_starts_is_heard_when_it_has() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        start(interrupt, lambda: done.append("started"))
+    assert done == ["started"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_signal_is_not_kept_waiting() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        start(interrupt, lambda: done.append("first"), interrupt, lambda: done.append("second"))
+    assert done == ["first"]
