@@ -86,6 +86,7 @@ class Schedule:
         batch: int = 256,
         lr: float = 1e-3,
         warmup: float = 0.05,
+        decay: float | None = None,
         restart: Literal["never", "phase"] = "never",
         labelled_share: float | None = None,
         **schedule: Any,
@@ -99,6 +100,7 @@ class Schedule:
             batch: Images a step, over all processes.
             lr: Largest learning rate.
             warmup: Share of a cycle in which the rate rises to it; after it, half a cosine to 0.
+            decay: Share of a cycle, at its end, in which the rate falls; None: all that follows the warm-up.
             restart: never: one cycle over the run; phase: a cycle, and fresh optimizer state, for each phase.
             labelled_share: Share of labelled images in a mix batch; None: as many as there are among all.
             schedule: Fields of a job's section `schedule`, as `ssl_epochs`, `sl_epochs`, `mix_ratio`, `interleave`,
@@ -113,7 +115,7 @@ class Schedule:
             raise JobError("shared_pass", problem, "leave it out, your loop decides")
         if not num_labelled and schedule.get("sl_epochs", 1):
             raise JobError("num_labelled", "0, and there are SL epochs", "set sl_epochs=0, or label some images")
-        optim = {"batch": _whole("batch", batch, 2), "lr": lr, "warmup": warmup, "restart": restart}
+        optim = {"batch": _whole("batch", batch, 2), "lr": lr, "warmup": warmup, "decay": decay, "restart": restart}
         try:
             self._begin(resolve(_spec(optim, labelled_share, schedule), facts))
         except JobError as error:

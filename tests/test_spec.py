@@ -84,7 +84,7 @@ def test_wrong_value_is_named(digits_job: Job, override: str, line: str) -> None
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("optim.rate=1", "optim.rate: unknown key (known here: batch, accumulate, lr, weight_decay, betas, warmup"),
+        ("optim.rate=1", "optim.rate: unknown key (known here: batch, accumulate, lr, weight_decay, betas, lr_scale"),
         ("optim.bacth=1", "optim.bacth: unknown key (did you mean optim.batch?)"),
         ("optm={}", "optm: unknown key (did you mean optim?)"),
         ("lr=1", "lr: unknown key (did you mean optim.lr?)"),

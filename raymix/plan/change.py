@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import reduce
 
-from raymix.plan.curves import rate
+from raymix.plan.curves import cycle
 from raymix.plan.turns import Turns, asked, epochs_of, merged, more
 from raymix.plan.types import Added, Anchor, Asked, Decision, Kind, Phase, Plan
 
@@ -31,7 +31,7 @@ def changed(plan: Plan, decision: Decision) -> Plan:
     at = min(decision.step, start)
     anchor = plan.anchor
     if decision.extension:
-        anchor = Anchor(step=at, rate=rate(plan, at - 1) / plan.spec.optim.lr)
+        anchor = Anchor(step=at, rate=cycle(plan, at - 1) / plan.spec.optim.lr)
     elif at:
         progress = plan.anchor.progress_at(at, plan.num_steps)
         anchor = plan.anchor.model_copy(update={"step": at, "progress": progress})

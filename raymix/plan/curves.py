@@ -10,12 +10,19 @@ REWARM = 0.05  # share of an extension that warms up where the job warms up nowh
 
 
 def rate(plan: Plan, step: int) -> float:
-    """Learning rate of a global step.
+    """Learning rate of a global step: its cycle's, times the factor of its phase (`optim.lr_scale`)."""
+    factor: float = getattr(plan.spec.optim.lr_scale, plan.phases[plan.phase_at(step)].kind)
+    return factor * cycle(plan, step)
 
-    Linear warm-up, then cosine to 0, over the run or its phase (`optim.restart`). An adaptive run, which does not know
-    how long its phases will be, keeps the rate and lets it fall in its SL tail alone; one that a goal may end does so
-    in the last part of its steps. The cycle of an extension warms up from where the rate was (SGDR, Loshchilov and
-    Hutter, arXiv 1608.03983).
+
+def cycle(plan: Plan, step: int) -> float:
+    """Learning rate of a global step, alike for all phases.
+
+    Linear warm-up, then cosine to 0, over the run or its phase (`optim.restart`). With `optim.decay` it stays at its
+    peak until that last share of the cycle (MiniCPM's warm-up, stable, decay, arXiv 2404.06395). An adaptive run, which
+    does not know how long its phases will be, keeps the rate and lets it fall in its SL tail alone; one that a goal may
+    end does so in the last part of its steps. The cycle of an extension warms up from where the rate was (SGDR,
+    Loshchilov and Hutter, arXiv 1608.03983).
     """
     optim, phase = plan.spec.optim, plan.phases[plan.phase_at(step)]
     begun, warmup = plan.anchor.rate, optim.warmup or (REWARM if plan.extension else 0.0)

@@ -34,7 +34,9 @@ def resolve(spec: JobSpec, facts: Facts) -> Plan:
             phases.append(made)
             start += total
     # kept in the plan: a run that is resumed without its goal goes on as it began
-    tail = GOAL_TAIL if spec.goal is not None and spec.schedule.policy != "adaptive" else None
+    tail = spec.optim.decay
+    if tail is None and spec.goal is not None and spec.schedule.policy != "adaptive":
+        tail = GOAL_TAIL
     plan = Plan(spec=spec, facts=facts, phases=tuple(phases), tail=tail)
     _check_sides(plan)
     return plan

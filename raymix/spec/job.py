@@ -120,6 +120,9 @@ class JobSpec(Section):
         if self.data.labelled_share is not None and self.schedule.interleave == "alternate":
             problem = "interleave: alternate has no mix batch, each step is all SSL or all SL"
             raise JobError("data.labelled_share", problem, "leave it out, or set schedule.interleave=joint")
+        if self.optim.decay is not None and self.schedule.policy == "adaptive":
+            problem = "an adaptive run keeps its rate up to its SL tail, in which it falls"
+            raise JobError("optim.decay", problem, "leave it out, and set schedule.tail")
         if self.evaluate.weights == "ema" and self.optim.ema is None:
             raise JobError("evaluate.weights", "there are no averaged weights", "set optim.ema, as in optim.ema=1%")
         if "://" in self.storage:

@@ -62,8 +62,16 @@ SHARED_PASSES: dict[str, tuple[str, ...]] = {
 }
 
 
+class LrScale(Section):
+    """Factors on the learning rate by phase: SSL and SL may want other rates."""
+
+    ssl: float = Field(1.0, gt=0, le=100)
+    mix: float = Field(1.0, gt=0, le=100)
+    sl: float = Field(1.0, gt=0, le=100)
+
+
 class Optim(Section):
-    """AdamW over all parameters, warm-up and cosine."""
+    """AdamW over all parameters; warm-up, then half a cosine to 0, at once or after a plateau."""
 
     batch: Annotated[int, Field(ge=2, le=10**6)] | Literal["auto"] = Field(
         256,
@@ -76,7 +84,14 @@ class Optim(Section):
     lr: float = Field(1e-3, gt=0, le=10)
     weight_decay: float = Field(0.05, ge=0, le=10, description="on matrices alone")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    lr_scale: LrScale = LrScale()
     warmup: float = Field(0.05, ge=0, lt=1, description="share of a cycle that warms up")
+    decay: Share | None = Field(
+        None,
+        gt=0,
+        description="share of a cycle, at its end, in which the rate falls (warm-up, stable, decay; arXiv 2404.06395); "
+        "null: all that follows warming up",
+    )
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient of all parameters; null: any")
     ema: Share | None = Field(

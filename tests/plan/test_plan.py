@@ -352,6 +352,33 @@ def test_a_warm_up_may_reach_into_the_tail(plan_of: PlanOf) -> None:
     assert found[top:] == sorted(found[top:], reverse=True)
 
 
+def test_decay_keeps_the_rate_until_the_last_share_of_each_cycle(plan_of: PlanOf) -> None:
+    optim = {"batch": 100, "lr": 0.5, "warmup": 0.1, "decay": 0.2}
+    schedule = {"ssl_epochs": 60, "sl_epochs": 40, "mix_ratio": 0}
+    once = rates(plan_of(1000, schedule=schedule, optim=optim))
+    assert set(once[100:800]) == {0.5}
+    assert once[800:] == sorted(once[800:], reverse=True)
+    assert (once[900], once[-1]) == (pytest.approx(0.25, rel=0.01), pytest.approx(0, abs=1e-5))
+    twice = rates(plan_of(1000, schedule=schedule, optim={**optim, "restart": "phase"}))
+    assert set(twice[60:480]) | set(twice[640:920]) == {0.5}
+    assert max(twice[599], twice[999]) < 1e-4
+
+
+@pytest.mark.parametrize("restart", ["never", "phase"])
+def test_lr_scale_multiplies_the_rate_of_its_phase(plan_of: PlanOf, restart: str) -> None:
+    schedule = {"ssl_epochs": 60, "sl_epochs": 60, "mix_ratio": 0.5}
+    optim = {"batch": 100, "restart": restart}
+    plain = rates(plan_of(1000, schedule=schedule, optim=optim))
+    scaled = rates(plan_of(1000, schedule=schedule, optim={**optim, "lr_scale": {"ssl": 2, "mix": 3, "sl": 0.5}}))
+    factors = [2] * 300 + [3] * 300 + [0.5] * 300
+    assert scaled == pytest.approx([factor * lr for factor, lr in zip(factors, plain, strict=True)])
+
+
+def test_an_adaptive_run_takes_no_decay(plan_of: PlanOf) -> None:
+    with pytest.raises(JobError, match=r"optim\.decay: an adaptive run keeps its rate"):
+        plan_of(1000, schedule={"policy": "adaptive"}, budget={"wall": "1h"}, optim={"batch": 100, "decay": 0.2})
+
+
 def test_a_run_of_one_step_has_a_rate(plan_of: PlanOf) -> None:
     plan = plan_of(100, schedule={"ssl_epochs": 0, "sl_epochs": 1}, optim={"batch": 100, "lr": 1, "warmup": 0.5})
     assert 0 < rate(plan, 0) <= 1
