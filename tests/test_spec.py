@@ -169,6 +169,11 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ("schedule.ssl_epochs=0; schedule.sl_epochs=0", "schedule.sl_epochs: ssl_epochs and sl_epochs are both 0"),
         ("data.augment.crop=[0.5, 0.1]", "data.augment.crop: [0.5, 0.1] is no range of areas"),
         ("objective={type: simclr, first_view: {crop: [0, 1]}}", "objective.first_view.crop: [0.0, 1.0] is no range"),
+        ("data.augment.mix_shared=true", "data.augment.mix_shared: there is nothing to mix with"),
+        (
+            "data.augment.mix_shared=true; data.augment.cutmix=1; objective.type=simclr",
+            "data.augment.mix_shared: objective simclr compares views of one image",
+        ),
         ("data.channels=gray; data.augment.hue=0.1", "data.augment.hue: data.channels gray has no colours to change"),
         ("data.channels=gray16; data.augment.grayscale=0.2", "data.augment.grayscale: data.channels gray16 has no"),
         (

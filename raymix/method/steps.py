@@ -5,8 +5,8 @@
     mix:  L = w * g(f(view(x))) + (1 - w) * CE(h(f(view(x))), y)        one pass of f serves both
 
 x images (as stored, B S S C), y labels (B,), f backbone, g SSL objective, h classifier, w weight in [0, 1],
-v view, z tokens (B, L, D), L loss, m the token that stands for hidden patches. Where the classifier has a pass of its
-own, mixup or cutmix may come after the view of x.
+v view, z tokens (B, L, D), L loss, m the token that stands for hidden patches. Mixup or cutmix may come after the view
+of x, where the classifier has a pass of its own; in a shared one if the job says so.
 
 Each step is a module of its own that holds only what it trains, so that DDP finds a gradient for every parameter.
 """
@@ -155,17 +155,21 @@ class MixStep(nn.Module):
     separate: z as in ssl steps for g and z' = f(x) for h, two passes (as in SSAT, Das et al., arXiv 2310.20704).
     """
 
-    def __init__(self, model: Model, passes: Passes, smoothing: float) -> None:
+    def __init__(self, model: Model, passes: Passes, smoothing: float, mix_shared: bool = False) -> None:
         super().__init__()
         self.f, self.g, self.h, self.mixing = model.f, model.g, model.h, model.mixing
+        self.mix_shared = mix_shared and passes.mix != "separate"
         seen = passes.ssl if passes.mix == "separate" else passes.mix
         self.m = model.m if seen == "full" else None
         self.shared_pass, self.smoothing = passes.mix, smoothing
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
         v, y, scale = self.g.view(batch.x_BSSC, batch.key_B, mix=True), batch.y_B, batch.scale
-        z = look(self.f, v, self.m)
         pair = None
+        if self.mix_shared:
+            x, pair = mixed(self.mixing, v.x_BCHW, batch)
+            v = v._replace(x_BCHW=x)
+        z = look(self.f, v, self.m)
         if self.shared_pass == "separate":
             x, pair = mixed(self.mixing, self.g.augment(batch.x_BSSC, batch.key_B), batch)
             logits = self.h(self.f(x))
@@ -186,5 +190,5 @@ def build(spec: JobSpec, model: Model, kind: Kind) -> nn.Module:
     if kind == "ssl":
         return SslStep(model, passes.ssl)
     if kind == "mix":
-        return MixStep(model, passes, smoothing)
+        return MixStep(model, passes, smoothing, spec.data.augment.mix_shared)
     return SlStep(model, smoothing, drop=kind == "sl_drop")

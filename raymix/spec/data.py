@@ -45,11 +45,16 @@ class Augment(Section):
         0.0,
         description="alpha of Beta(alpha, alpha), 0: off. Mixes pairs of labelled images in sl steps and in the "
         "supervised pass of mix steps with shared_pass separate; where mix steps share one pass (masked, full) it does "
-        "not apply. train_top1 is then of mixed images, counted against an image's own label",
+        "not apply unless mix_shared says so. train_top1 is then of mixed images, counted against an image's own label",
     )
     cutmix: Alpha = Field(
         0.0,
         description="as mixup, with a rectangle of the other image instead; both on: each for half of the images",
+    )
+    mix_shared: bool = Field(
+        False,
+        description="mixup and cutmix also where one pass serves both losses of a mix step, whose SSL side then sees "
+        "the mixed images",
     )
 
     @model_validator(mode="after")

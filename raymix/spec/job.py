@@ -111,6 +111,7 @@ class JobSpec(Section):
     def _check(self) -> Self:
         _check_patches(self)
         _check_views(self)
+        _check_mixing(self)
         _check_shared_pass(self)
         _check_workers(self)
         _check_accumulate(self)
@@ -197,6 +198,17 @@ def _check_views(spec: JobSpec) -> None:
     if isinstance(spec.objective, SimClr):
         for field in ("first_view", "second_view"):
             check_channels(f"objective.{field}", getattr(spec.objective, field), spec.data.channels)
+
+
+def _check_mixing(spec: JobSpec) -> None:
+    augment = spec.data.augment
+    if not augment.mix_shared:
+        return
+    if not (augment.mixup or augment.cutmix):
+        raise JobError("data.augment.mix_shared", "there is nothing to mix with", "set mixup or cutmix as well")
+    if not isinstance(spec.objective, Mae):
+        problem = f"objective {spec.objective.type} compares views of one image"
+        raise JobError("data.augment.mix_shared", problem, "leave it out; mae draws mixed images as well as others")
 
 
 def _check_shared_pass(spec: JobSpec) -> None:

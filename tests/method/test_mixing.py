@@ -158,6 +158,25 @@ def test_a_shared_pass_is_not_mixed(objective: str, shared_pass: str) -> None:
     assert torch.equal(*found)
 
 
+@pytest.mark.parametrize("shared_pass", ["masked", "full"])
+def test_a_shared_pass_is_mixed_for_both_losses_where_the_job_says_so(shared_pass: str) -> None:
+    augment = {"crop": [0.6, 1], "mixup": 0.5, "cutmix": 1.0, "mix_shared": True}
+    spec = spec_of("mae", shared_pass, augment=augment)
+    model, labels = model_of(spec), [0, -1, 3, 1, 2, 4]
+    batch, w = batch_of(labels), torch.tensor(0.3)
+    assert model.mixing is not None
+    plain = model.g.view(batch.x_BSSC, batch.key_B, mix=True)
+    x_BCHW, pair = model.mixing(plain.x_BCHW, batch.y_B, batch.key_B)
+    assert not torch.equal(x_BCHW, plain.x_BCHW)
+    view = plain._replace(x_BCHW=x_BCHW)
+    z = steps.look(model.f, view, model.m)
+    sl = steps.cross_entropy(model.h(z), batch.y_B, batch.scale, spec.optim.label_smoothing, pair)
+    L, (ssl, found, _) = steps.build(spec, model, "mix")(batch, w)
+    torch.testing.assert_close(found, sl.detach())
+    torch.testing.assert_close(ssl, model.g(z, view).detach())
+    torch.testing.assert_close(L, w * ssl + (1 - w) * found)
+
+
 def test_the_ssl_side_of_separate_passes_is_not_mixed() -> None:
     found = []
     for options in ({}, {"mixup": 0.5}):
