@@ -11,6 +11,8 @@ from raymix.plan import Decision, Plan
 from raymix.report.history import History, Rates
 from raymix.watch import Sinks, console
 from raymix.watch.console import ConsoleSink
+from raymix.watch.progress import Progress
+from raymix.watch.views import Bars
 from tests.report.factory import make_history, make_plan, make_reports, make_run
 
 
@@ -110,7 +112,7 @@ def test_quiet_leaves_notes(capsys: pytest.CaptureFixture[str]) -> None:
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     out = io.StringIO()
     shown = Console(file=out, force_terminal=True, width=80, force_jupyter=False)
-    monkeypatch.setattr(console, "_view", lambda clock: console._Live(shown))
+    monkeypatch.setattr(console, "view", lambda clock: Bars(shown))
     return out
 
 
@@ -189,13 +191,13 @@ def test_a_run_that_is_made_longer_shows_progress_again(capsys: pytest.CaptureFi
 
 def test_the_time_left_follows_a_change_of_plan() -> None:
     plan = make_plan()
-    run = console._Run("demo", plan, make_history(plan, 0))
+    run = Progress("demo", plan, make_history(plan, 0))
     run.decide(shorter(0))
     assert run.remaining_seconds() == pytest.approx(60 * 0.1 + 40 * 0.15 + 100 * 0.2)
 
 
 def remaining(plan: Plan, history: History) -> float | None:
-    return console._Run("demo", plan, history).remaining_seconds()
+    return Progress("demo", plan, history).remaining_seconds()
 
 
 def test_the_time_left_follows_the_rates_of_each_kind() -> None:
@@ -207,7 +209,7 @@ def test_the_time_left_follows_the_rates_of_each_kind() -> None:
 
 def test_the_time_left_is_corrected_by_what_was_measured() -> None:
     plan = make_plan()
-    run = console._Run("demo", plan, make_history(plan, 0))
+    run = Progress("demo", plan, make_history(plan, 0))
     for report in make_reports(plan, slower=2.0)[:5]:
         run.add(report)
     done = sum(report.segment.steps for report in make_reports(plan)[:5])
