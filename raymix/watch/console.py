@@ -16,6 +16,8 @@ from raymix.watch.views import Bars, Lines, view
 class ConsoleSink:
     """Progress on standard error, so that standard output holds results only; in a notebook on its output.
 
+    Several runs may be under way at once, each told by its name.
+
     Args:
         quiet: Notes alone, no progress.
         num_runs: Runs that will follow, for the "3 of 25" of a pilot; None: not known.
@@ -28,7 +30,7 @@ class ConsoleSink:
         self._quiet, self._num_runs, self._clock = quiet, num_runs, clock
         self._view: Bars | Lines | None = None
         self._runs: list[str] = []
-        self._run: Progress | None = None
+        self._running: dict[str, Progress] = {}
 
     def stage(self, text: str, done: int | None = None, total: int | None = None) -> None:
         if not self._quiet:
@@ -40,33 +42,33 @@ class ConsoleSink:
         place = self._runs.index(run) + 1
         of = f"run {place} of {self._num_runs}" if self._num_runs else f"run {place}"
         alone = self._num_runs in (None, 1) and place == 1
-        self._run = Progress(run if alone else f"{run} ({of})", plan, history)
+        self._running[run] = Progress(run if alone else f"{run} ({of})", plan, history)
         if not self._quiet:
-            self._shown().begin(self._run)
+            self._shown().begin(self._running[run])
 
     def decided(self, run: str, decision: Decision) -> None:
-        if self._run is None:
+        if (progress := self._running.get(run)) is None:
             return
-        news = self._run.decide(decision)
+        news = progress.decide(decision)
         if not self._quiet:
-            self._shown().decided(self._run, decision.reason if news else "")
+            self._shown().decided(progress, decision.reason if news else "")
 
     def segment(self, run: str, report: SegmentReport) -> None:
-        if self._run is None:
+        if (progress := self._running.get(run)) is None:
             return
-        self._run.add(report)
+        progress.add(report)
         if not self._quiet:
-            self._shown().segment(self._run)
+            self._shown().segment(progress)
 
     def note(self, text: str) -> None:
         self._shown().note(text)
 
     def end(self, run: str, report: RunReport) -> None:
-        name = self._run.name if self._run else run
+        progress = self._running.pop(run, None)
+        name = progress.name if progress else run
         if not self._quiet:
             top1 = f", top-1 {words.percent(report.final.top1)}" if report.final else ""
-            self._shown().end(f"{name}: {report.status}{top1}, {words.seconds(report.totals.wall_seconds)}")
-        self._run = None
+            self._shown().end(name, f"{name}: {report.status}{top1}, {words.seconds(report.totals.wall_seconds)}")
 
     def close(self) -> None:
         if self._view is not None:

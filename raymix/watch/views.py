@@ -30,14 +30,13 @@ def view(clock: Callable[[], float]) -> Bars | Lines:
 
 
 class Lines:
-    """Single lines: at the start, at each phase, about every 10 s or 10 %, at the end."""
+    """Single lines: at the start, at each phase, about every 10 s or 10 % of a run, at its end."""
 
     def __init__(self, clock: Callable[[], float], out: TextIO) -> None:
         self._clock, self._out = clock, out
         self._stage = ""
-        self._phase = ""
         self._at = -QUIET_SECONDS
-        self._share = 0.0
+        self._told: dict[str, tuple[str, float]] = {}  # of each run the phase and the share last told
 
     def stage(self, text: str, done: int | None, total: int | None) -> None:
         counted = f"{text}: {words.count(done)} of {words.count(total)}" if done is not None and total else text
@@ -48,17 +47,19 @@ class Lines:
     def begin(self, run: Progress) -> None:
         start = f"goes on at step {words.count(run.step)}" if run.step else "starts"
         self._print(f"{run.name}: {start}; {run.length}")
-        self._stage, self._phase, self._share = "", run.phase, run.share
+        self._stage, self._told[run.name] = "", (run.phase, run.share)
 
     def decided(self, run: Progress, news: str) -> None:
         if news:
             self._print(f"{run.name}: {run.length} from now on: {news}")
-        self._share = min(self._share, run.share)  # a longer plan starts again at a lower one
+        phase, share = self._told[run.name]
+        self._told[run.name] = phase, min(share, run.share)  # a longer plan starts again at a lower one
 
     def segment(self, run: Progress) -> None:
+        phase, told = self._told[run.name]
         share, waited = run.share, self._clock() - self._at
-        new_phase = run.phase != self._phase
-        gained = share - self._share
+        new_phase = run.phase != phase
+        gained = share - told
         due = gained >= LINE_SHARE - 1e-9 or (waited >= LINE_SECONDS and gained >= LINE_SHARE / 10)
         if not new_phase and not (due and waited >= MIN_SECONDS) and waited < QUIET_SECONDS:
             return
@@ -68,12 +69,13 @@ class Lines:
         self._print(f"{run.name}: {steps} ({share:.0%}), {', '.join(figures)}")
         if new_phase:
             self._print(f"{run.name}: phase {run.phase}")
-        self._phase, self._share = run.phase, share
+        self._told[run.name] = run.phase, share
 
     def note(self, text: str) -> None:
         self._print(text)
 
-    def end(self, text: str) -> None:
+    def end(self, name: str, text: str) -> None:
+        self._told.pop(name, None)
         self._print(text)
 
     def close(self) -> None:
@@ -85,17 +87,19 @@ class Lines:
 
 
 class Bars:
-    """A bar and a line of figures that redraw themselves; what is said stays above them."""
+    """A bar and a line of figures for each run, which redraw themselves; what is said stays above them."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
+        self._bars: dict[str, RenderableType] = {}  # by run; '': a stage
 
     def stage(self, text: str, done: int | None, total: int | None) -> None:
-        self._show(text, done, total)
+        self._show("", _bar(text, done, total, "", ""))
 
     def begin(self, run: Progress) -> None:
-        self._show(f"{run.name} {run.phase}", run.step, run.plan.num_steps)
+        self._bars.pop("", None)
+        self._show(run.name, _bar(f"{run.name} {run.phase}", run.step, run.plan.num_steps, "", ""))
 
     def decided(self, run: Progress, news: str) -> None:
         if news:
@@ -105,21 +109,32 @@ class Bars:
     def segment(self, run: Progress) -> None:
         left = run.remaining_seconds()
         time_left = f"{words.seconds(left)} left" if left else ""
-        self._show(f"{run.name} {run.phase}", run.step, run.plan.num_steps, time_left, ", ".join(run.figures()))
+        told = f"{run.name} {run.phase}"
+        self._show(run.name, _bar(told, run.step, run.plan.num_steps, time_left, ", ".join(run.figures())))
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
 
-    def end(self, text: str) -> None:
-        self.close()
+    def end(self, name: str, text: str) -> None:
+        self._bars.pop(name, None)
+        if any(self._bars):  # other runs go on
+            self._draw()
+        else:
+            self.close()
         self.note(text)
 
     def close(self) -> None:
+        self._bars.clear()
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    def _show(self, text: str, done: int | None, total: int | None, time_left: str = "", figures: str = "") -> None:
+    def _show(self, name: str, bar: RenderableType) -> None:
+        self._bars[name] = bar
+        self._draw()
+
+    def _draw(self) -> None:
+        from rich.console import Group
         from rich.live import Live
 
         if self._live is None:
@@ -130,7 +145,7 @@ class Bars:
                 redirect_stdout=sys.stdout.isatty(),  # a piped standard output must get its lines, not the terminal
             )
             self._live.start()
-        self._live.update(_bar(text, done, total, time_left, figures))
+        self._live.update(Group(*self._bars.values()))
 
 
 def _bar(text: str, done: int | None, total: int | None, time_left: str, figures: str) -> RenderableType:

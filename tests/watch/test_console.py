@@ -81,6 +81,44 @@ def test_a_restart_is_not_another_run(capsys: pytest.CaptureFixture[str]) -> Non
     assert "b (run 2 of 2)" in capsys.readouterr().err
 
 
+def side_by_side(sink: ConsoleSink, clock: Clock) -> None:
+    """Two runs whose segments come in turns; the second ends first."""
+    plans = {name: make_plan(name) for name in ("a", "b")}
+    for name, plan in plans.items():
+        sink.begin(name, plan, make_history(plan, 0))
+    for report in make_reports(plans["a"])[:-1]:
+        for name in plans:
+            clock.now += report.seconds
+            sink.segment(name, report)
+    for name in ("b", "a"):
+        sink.segment(name, make_reports(plans[name])[-1])
+        sink.end(name, make_run(name))
+
+
+def test_runs_side_by_side_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    side_by_side(ConsoleSink(num_runs=2, clock=clock), clock)
+    lines = capsys.readouterr().err.splitlines()
+    for name, number in (("a", 1), ("b", 2)):
+        own = [line for line in lines if line.startswith(f"{name} (run {number} of 2): ")]
+        assert [line.rsplit(": ", 1)[1] for line in own if ": phase " in line] == ["phase mix", "phase sl"]
+        steps = [int(line.split("step ")[1].split("/")[0]) for line in own if ": step " in line]
+        assert steps == sorted(steps)
+        assert len(steps) > 5
+    assert [line.split(" ")[0] for line in lines[-2:]] == ["b", "a"]
+
+
+def test_a_terminal_gets_a_bar_for_each_run_side_by_side(terminal: io.StringIO) -> None:
+    clock = Clock()
+    sink = ConsoleSink(num_runs=3, clock=clock)
+    sink.stage("measuring step times")
+    side_by_side(sink, clock)
+    text = terminal.getvalue()
+    assert text.index("b (run 2 of 3): done") < text.index("a (run 1 of 3): done")
+    assert text.count("\x1b[?25h") == 1, "the bars stay until the last of them is done"
+    sink.close()
+
+
 def test_stages_and_notes_need_no_run(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     sink = ConsoleSink(clock=clock)
