@@ -26,6 +26,7 @@ LAYERS = [
     ["trialrun"],
     ["pilot"],
     ["outcome"],
+    ["errands"],
     ["freeze"],
     ["recommend"],
     ["runner", "datacmd"],
