@@ -173,7 +173,8 @@ def attempt(whole: Compared, errand: Errand, packed: float | None, session: Sess
     except Exception as error:  # ours or a library's: the other runs go on
         if not isinstance(error, RunFailed):
             write_text(folder.path / ERROR_FILE, traceback.format_exc())
-        return Failure.of(error)
+        failure = Failure.of(error)
+        return failure._replace(why=failure.why.removeprefix(f"{errand.name}: "))
 
 
 def names_of(whole: Compared) -> Iterator[tuple[str, int, float, str]]:
