@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from raymix.report import words
 from raymix.report.pilot import FailedRun, PilotRun
 
-MOST_NAMED = 3  # runs that failed, one by one
+MOST_NAMED = 5  # runs that failed, one by one
 
 
 def packed_note(arms: Mapping[str, Sequence[PilotRun]]) -> str:
