@@ -16,7 +16,7 @@ from raymix.conduct import Job, train_one
 from raymix.data.splits import Splits, facts
 from raymix.freeze import Compared, Frozen
 from raymix.plan import Plan, resolve
-from raymix.report.folder import write_text
+from raymix.report.folder import RUN_FILE, read_run, write_text
 from raymix.report.history import Rates
 from raymix.report.run import RunReport
 from raymix.runfolder import RunFolder
@@ -165,6 +165,8 @@ def attempt(whole: Compared, errand: Errand, packed: float | None, session: Sess
     plan, splits = plan_of(whole, errand, session)
     folder = RunFolder(errand.asked, folder_of(whole, errand.name), resume=True)
     rows = whole.checked[errand.seed].rows
+    if packed is None and _was_packed(folder):
+        packed = 1.0
     job = Job(folder, rows, splits, plan, errand.rates, whole.allow_import, alone=False, packed=packed)
     try:
         return train_one(job, session, sink, Clock())
@@ -175,6 +177,11 @@ def attempt(whole: Compared, errand: Errand, packed: float | None, session: Sess
             write_text(folder.path / ERROR_FILE, traceback.format_exc())
         failure = Failure.of(error)
         return failure._replace(why=failure.why.removeprefix(f"{errand.name}: "))
+
+
+def _was_packed(folder: RunFolder) -> bool:
+    """Whether an earlier attempt at a run trained beside others: its seconds stay what they are."""
+    return (folder.path / RUN_FILE).is_file() and read_run(folder.path).packed is not None
 
 
 def names_of(whole: Compared) -> Iterator[tuple[str, int, float, str]]:
