@@ -69,9 +69,10 @@ def report_of(
     status: Status,
     clock: Clock,
     failed: tuple[FailedRun, ...],
-    held_worker_seconds: float,
+    held_workers: float,
 ) -> PilotReport:
-    """The report of all runs; `held_worker_seconds` of this attempt."""
+    """The report of all runs; this attempt has held so many workers until now."""
+    seconds = clock.seconds
     cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
     return PilotReport(
@@ -91,8 +92,8 @@ def report_of(
         tried=1,
         detectable=detectable(known.num_val, len(whole.checked)),
         step_seconds=dict(frozen.rates.step_seconds),
-        wall_seconds=whole.earlier_seconds + clock.seconds,
-        held_worker_seconds=whole.earlier_held + held_worker_seconds,
+        wall_seconds=whole.earlier_seconds + seconds,
+        held_worker_seconds=whole.earlier_held + held_workers * seconds,
         failed=failed,
         own_step_seconds={arm: dict(rates.step_seconds) for arm, rates in frozen.own_rates.items()},
         defined={arm: of.words for arm, of in frozen.define.items() if arm in arms},

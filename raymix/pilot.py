@@ -96,8 +96,7 @@ def _compare(whole: Compared, crew: Crew, sink: Sink, clock: Clock) -> PilotRepo
             plan, _ = plan_of(whole, one, session)
             path = folder_of(whole, one.name).relative_to(whole.folder.path)
             done[one.arm].append(pilot_run(reports[one.name], plan, one.length, one.rates, path))
-    held = clock.seconds * crew.held_workers
-    result = report_of(whole, frozen, known, session, done, status, clock, failed, held)
+    result = report_of(whole, frozen, known, session, done, status, clock, failed, crew.held_workers)
     labels = {"train": known.num_labelled, "select": known.num_select, "val": known.num_val}
     result = write_pilot(whole.folder.path, with_roi(result, whole.spec.report, labels))
     if status == "done":
