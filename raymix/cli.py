@@ -222,12 +222,12 @@ def _finish(done: AnyReport, spec: JobSpec, as_json: bool) -> None:
 
 @contextmanager
 def _interrupted_too(spec: JobSpec, as_json: bool) -> Iterator[None]:
-    """Print what was done until a signal ended it, too; the exception goes on and becomes the exit code."""
-    from raymix.signals import Interrupted
+    """Print what was done until a signal or failures ended it, too; the exception becomes the exit code."""
+    from raymix.runner import Interrupted, RunFailed
 
     try:
         yield
-    except Interrupted as stop:
+    except (Interrupted, RunFailed) as stop:
         if stop.report is not None:
             _finish(stop.report, spec, as_json)
         raise

@@ -57,6 +57,7 @@ class Job:
     profile: bool = False  # a trace of each step kind is left in the folder
     alone: bool = True  # the command serves this run only, so its start-up is billed to it
     remember: bool = True  # what its steps cost is kept for `raymix plan`
+    packed: float | None = None  # as `RunReport` has it
 
 
 def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunReport:
@@ -146,7 +147,7 @@ def _finish(job: Job, report: RunReport, sink: Sinks, outcome: Outcome | None) -
 
 def _remember(job: Job, session: Session, report: RunReport, history: History) -> None:
     """Keeps what was measured for the next `raymix plan` of a like job; of a run that was resumed, nothing."""
-    if job.remember and report.attempts == 1 and history.reports:
+    if job.remember and job.packed is None and report.attempts == 1 and history.reports:
         seen = known.Seen.of(report, history.rates, job.alone)
         known.remember(job.plan, session.device, session.device_name, seen)
 
@@ -219,6 +220,7 @@ def _build(
         curve=curve(history),
         class_names=job.plan.facts.class_names,
         attempts=sum(attempt.groups for attempt in attempts),
+        packed=job.packed,
         environment=environment(session),
         note=note_on(job.plan.spec),
     )

@@ -36,6 +36,7 @@ class Compared:
     lengths: tuple[float, ...]
     allow_import: tuple[str, ...]
     earlier_seconds: float  # wall time of the attempts before this one
+    earlier_held: float  # worker-seconds that they held
 
 
 class Frozen(Section):

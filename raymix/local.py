@@ -14,7 +14,7 @@ from raymix.data.reading import check_bad, check_local, read_local, stream_local
 from raymix.plan import Decision, Plan, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
-from raymix.session import Needs, RunFailed, decide, known_unreadable
+from raymix.session import Needs, NotFinite, decide, known_unreadable
 from raymix.train.cache import Cache
 from raymix.train.device import name_of
 from raymix.train.execute import execute, set_up_process
@@ -94,13 +94,13 @@ class LocalSession:
         """Trains a task in this process.
 
         Raises:
-            RunFailed: a loss is not finite.
+            NotFinite: a loss is not.
         """
         self._runtime.sink = sink
         try:
             return execute(task, self._runtime)
         except FloatingPointError as error:
-            raise RunFailed(f"{task.run}: {error}") from error
+            raise NotFinite(f"{task.run}: {error}") from error
 
     def stop(self) -> None:
         """Ends the run at the end of the segment that runs."""
@@ -114,7 +114,7 @@ def _kept(needs: Needs, device: torch.device, sink: Sink) -> tuple[Supply, dict[
     """All images, read; and the rows that cannot be."""
     images = read_local(needs.rows, needs.ids, needs.frame, functools.partial(sink.stage, "reading images"))
     check_bad(images.skipped, len(needs.ids), needs.rows, needs.spec.data)
-    return Cache(images, device, needs.spec.data.cache), images.skipped
+    return Cache(images, device, needs.spec.data.cache, needs.gpu_share), images.skipped
 
 
 def _streamed(needs: Needs, device: torch.device, sink: Sink) -> tuple[Supply, dict[int, str]]:

@@ -8,15 +8,17 @@ from typing import Any
 from raymix.arms import epochs_of, flops_of, seconds_of
 from raymix.books import Clock
 from raymix.conduct import environment, note_on
+from raymix.errands import Errand
 from raymix.freeze import Compared, Frozen
 from raymix.plan import Facts, Plan
 from raymix.report.compare import verdict
 from raymix.report.folder import RUN_FILE, read_run
 from raymix.report.history import Rates
 from raymix.report.intervals import detectable
-from raymix.report.pilot import PilotReport, PilotRun
+from raymix.report.notes import failed_note, packed_note
+from raymix.report.pilot import FailedRun, PilotReport, PilotRun
 from raymix.report.run import RunReport, Status, unit_on
-from raymix.session import Session
+from raymix.session import Failure, Session
 
 
 def finished(path: Path) -> RunReport | None:
@@ -26,16 +28,19 @@ def finished(path: Path) -> RunReport | None:
 
 
 def pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: Path) -> PilotRun:
+    """A run's figures. What a packed one took is not comparable: its clock A is as planned."""
     assert report.final is not None
+    planned, share = seconds_of(plan, rates), 1.0 if report.packed is None else report.packed
+    trained = report.totals.trained_seconds if report.packed is None else planned
     return PilotRun(
         seed=report.seed,
         length=length,
         top1=report.final.top1,
         correct=report.final.correct,
-        worker_seconds=report.totals.trained_seconds * report.workers,
-        billed_worker_seconds=report.totals.worker_seconds,
-        cost=report.totals.cost,
-        planned_seconds=seconds_of(plan, rates),
+        worker_seconds=trained * report.workers,
+        billed_worker_seconds=report.totals.worker_seconds * share,
+        cost=None if report.totals.cost is None else report.totals.cost * share,
+        planned_seconds=planned,
         step_seconds=report.totals.step_seconds,
         ssl_epochs=epochs_of(plan.spec).ssl_epochs,
         sl_epochs=epochs_of(plan.spec).sl_epochs,
@@ -44,6 +49,14 @@ def pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: 
         labelled=sum(phase.labelled for phase in report.phases),
         flops=flops_of(plan, rates),
         report=str(path / RUN_FILE),
+        packed=report.packed is not None,
+    )
+
+
+def failed_run(errand: Errand, attempts: int, failure: Failure) -> FailedRun:
+    """What is kept of a run that failed for good."""
+    return FailedRun(
+        name=errand.name, arm=errand.arm, seed=errand.seed, length=errand.length, attempts=attempts, why=failure.why
     )
 
 
@@ -55,7 +68,11 @@ def report_of(
     done: dict[str, list[PilotRun]],
     status: Status,
     clock: Clock,
+    failed: tuple[FailedRun, ...],
+    held_workers: float,
 ) -> PilotReport:
+    """The report of all runs; this attempt has held so many workers until now."""
+    seconds = clock.seconds
     cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
     return PilotReport(
@@ -75,9 +92,11 @@ def report_of(
         tried=1,
         detectable=detectable(known.num_val, len(whole.checked)),
         step_seconds=dict(frozen.rates.step_seconds),
-        wall_seconds=whole.earlier_seconds + clock.seconds,
+        wall_seconds=whole.earlier_seconds + seconds,
+        held_worker_seconds=whole.earlier_held + held_workers * seconds,
+        failed=failed,
         own_step_seconds={arm: dict(rates.step_seconds) for arm, rates in frozen.own_rates.items()},
         defined={arm: of.words for arm, of in frozen.define.items() if arm in arms},
         environment=environment(session),
-        note=note_on(whole.spec),
+        note=" ".join(filter(None, (note_on(whole.spec), packed_note(arms), failed_note(failed)))),
     )

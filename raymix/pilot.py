@@ -1,4 +1,4 @@
-"""The pilot: the arms of one comparison, by the rules of DESIGN section 3, in one session.
+"""The pilot: the arms of one comparison, by the rules of DESIGN section 3, in one session or several side by side.
 
 Step times are measured once, alone; T, the step-seconds of `ssl_sl` at the asked epochs, is resolved to epochs once for
 each arm and length; then the plans are frozen and every seed runs them. Arms share rows, splits, seeds, augmentation,
@@ -7,24 +7,22 @@ workers and decoded images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from raymix.arms import arm_spec, arms_of, scaled
 from raymix.books import Clock
-from raymix.conduct import Job, train_one
 from raymix.data.splits import facts
+from raymix.errands import Crew, Deck, Errand, crew_of, errands, folder_of, names_of, plan_of
 from raymix.freeze import Compared, Frozen, frozen_of
-from raymix.outcome import finished, pilot_run, report_of
+from raymix.outcome import failed_run, finished, pilot_run, report_of
 from raymix.plan import resolve
 from raymix.recommend import RECOMMENDED_FILE, advice, recommended
 from raymix.report.facts import foretold_line
 from raymix.report.folder import PILOT_FILE, read_pilot, write_text
-from raymix.report.pilot import PilotReport, PilotRun
+from raymix.report.pilot import FailedRun, PilotReport, PilotRun
 from raymix.report.reckon import priced_anew, searches_of, with_roi, write_pilot
-from raymix.report.run import Status
+from raymix.report.run import RunReport, Status
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import check, opened, readable, rows_of
-from raymix.session import Session
+from raymix.session import Failure, RunFailed
 from raymix.spec import ARMS, JobError, JobSpec
 from raymix.watch import Sink
 
@@ -42,7 +40,7 @@ def pilot(
 
     Raises:
         JobError: the job is wrong; nothing was started or written.
-        RunFailed: a run failed for good; those before it are kept, and `resume` goes on after them.
+        RunFailed: runs failed for good; the report holds the others, and `resume` tries those again.
         Interrupted: a signal ended it; `resume` goes on.
     """
     clock = Clock()
@@ -66,48 +64,67 @@ def pilot(
     before = read_pilot(folder.path) if folder.resumed and (folder.path / PILOT_FILE).is_file() else None
     if before is not None and before.status == "done":
         return write_pilot(folder.path, priced_anew(before, spec))
-    earlier = before.wall_seconds if before else 0.0
-    whole = Compared(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import, earlier)
+    earlier = (before.wall_seconds, before.held) if before else (0.0, 0.0)
+    whole = Compared(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import, *earlier)
     ids = rows_of(*(one.splits for one in checked.values()))
-    num_runs = len(seeds) * len(arms) * len(whole.lengths)
-    with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs) as (session, sink, signals):
+    names = [name for *_, name in names_of(whole)]
+    left = [name for name in names if not folder.resumed or finished(folder_of(whole, name)) is None]
+    start = crew_of(whole, len(left))
+    with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=len(names), start=start) as (crew, sink, signals):
         sink.note(f"pilot: {foretold_line(len(seeds), first.plan.facts.num_val)}")
-        report = _compare(whole, session, sink, clock)
+        report = _compare(whole, crew, sink, clock)
     if report.status == "interrupted":
         raise signals.interrupted(f"finished runs are kept; --resume goes on from {folder.path}", report)
+    if report.failed:
+        what = f"{len(report.failed)} of {len(names)} runs failed for good, {report.failed[0].name} first"
+        raise RunFailed(f"{what}: {report.failed[0].why}; the others are kept, and --resume tries again", report)
     return report
 
 
 # ---- one comparison -------------------------------------------------------------------------------------------------
 
 
-def _compare(whole: Compared, session: Session, sink: Sink, clock: Clock) -> PilotReport:
-    first = whole.checked[whole.spec.seed]
+def _compare(whole: Compared, crew: Crew, sink: Sink, clock: Clock) -> PilotReport:
+    session, first = crew.session, whole.checked[whole.spec.seed]
     known = facts(first.rows, readable(first.splits, session), session.run)
     frozen = frozen_of(whole, known, session, sink)
+    all_runs = list(errands(whole, frozen))
+    reports, failed, status = _executed(whole, all_runs, crew, sink)
     done: dict[str, list[PilotRun]] = {arm: [] for arm in whole.arms}
-    status: Status = "done"
-    for arm, seed, length, asked in _runs(whole, frozen):
-        rates = frozen.rates_of(arm)
-        checked = whole.checked[seed]
-        splits = readable(checked.splits, session)
-        plan = resolve(asked, facts(checked.rows, splits, session.run))
-        path = whole.folder.path / "runs" / asked.name
-        report = finished(path)
-        if report is None:
-            own = RunFolder(asked, path, resume=True)
-            job = Job(own, checked.rows, splits, plan, rates, whole.allow_import, alone=False)
-            report = train_one(job, session, sink, Clock())
-        if report.status != "done":
-            status = report.status
-            break
-        done[arm].append(pilot_run(report, plan, length, rates, path.relative_to(whole.folder.path)))
-    result = report_of(whole, frozen, known, session, done, status, clock)
+    for one in all_runs:  # whichever finished first
+        if one.name in reports:
+            plan, _ = plan_of(whole, one, session)
+            path = folder_of(whole, one.name).relative_to(whole.folder.path)
+            done[one.arm].append(pilot_run(reports[one.name], plan, one.length, one.rates, path))
+    result = report_of(whole, frozen, known, session, done, status, clock, failed, crew.held_workers)
     labels = {"train": known.num_labelled, "select": known.num_select, "val": known.num_val}
     result = write_pilot(whole.folder.path, with_roi(result, whole.spec.report, labels))
     if status == "done":
         _recommend(whole, frozen, result, sink)
     return result
+
+
+def _executed(
+    whole: Compared, all_runs: list[Errand], crew: Crew, sink: Sink
+) -> tuple[dict[str, RunReport], tuple[FailedRun, ...], Status]:
+    """By name the reports of runs that are done, those that failed for good, and what became of the whole."""
+    reports = {one.name: done for one in all_runs if (done := finished(folder_of(whole, one.name)))}
+    deck = Deck([one for one in all_runs if one.name not in reports], whole.spec.pilot.retries)
+    failed: dict[str, FailedRun] = {}
+    cut_short = False
+    for errand, result in crew.deal(deck, sink):
+        if isinstance(result, Failure):
+            again = deck.again(errand, result)
+            what = "is tried again, from its last checkpoint" if again else "failed for good, the others go on"
+            sink.note(f"{errand.name} {what}: {result.why}")
+            if not again:
+                failed[errand.name] = failed_run(errand, deck.attempts[errand.name], result)
+        elif result.status == "done":
+            reports[errand.name] = result
+        else:
+            cut_short = True
+    status: Status = "interrupted" if cut_short or len(deck) else "failed" if failed else "done"
+    return reports, tuple(failed[one.name] for one in all_runs if one.name in failed), status
 
 
 def _recommend(whole: Compared, frozen: Frozen, report: PilotReport, sink: Sink) -> None:
@@ -118,13 +135,3 @@ def _recommend(whole: Compared, frozen: Frozen, report: PilotReport, sink: Sink)
     arm = scaled(whole.arms[given.arm], frozen.factor(given.arm, 1.0))
     write_text(path, recommended(report, given, arm, first.rows, frozen.rates_of(given.arm), path, whole.allow_import))
     sink.note(f"advised: {given.arm}, as a job for all the data: {path}")
-
-
-def _runs(whole: Compared, frozen: Frozen) -> Iterator[tuple[str, int, float, JobSpec]]:
-    """All runs of a seed before the next seed, so that a pilot that is cut short still has paired ones."""
-    for seed in whole.checked:
-        for length in sorted(whole.lengths, key=lambda length: length != 1.0):  # the primary comparison first
-            for arm, spec in whole.arms.items():
-                name = f"{arm}-seed{seed}-T{length:.2f}"
-                asked = scaled(spec, frozen.factor(arm, length))
-                yield arm, seed, length, asked.model_copy(update={"name": name, "seed": seed})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from raymix.report.forecast import Forecast
 from raymix.report.run import BudgetReport, RunReport
 from raymix.runfolder import Before, RunFolder, in_ray_job, storage_of
 from raymix.session import Needs, RunFailed, Session, open_session
-from raymix.signals import Interrupted, Signals
+from raymix.signals import Interrupted, Signals, Stoppable
 from raymix.spec import JobError, JobSpec, Vit
 from raymix.train.task import Task
 from raymix.watch import Sink
@@ -30,7 +31,16 @@ from raymix.watch.console import ConsoleSink
 
 LARGEST_SHARE = 0.05  # of the training rows that a batch on auto may take: twenty steps an epoch at least
 
+Opened = TypeVar("Opened", bound="Closeable")
+
 __all__ = ["Interrupted", "RunFailed", "check", "plan", "run"]
+
+
+class Closeable(Stoppable, Protocol):
+    """What holds workers until it is closed: a session, or several."""
+
+    def close(self) -> None:
+        """Gives everything back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +126,8 @@ def run(
             folder.grown, f"{folder.path} is not done yet", "resume it with the job as it was, then extend it"
         )
     before, ids = folder.before(checked.rows), rows_of(checked.splits)
-    with opened(checked, ids, verbose=verbose, quiet=quiet, before=before) as (session, sink, signals):
+    with opened(checked, ids, start=open_session, verbose=verbose, quiet=quiet, before=before) as opening:
+        session, sink, signals = opening
         splits = readable(checked.splits, session)
         now = facts(checked.rows, splits, session.run)
         made = folder.stored_plan(now) or _sized(resolve(spec, now), splits, allow_import, session, sink)
@@ -197,9 +208,16 @@ def rows_of(*splits: Splits) -> Ids:
 
 @contextmanager
 def opened(
-    checked: Checked, ids: Ids, *, verbose: bool, quiet: bool, num_runs: int = 1, before: Before | None = None
-) -> Iterator[tuple[Session, Sink, Signals]]:
-    """A session that holds the rows `ids`, the console, and signals turned into `session.stop`."""
+    checked: Checked,
+    ids: Ids,
+    *,
+    start: Callable[[Needs, Sink], Opened],
+    verbose: bool,
+    quiet: bool,
+    num_runs: int = 1,
+    before: Before | None = None,
+) -> Iterator[tuple[Opened, Sink, Signals]]:
+    """What `start` opens to hold the rows `ids`, the console, and signals turned into its `stop`."""
     from raymix.data.reading import sample_frame
 
     _check_machine(checked.spec)
@@ -207,7 +225,7 @@ def opened(
     sink, signals = ConsoleSink(quiet=quiet, num_runs=num_runs), Signals()
     try:
         with signals:
-            session = open_session(Needs(checked.spec, checked.rows, ids, frame, verbose, before), sink)
+            session = start(Needs(checked.spec, checked.rows, ids, frame, verbose, before), sink)
             try:
                 signals.stop_gently(session, sink)
                 yield session, sink, signals

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,7 +19,29 @@ from raymix.watch import Sink
 
 
 class RunFailed(RuntimeError):  # noqa: N818 (it is what happened)
-    """Training failed for good; the message is one line."""
+    """Training failed for good; the message is one line. `report` says what came of the rest; None: there is none."""
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class NotFinite(RunFailed):
+    """A loss is not finite: another attempt would come to the same."""
+
+
+class Failure(NamedTuple):
+    """Why an attempt at a run came to nothing."""
+
+    why: str  # one line
+    again: bool  # another attempt may come further
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """What an exception says."""
+        line = " ".join(str(error).split())[:300]
+        told = line if isinstance(error, RunFailed) else f"{type(error).__name__}: {line}"
+        return cls(told, not isinstance(error, NotFinite))
 
 
 class Needs(NamedTuple):
@@ -31,6 +53,8 @@ class Needs(NamedTuple):
     frame: Frame  # how each is kept
     verbose: bool
     before: Before | None = None  # what the run that is resumed found; None: it is found out
+    sessions: int = 1  # side by side, each with images of its own
+    gpu_share: float = 1.0  # of a GPU, where several sessions train on one
 
 
 class Session(Protocol):
@@ -62,12 +86,13 @@ class Session(Protocol):
 def decide(needs: Needs, room: int, sink: Sink) -> tuple[bool, int]:
     """Whether the images are kept, and the run of neighbours that the order goes by, as `Facts` has it.
 
-    `room` is what the smallest node can hold, in bytes.
+    `room` is what the smallest node can hold, in bytes; sessions side by side share it.
 
     Raises:
         JobError: the job asks to keep what does not fit.
     """
     num, data, frame = len(needs.ids), needs.spec.data, needs.frame
+    room //= needs.sessions
     keep = is_kept(data, num, frame, room)
     if data.cache == "auto":
         sink.note(decision(num, frame, room))

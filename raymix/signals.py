@@ -16,7 +16,9 @@ _CAUGHT = (signal.SIGINT, signal.SIGTERM)
 class Stoppable(Protocol):
     """What a signal can end gently: a session, or a search."""
 
-    groups: int  # 0: nothing has come so far that there would be something to save
+    @property
+    def groups(self) -> int:
+        """Worker groups so far; 0: nothing has come so far that there would be something to save."""
 
     def stop(self) -> None:
         """Asks for an end; called from a signal handler."""

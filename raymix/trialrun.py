@@ -18,7 +18,7 @@ from raymix.report.run import RunReport
 from raymix.runfolder import RunFolder
 from raymix.runner import Checked, check, opened, readable, rows_of
 from raymix.search.trial import Trial, TrialStatus
-from raymix.session import RunFailed, Session
+from raymix.session import RunFailed, Session, open_session
 from raymix.spec import JobError, JobSpec, Weights
 from raymix.watch import Sinks
 
@@ -67,7 +67,8 @@ def _train(
     checked = hidden(check(spec, allow_import))
     folder = RunFolder(spec, path, resume=True)
     before = folder.before(checked.rows)
-    with opened(checked, rows_of(checked.splits), verbose=False, quiet=True, before=before) as (session, *_):
+    ids = rows_of(checked.splits)
+    with opened(checked, ids, start=open_session, verbose=False, quiet=True, before=before) as (session, *_):
         splits = readable(checked.splits, session)
         now = facts(checked.rows, splits, session.run)
         plan = folder.stored_plan(now) or resolve(spec, now)

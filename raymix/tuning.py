@@ -183,7 +183,8 @@ def _opened(whole: _Search, *, verbose: bool, quiet: bool) -> Iterator[tuple[int
         with signals:
             sink.stage("starting Ray")
             set_environment()  # Ray Train reads it when it is imported
-            from raymix.on_ray.tune import close_ray, open_ray
+            from raymix.on_ray.together import close_ray
+            from raymix.on_ray.tune import open_ray
 
             owned, number = open_ray(whole.spec.cluster, None if concurrent == "auto" else concurrent, verbose)
             try:

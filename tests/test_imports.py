@@ -26,6 +26,7 @@ LAYERS = [
     ["trialrun"],
     ["pilot"],
     ["outcome"],
+    ["errands"],
     ["freeze"],
     ["recommend"],
     ["runner", "datacmd"],
@@ -143,7 +144,7 @@ def test_validate_and_plan_load_neither_torch_nor_ray(command: list[str]) -> Non
 def test_the_driver_of_a_run_on_ray_loads_no_torch() -> None:
     code = (
         "import sys\nfrom raymix.on_ray.cluster import set_environment\nset_environment()\n"
-        "import raymix.conduct, raymix.runner, raymix.pilot, raymix.on_ray.session\n"
+        "import raymix.conduct, raymix.runner, raymix.pilot, raymix.on_ray.session, raymix.on_ray.sides\n"
         "import raymix.data.reading, raymix.data.prepare, raymix.report.html  # imported in functions\n"
         "print([name for name in ('torch', 'torchvision') if name in sys.modules])"
     )

@@ -14,7 +14,7 @@ from raymix.data.frame import Frame
 from raymix.jobfile import load_spec
 from raymix.local import LocalSession
 from raymix.runner import Checked, check, rows_of
-from raymix.session import Needs, RunFailed, open_session
+from raymix.session import Needs, RunFailed, decide, open_session
 from raymix.spec import JobError
 from raymix.train.task import Task
 from raymix.watch import Sink, Sinks
@@ -35,6 +35,13 @@ def checked(digits_job: dict[str, Any]) -> Callable[..., Checked]:
 
 def needs(asked: Checked, size: int = 8) -> Needs:
     return Needs(asked.spec, asked.rows, rows_of(asked.splits), Frame(size), False)
+
+
+def test_sessions_side_by_side_share_the_room_for_images(checked: Callable[..., Checked]) -> None:
+    alone = needs(checked())
+    room = int(1.5 * len(alone.ids) * alone.frame.nbytes)
+    assert decide(alone, room, NOBODY)[0]
+    assert not decide(alone._replace(sessions=2), room, NOBODY)[0], "streamed"
 
 
 def test_no_workers_means_this_process(checked: Callable[..., Checked]) -> None:

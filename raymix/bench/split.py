@@ -29,7 +29,7 @@ from raymix.report.intervals import interval_of, unpack_correct
 from raymix.report.run import RunReport
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import check, opened, readable, rows_of
-from raymix.session import Session
+from raymix.session import Session, open_session
 from raymix.spec import AdaptiveSchedule, Budget, BudgetedSchedule, FixedSchedule, JobError, JobSpec, Section
 from raymix.train.task import Task
 from raymix.watch import Sink
@@ -132,7 +132,8 @@ def _run(spec: JobSpec, cells: Sequence[Cell], folder: Path) -> None:
     if not first.plan.facts.num_val:
         raise JobError("data.holdout", "leaves no val rows to compare on", "raise it, or give a data.val")
     ids = rows_of(*(one.splits for one in by_seed.values()))
-    with opened(first, ids, verbose=False, quiet=False, num_runs=len(cells)) as (session, sink, signals):
+    with opened(first, ids, start=open_session, verbose=False, quiet=False, num_runs=len(cells)) as opening:
+        session, sink, signals = opening
         frozen = _frozen(spec, first, folder, session, sink)
         for cell in cells:
             if _is_done(folder, cell):

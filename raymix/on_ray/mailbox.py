@@ -45,6 +45,10 @@ class Mailbox:
         self._stopping.clear()
         self._tasks[run] = task
 
+    async def drop(self, run: str) -> None:
+        """A run that no worker group is left to finish; the next group does not take it up."""
+        self._tasks.pop(run, None)
+
     async def events(self, cursor: int) -> list[Event]:
         """What workers have told since the first `cursor` events."""
         return self._events[cursor:]

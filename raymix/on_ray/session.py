@@ -21,7 +21,7 @@ from raymix.on_ray.entry import Workers, work
 from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.reading import Streaming
-from raymix.session import Needs, RunFailed, decide, known_unreadable
+from raymix.session import Needs, NotFinite, RunFailed, decide, known_unreadable
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
@@ -40,7 +40,6 @@ class RaySession:
         """`owned`: the Ray that this process is connected to ends with the session; connecting took `ray_seconds`."""
         self._spec, self.frame, self._stopping = needs.spec, needs.frame, False
         self._cursor, self.groups, self._idle = 0, 0, False
-        self._error: BaseException | None = None
         self._memory: Memory | None = None
         self._owned, self.startup = owned, {"ray": ray_seconds}
         if not needs.verbose:
@@ -54,10 +53,8 @@ class RaySession:
         self._folder = tempfile.mkdtemp(prefix="raymix-")
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
         self._started = time.monotonic()
-        # in a thread, Ray Train leaves the signal handlers alone
-        self._trainer = self._make_trainer(needs.verbose)
-        self._thread = threading.Thread(target=self._fit, name="raymix-fit", daemon=True)
-        self._thread.start()
+        self._verbose = needs.verbose
+        self._begin()
         try:
             ray.get(self._mailbox.put_images.remote(self._read(needs, keep, sink)))
             self.startup["images"] = time.monotonic() - self._started
@@ -75,9 +72,12 @@ class RaySession:
         """Trains a task on the workers; a group that dies is started again and goes on from the newest checkpoint.
 
         Raises:
-            RunFailed: a loss is not finite, or the group died more often than cluster.max_restarts.
+            NotFinite: a loss is not.
+            RunFailed: the group died more often than cluster.max_restarts; the next task gets another one.
         """
         self._idle = False
+        if not self._thread.is_alive():
+            self._begin()
         ray.get(self._mailbox.put_task.remote(task.run, pickle.dumps(task)))
         told_to_stop = False
         while True:
@@ -93,6 +93,7 @@ class RaySession:
                     self._idle = True
                     return outcome
             if not alive:
+                ray.get(self._mailbox.drop.remote(task.run))
                 raise RunFailed(f"{task.run}: {_one_line(self._error)}") from self._error
             time.sleep(POLL_SECONDS)
 
@@ -146,7 +147,7 @@ class RaySession:
             sink.segment(event.run, event.value)
         elif event.what == "failed":
             self._idle = True
-            raise RunFailed(str(event.value))
+            raise NotFinite(str(event.value))
         else:
             outcome: Outcome = pickle.loads(event.value)
             for note in outcome.notes:
@@ -154,7 +155,14 @@ class RaySession:
             return outcome
         return None
 
-    def _make_trainer(self, verbose: bool) -> Trainer:
+    def _begin(self) -> None:
+        """Asks for a worker group, in a thread: there, Ray Train leaves the signal handlers alone."""
+        self._error: BaseException | None = None
+        self._trainer = self._make_trainer()
+        self._thread = threading.Thread(target=self._fit, name="raymix-fit", daemon=True)
+        self._thread.start()
+
+    def _make_trainer(self) -> Trainer:
         cluster = self._spec.cluster
         resources = {"CPU": cluster.cpus_per_worker}
         if cluster.gpus_per_worker:
@@ -163,6 +171,7 @@ class RaySession:
             "mailbox": self._mailbox,
             "cache": self._spec.data.cache,
             "threads": int(cluster.cpus_per_worker),
+            "gpu_share": min(1.0, cluster.gpus_per_worker or 1.0),
         }
         # the run name is fresh and its folder thrown away: raymix's checkpoints are its own, and Ray, which resumes
         # whatever has the same name, must find nothing
@@ -180,7 +189,7 @@ class RaySession:
                 name=f"raymix-{uuid.uuid4().hex[:12]}",
                 storage_path=self._folder,
                 failure_config=ray.train.FailureConfig(max_failures=cluster.max_restarts),
-                logging_config=ray.train.LoggingConfig(log_level="INFO" if verbose else "ERROR"),
+                logging_config=ray.train.LoggingConfig(log_level="INFO" if self._verbose else "ERROR"),
             ),
         )
 

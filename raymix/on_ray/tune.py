@@ -8,7 +8,6 @@ is told to end, at the end of its segment.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
@@ -23,12 +22,11 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from raymix.on_ray.cluster import check_resources, connect, set_environment
+from raymix.on_ray import together
 from raymix.report.folder import write_text
-from raymix.runfolder import in_ray_job
 from raymix.search.board import Board
 from raymix.search.trial import Trial
-from raymix.spec import Cluster, JobError
+from raymix.spec import Cluster
 
 # set before a search begins; what the user has set stays
 ENVIRONMENT = {
@@ -46,48 +44,10 @@ Objective = Callable[[Trial, Path, Tell], Trial]  # trains a trial in its folder
 
 
 def open_ray(cluster: Cluster, asked: int | None, verbose: bool) -> tuple[bool, int]:
-    """Connects to Ray; whether that Ray is this process's own, and how many trials run at once.
-
-    `asked`: so many at once; None: as many as it holds.
-
-    Raises:
-        JobError: nothing answers, or the cluster has less than the trials ask for.
-    """
-    set_environment()
+    """Connects to Ray, whose Tune is to keep quiet; the rest is `together.open_ray`."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    wanted = cluster
-    if asked and not (cluster.address or in_ray_job() or ray.is_initialized()):
-        together = math.ceil(asked * needs(cluster, {})["CPU"])  # CPUs are logical: what is asked for is there
-        wanted = cluster.model_copy(update={"workers": together, "cpus_per_worker": 1.0})
-    owned = connect(wanted, verbose)
-    try:
-        check_resources(cluster)
-        there = ray.cluster_resources()
-        holds = min(int(there.get(name, 0.0) / amount + 1e-9) for name, amount in needs(cluster, there).items())
-        if holds < (asked or 1):
-            problem = f"{asked or 1} trial(s) at once are more than the cluster's {there.get('CPU', 0):g} CPUs"
-            problem += f" and {there.get('GPU', 0):g} GPUs hold" if there.get("GPU") else " hold"
-            raise JobError("tune.concurrent", problem, "ask for fewer, or leave it on auto")
-    except BaseException:
-        if owned:
-            ray.shutdown()
-        raise
-    return owned, asked or holds
-
-
-def close_ray(owned: bool) -> None:
-    """Ends Ray where it is this process's own."""
-    if owned:
-        ray.shutdown()
-
-
-def needs(cluster: Cluster, there: dict[str, float]) -> dict[str, float]:
-    """What one trial takes of a cluster's resources. Without workers it trains on a GPU where there is one."""
-    if cluster.workers == 0:
-        return {"CPU": cluster.cpus_per_worker, **({"GPU": 1.0} if there.get("GPU") else {})}
-    wanted = {"CPU": cluster.workers * cluster.cpus_per_worker + 1}  # reading needs one beside the workers
-    return {**wanted, **({"GPU": cluster.workers * cluster.gpus_per_worker} if cluster.gpus_per_worker else {})}
+    return together.open_ray(cluster, asked, "tune.concurrent", verbose)
 
 
 def search(
@@ -155,7 +115,7 @@ def _tuner(
     if cluster.workers:  # the group that it starts has its own resources: `concurrent` sees to it that they are there
         resources: Any = tune.PlacementGroupFactory([{"memory": 1.0}])
     else:
-        resources = needs(cluster, ray.cluster_resources())
+        resources = together.needs(cluster, together.gpu_share(cluster, 1, ray.cluster_resources().get("GPU", 0.0)))
     return tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(

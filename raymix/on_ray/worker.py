@@ -52,7 +52,7 @@ class RayRuntime:
 
     supply: Supply
 
-    def load(self, where: str) -> bool:
+    def load(self, where: str, gpu_share: float) -> bool:
         """Waits for the decoded images and puts them where the job says, or learns to read; False: none will come."""
         # every rank asks for itself: a reference that came any other way than through Ray is never fulfilled
         while (images := ray.get(self._mailbox.images.remote())) == "wait":
@@ -62,7 +62,7 @@ class RayRuntime:
         if isinstance(images, Streaming):
             self.supply = Streamed(images.frame, self.device, images.start(), images.chunk_bytes, images.leg_chunks)
         else:
-            self.supply = Cache(images.on_this_node(), self.device, where)
+            self.supply = Cache(images.on_this_node(), self.device, where, gpu_share)
         if self.rank == 0:
             self._mailbox.join.remote(self.device.type, name_of(self.device), self.supply.where)
         return True
@@ -148,7 +148,7 @@ class RayRuntime:
 def work_off(config: dict[str, Any]) -> None:
     """Tasks, one after another, until the driver has none left."""
     runtime = RayRuntime(config["mailbox"], config["threads"])
-    if runtime.load(config["cache"]):
+    if runtime.load(config["cache"], config["gpu_share"]):
         while (task := runtime.next_task()) is not None:
             try:
                 outcome: Outcome | str = execute(task, runtime)

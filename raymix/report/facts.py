@@ -161,10 +161,12 @@ def accuracy_cells(line: ArmLine) -> list[str]:
 def cost_cells(line: ArmLine) -> list[str]:
     """What a run of an arm takes, as cells: planned and measured seconds, clocks A and B, cost, epochs, counts."""
     ssl, sl = line.epochs
+    packed = any(run.packed for run in line.runs)
+    off = f"{100 * (line.trained_seconds / line.planned_seconds - 1):+.1f} %" if line.planned_seconds else "-"
     return [
         words.tenths(line.planned_seconds),
-        words.tenths(line.trained_seconds),
-        f"{100 * (line.trained_seconds / line.planned_seconds - 1):+.1f} %" if line.planned_seconds else "-",
+        "side by side" if packed else words.tenths(line.trained_seconds),
+        "-" if packed else off,
         words.tenths(line.worker_seconds),
         words.tenths(line.billed),
         words.money(line.cost) if line.cost is not None else "-",

@@ -19,8 +19,12 @@ class PilotRun(Section):
     length: float = Field(description="step-seconds planned, as a multiple of T")
     top1: float = Field(description="percent of the val rows")
     correct: str = Field(description="a bit for each val row, as hex")
-    worker_seconds: float = Field(description="clock A: steps and the wait for data, times workers")
-    billed_worker_seconds: float = Field(description="clock B: every second that the workers were held for this run")
+    worker_seconds: float = Field(
+        description="clock A: steps and the wait for data, times workers; of a packed run as planned"
+    )
+    billed_worker_seconds: float = Field(
+        description="clock B: every second that the workers were held for this run; of a GPU that is shared its share"
+    )
     cost: float | None = Field(description="of the billed worker-seconds; null: price not set")
     planned_seconds: float = Field(description="step-seconds of the frozen plan")
     step_seconds: float = Field(description="step-seconds it took")
@@ -31,6 +35,18 @@ class PilotRun(Section):
     labelled: int = Field(description="images through the classifier's loss")
     flops: float | None = Field(None, description="of all its steps, over all workers; null: not counted")
     report: str = Field(description="its report.json, relative to the pilot's folder")
+    packed: bool = Field(False, description="it trained beside other runs, so the seconds it took are not comparable")
+
+
+class FailedRun(Section):
+    """One arm, one seed, one length, which came to no end."""
+
+    name: str
+    arm: str
+    seed: int
+    length: float
+    attempts: int = Field(description="of the last command")
+    why: str
 
 
 class Verdict(Section):
@@ -77,11 +93,27 @@ class PilotReport(Section):
     )
     step_seconds: dict[str, float] = Field(description="measured alone, before the runs, by step kind")
     wall_seconds: float = Field(description="from the command's start to the report, earlier attempts included")
+    held_worker_seconds: float | None = Field(
+        None,
+        description="that workers were held in all, counting runs side by side each and a GPU once; "
+        "null: wall_seconds times workers",
+    )
+    failed: tuple[FailedRun, ...] = Field((), description="runs that failed for good; --resume tries them again")
     own_step_seconds: dict[str, dict[str, float]] = Field({}, description="the same, of arms whose steps are others")
     defined: dict[str, str] = Field({}, description="arms of the user's own, in words")
     environment: dict[str, str]
     note: str = Field("", description="a sentence on what the figures can say, shown beside them")
     roi: Roi | None = Field(None, description="the return on investment; null: not reckoned")
+
+    @property
+    def held(self) -> float:
+        """Worker-seconds that workers were held in all."""
+        return self.wall_seconds * self.workers if self.held_worker_seconds is None else self.held_worker_seconds
+
+    @property
+    def packed(self) -> bool:
+        """Some of its runs trained side by side."""
+        return any(run.packed for runs in self.arms.values() for run in runs)
 
     @property
     def unit(self) -> str:

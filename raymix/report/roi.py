@@ -63,7 +63,7 @@ def roi(
 def _open(report: PilotReport) -> str:
     """Why nothing may be claimed; '' where the intervals decide."""
     if report.status != "done":
-        return "the pilot did not come to its end"
+        return "runs of the pilot failed" if report.failed else "the pilot did not come to its end"
     if report.verdict.rival is None:
         return "there is no second arm to compare with"
     if report.verdict.decided:
@@ -77,12 +77,13 @@ def _open(report: PilotReport) -> str:
 def _pilot_items(report: PilotReport, unit: str) -> list[Item]:
     """A pilot's runs, and what else its workers were held for: start-up, step times, the time between runs.
 
-    Held is taken as wall time times workers, as a machine is rented. An attempt that was killed leaves its finished
+    Held is taken as wall time times workers, as a machine is rented; runs side by side
+    have workers each. An attempt that was killed leaves its finished
     runs and no wall time, so the rest cannot be less than nothing.
     """
     runs = [run for of in report.arms.values() for run in of]
     billed = sum(run.billed_worker_seconds for run in runs)
-    held = report.wall_seconds * report.workers
+    held = report.held
     what = "start-up, step times, between runs" if held > billed else "not known: an attempt was killed"
     spent = [
         ("pilot: its runs", f"{len(runs)} run{'' if len(runs) == 1 else 's'}, billed", billed),

@@ -160,6 +160,11 @@ class RunReport(Section):
     curve: tuple[Point, ...]
     class_names: tuple[str, ...]
     attempts: int = Field(1, description="worker groups it took, restarts and resumes included")
+    packed: float | None = Field(
+        None,
+        description="it trained beside other runs, and its seconds are not comparable: share of its GPUs that it had, "
+        "1 on CPUs; null: it trained alone, in all attempts that came to a report",
+    )
     environment: dict[str, str]
     note: str = Field("", description="a sentence on what the figures can say, shown beside them")
 

@@ -122,6 +122,10 @@ class Pilot(Section):
         (1 / 1.29, 1.0, 2.0),
         description="multiples of T, 1 among them; the shortest of the default is the paper's speed-up",
     )
+    concurrent: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = Field(
+        1, description="runs side by side, after step times were measured alone; auto: as many as the cluster holds"
+    )
+    retries: int = Field(1, ge=0, le=100, description="of a run that fails, each from its last checkpoint")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -21,17 +21,22 @@ DEVICE_SHARE = 0.4  # of the device's memory that images may take
 
 
 class Cache:
-    """Images (N, S, S, C), kept where `where` says (`auto`: on the device if they fit, else on the host)."""
+    """Images (N, S, S, C), kept where `where` says (`auto`: on the device if they fit, else on the host).
 
-    def __init__(self, images: Images, device: torch.device, where: str = "auto") -> None:
+    `share` of the device is this process's, where several train on it.
+    """
+
+    def __init__(self, images: Images, device: torch.device, where: str = "auto", share: float = 1.0) -> None:
         self.device, self._slots = device, images.slots
         host_NSSC = as_tensor(images.pixels)
         fits = (
             device.type == "cuda"
-            and host_NSSC.nbytes <= DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory
+            and host_NSSC.nbytes <= DEVICE_SHARE * share * torch.cuda.get_device_properties(device).total_memory
         )
         if where == "device" and device.type == "cuda" and not fits:
-            problem = f"{host_NSSC.nbytes:,} bytes of images are more than {DEVICE_SHARE:.0%} of the GPU's memory"
+            problem = (
+                f"{host_NSSC.nbytes:,} bytes of images are more than {DEVICE_SHARE * share:.0%} of the GPU's memory"
+            )
             raise JobError("data.cache", problem, "use auto or host")
         self.on_device = fits and where != "host"
         self.pixels_NSSC = host_NSSC.to(device) if self.on_device else host_NSSC

@@ -68,6 +68,19 @@ def test_a_task_is_named_until_it_has_an_outcome() -> None:
     run(talk())
 
 
+def test_a_run_that_is_dropped_is_not_taken_up_again() -> None:
+    async def talk() -> None:
+        box = Mailbox()
+        await box.put_task("lost", b"1")
+        await box.drop("lost")
+        assert await box.next_task() == "wait"
+        await box.put_task("next", b"2")
+        assert await box.next_task() == b"2"
+        await box.drop("lost")
+
+    run(talk())
+
+
 def test_events_are_read_once_by_cursor_and_stay_for_who_asks_again() -> None:
     async def talk() -> None:
         box = Mailbox()

@@ -13,7 +13,6 @@ import raymix
 from raymix.jobfile import load_spec
 from raymix.report.search import SearchReport
 from raymix.search.points import POINTS
-from raymix.spec import Cluster
 from tests.conftest import JOB, Raymix
 from tests.on_ray import objectives
 
@@ -113,21 +112,6 @@ def test_trials_train_and_never_see_val(attached: None, tmp_path: Path, command:
     for name in ("best", "best-sl", "best-mix"):
         assert command("validate", tmp_path / "digits" / f"{name}.yaml").code == 0
     assert "select" in command("report", tmp_path / "digits").out
-
-
-@pytest.mark.parametrize(
-    ("cluster", "there", "wanted"),
-    [
-        ({"workers": 0}, {"CPU": 8}, {"CPU": 1}),
-        ({"workers": 0, "cpus_per_worker": 2}, {"CPU": 8, "GPU": 1}, {"CPU": 2, "GPU": 1}),
-        ({"workers": 2, "cpus_per_worker": 1.5}, {"CPU": 8}, {"CPU": 4}),
-        ({"workers": 2, "gpus_per_worker": 0.25}, {"CPU": 8, "GPU": 1}, {"CPU": 3, "GPU": 0.5}),
-    ],
-)
-def test_what_a_trial_takes(cluster: dict[str, Any], there: dict[str, float], wanted: dict[str, float]) -> None:
-    from raymix.on_ray.tune import needs
-
-    assert needs(Cluster.model_validate(cluster), there) == wanted
 
 
 @pytest.mark.chaos

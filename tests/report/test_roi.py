@@ -9,7 +9,7 @@ import pytest
 from raymix.report import roi_words
 from raymix.report.figure import Interval
 from raymix.report.money import Roi
-from raymix.report.pilot import PilotReport, Verdict
+from raymix.report.pilot import FailedRun, PilotReport, Verdict
 from raymix.report.roi import roi
 from raymix.spec import ReportSpec
 from tests.report.factory import make_pilot
@@ -22,6 +22,7 @@ def of(value: float, low: float, high: float) -> Interval:
     return Interval(value=value, low=low, high=high)
 
 
+LOST = FailedRun(name="mix-seed4-T2.00", arm="mix", seed=4, length=2.0, attempts=2, why="killed")
 FASTER, GAIN = of(1.25, 1.1, 1.4), of(2.0, 1.0, 4.0)
 # a training at T is billed 115.4 worker-seconds, 85.4 of them by clock A
 BILLED = 25 * (3 * 30 + 85.4 * (1 / 1.29 + 1 + 2))
@@ -52,6 +53,11 @@ def test_everything_that_the_pilot_held_is_spent_once() -> None:
     assert engineers.cost == 980
     assert found.once_total == pytest.approx(20 + 980)
     assert found.labels_cost == 500, "1,000 labels; they are paid in any case and stand outside the sum"
+
+
+def test_runs_side_by_side_held_their_workers_each() -> None:
+    _, beside, _ = reckoned(made(held_worker_seconds=30_000.0)).once
+    assert beside.worker_seconds == pytest.approx(30_000 - BILLED)
 
 
 def test_an_attempt_that_was_killed_does_not_make_the_rest_negative() -> None:
@@ -165,6 +171,7 @@ def test_no_figure_where_an_interval_leaves_it_open(
         (make_pilot(1, gain=20, price=3.0, lengths=(1.0,)), "preset quick decides nothing"),
         (make_pilot(4, gain=20, price=3.0), "below 5 seeds nothing is decided"),
         (made(status="interrupted"), "the pilot did not come to its end"),
+        (made(status="failed", failed=(LOST,)), "runs of the pilot failed"),
         (
             made().model_copy(
                 update={

@@ -11,6 +11,8 @@ from raymix.plan import Decision, Plan
 from raymix.report.history import History, Rates
 from raymix.watch import Sinks, console
 from raymix.watch.console import ConsoleSink
+from raymix.watch.progress import Progress
+from raymix.watch.views import Bars
 from tests.report.factory import make_history, make_plan, make_reports, make_run
 
 
@@ -79,6 +81,44 @@ def test_a_restart_is_not_another_run(capsys: pytest.CaptureFixture[str]) -> Non
     assert "b (run 2 of 2)" in capsys.readouterr().err
 
 
+def side_by_side(sink: ConsoleSink, clock: Clock) -> None:
+    """Two runs whose segments come in turns; the second ends first."""
+    plans = {name: make_plan(name) for name in ("a", "b")}
+    for name, plan in plans.items():
+        sink.begin(name, plan, make_history(plan, 0))
+    for report in make_reports(plans["a"])[:-1]:
+        for name in plans:
+            clock.now += report.seconds
+            sink.segment(name, report)
+    for name in ("b", "a"):
+        sink.segment(name, make_reports(plans[name])[-1])
+        sink.end(name, make_run(name))
+
+
+def test_runs_side_by_side_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    side_by_side(ConsoleSink(num_runs=2, clock=clock), clock)
+    lines = capsys.readouterr().err.splitlines()
+    for name, number in (("a", 1), ("b", 2)):
+        own = [line for line in lines if line.startswith(f"{name} (run {number} of 2): ")]
+        assert [line.rsplit(": ", 1)[1] for line in own if ": phase " in line] == ["phase mix", "phase sl"]
+        steps = [int(line.split("step ")[1].split("/")[0]) for line in own if ": step " in line]
+        assert steps == sorted(steps)
+        assert len(steps) > 5
+    assert [line.split(" ")[0] for line in lines[-2:]] == ["b", "a"]
+
+
+def test_a_terminal_gets_a_bar_for_each_run_side_by_side(terminal: io.StringIO) -> None:
+    clock = Clock()
+    sink = ConsoleSink(num_runs=3, clock=clock)
+    sink.stage("measuring step times")
+    side_by_side(sink, clock)
+    text = terminal.getvalue()
+    assert text.index("b (run 2 of 3): done") < text.index("a (run 1 of 3): done")
+    assert text.count("\x1b[?25h") == 1, "the bars stay until the last of them is done"
+    sink.close()
+
+
 def test_stages_and_notes_need_no_run(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     sink = ConsoleSink(clock=clock)
@@ -110,7 +150,7 @@ def test_quiet_leaves_notes(capsys: pytest.CaptureFixture[str]) -> None:
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     out = io.StringIO()
     shown = Console(file=out, force_terminal=True, width=80, force_jupyter=False)
-    monkeypatch.setattr(console, "_view", lambda clock: console._Live(shown))
+    monkeypatch.setattr(console, "view", lambda clock: Bars(shown))
     return out
 
 
@@ -189,13 +229,13 @@ def test_a_run_that_is_made_longer_shows_progress_again(capsys: pytest.CaptureFi
 
 def test_the_time_left_follows_a_change_of_plan() -> None:
     plan = make_plan()
-    run = console._Run("demo", plan, make_history(plan, 0))
+    run = Progress("demo", plan, make_history(plan, 0))
     run.decide(shorter(0))
     assert run.remaining_seconds() == pytest.approx(60 * 0.1 + 40 * 0.15 + 100 * 0.2)
 
 
 def remaining(plan: Plan, history: History) -> float | None:
-    return console._Run("demo", plan, history).remaining_seconds()
+    return Progress("demo", plan, history).remaining_seconds()
 
 
 def test_the_time_left_follows_the_rates_of_each_kind() -> None:
@@ -207,7 +247,7 @@ def test_the_time_left_follows_the_rates_of_each_kind() -> None:
 
 def test_the_time_left_is_corrected_by_what_was_measured() -> None:
     plan = make_plan()
-    run = console._Run("demo", plan, make_history(plan, 0))
+    run = Progress("demo", plan, make_history(plan, 0))
     for report in make_reports(plan, slower=2.0)[:5]:
         run.add(report)
     done = sum(report.segment.steps for report in make_reports(plan)[:5])
