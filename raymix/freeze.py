@@ -37,6 +37,15 @@ class Compared:
     allow_import: tuple[str, ...]
     earlier_seconds: float  # wall time of the attempts before this one
 
+    def asks(self, arm: str, seed: int, length: float) -> bool:
+        """Whether the comparison has this run: some arms have more seeds at T."""
+        return seed - self.spec.seed < self.spec.pilot.seeds_of(arm, length)
+
+    @property
+    def num_runs(self) -> int:
+        """All runs of the comparison."""
+        return sum(self.spec.pilot.seeds_of(arm, length) for arm in self.arms for length in self.lengths)
+
 
 class Frozen(Section):
     """What a pilot decides before its first run, and keeps when it is resumed."""

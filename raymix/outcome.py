@@ -73,7 +73,7 @@ def report_of(
         arms=arms,
         verdict=verdict(arms, known.num_val, preset, unit_on(session.device)),
         tried=1,
-        detectable=detectable(known.num_val, len(whole.checked)),
+        detectable=detectable(known.num_val, min(whole.spec.pilot.pairs(tuple(whole.arms)).values())),
         step_seconds=dict(frozen.rates.step_seconds),
         wall_seconds=whole.earlier_seconds + clock.seconds,
         own_step_seconds={arm: dict(rates.step_seconds) for arm, rates in frozen.own_rates.items()},

@@ -48,7 +48,7 @@ def pilot(
     clock = Clock()
     searches_of(spec.report)  # one that is not there is found before anything starts
     quick = spec.pilot.preset == "quick"
-    seeds = range(spec.seed, spec.seed + (1 if quick else spec.pilot.seeds))
+    seeds = range(spec.seed, spec.seed + max(spec.pilot.seeds_of(arm) for arm in spec.pilot.compared))
     checked = {seed: check(spec.model_copy(update={"seed": seed}), allow_import) for seed in seeds}
     first = checked[spec.seed]
     arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec, first.drops)}
@@ -69,9 +69,8 @@ def pilot(
     earlier = before.wall_seconds if before else 0.0
     whole = Compared(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import, earlier)
     ids = rows_of(*(one.splits for one in checked.values()))
-    num_runs = len(seeds) * len(arms) * len(whole.lengths)
-    with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs) as (session, sink, signals):
-        sink.note(f"pilot: {foretold_line(len(seeds), first.plan.facts.num_val)}")
+    with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=whole.num_runs) as (session, sink, signals):
+        sink.note(f"pilot: {foretold_line(spec.pilot.pairs(tuple(arms)), first.plan.facts.num_val)}")
         report = _compare(whole, session, sink, clock)
     if report.status == "interrupted":
         raise signals.interrupted(f"finished runs are kept; --resume goes on from {folder.path}", report)
@@ -125,6 +124,8 @@ def _runs(whole: Compared, frozen: Frozen) -> Iterator[tuple[str, int, float, Jo
     for seed in whole.checked:
         for length in sorted(whole.lengths, key=lambda length: length != 1.0):  # the primary comparison first
             for arm, spec in whole.arms.items():
+                if not whole.asks(arm, seed, length):
+                    continue
                 name = f"{arm}-seed{seed}-T{length:.2f}"
                 asked = scaled(spec, frozen.factor(arm, length))
                 yield arm, seed, length, asked.model_copy(update={"name": name, "seed": seed})

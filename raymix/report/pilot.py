@@ -65,15 +65,15 @@ class PilotReport(Section):
     price_per_worker_hour: float | None
     unit_seconds: float = Field(description="T: measured step-seconds of ssl_sl at the asked epochs")
     lengths: tuple[float, ...] = Field(description="multiples of T at which arms are compared")
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = Field(description="all of them; an arm has those of its runs")
     num_val: int
     num_labelled: int | None = Field(None, description="training rows with a label; null: not written down")
     arms: dict[str, tuple[PilotRun, ...]]
     verdict: Verdict
     tried: int = Field(description="configurations tried for each arm; 1: none was tuned")
     detectable: float = Field(
-        description="smallest difference, in points, that this many val rows and seeds were expected to tell before "
-        "the runs, at 20 % top-1; `verdict.detectable` is the one by the measured spread"
+        description="smallest difference, in points, that this many val rows and seeds, of the pair with the fewest, "
+        "were expected to tell before the runs, at 20 % top-1; `verdict.detectable` is the one by the measured spread"
     )
     step_seconds: dict[str, float] = Field(description="measured alone, before the runs, by step kind")
     wall_seconds: float = Field(description="from the command's start to the report, earlier attempts included")

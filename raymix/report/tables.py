@@ -127,7 +127,12 @@ def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:
         text = f"optim.batch: found when the run starts; {plan.spec.batch} stands for it here"
         parts.append(Text(text, style="yellow"))
     if facts_.num_val:
-        parts.append(Text(f"pilot: {facts.foretold_line(plan.spec.pilot.seeds, facts_.num_val)}", style="dim"))
+        parts.append(
+            Text(
+                f"pilot: {facts.foretold_line(plan.spec.pilot.pairs(plan.spec.pilot.compared), facts_.num_val)}",
+                style="dim",
+            )
+        )
     return Group(*parts)
 
 
