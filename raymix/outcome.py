@@ -11,18 +11,13 @@ from raymix.conduct import environment, note_on
 from raymix.freeze import Compared, Frozen
 from raymix.plan import Facts, Plan
 from raymix.report.compare import verdict
-from raymix.report.folder import RUN_FILE, read_run
+from raymix.report.folder import RUN_FILE
 from raymix.report.history import Rates
 from raymix.report.intervals import detectable
 from raymix.report.pilot import PilotReport, PilotRun
+from raymix.report.requests import requests_note
 from raymix.report.run import RunReport, Status, unit_on
 from raymix.session import Session
-
-
-def finished(path: Path) -> RunReport | None:
-    """The report of a run that an earlier attempt finished."""
-    report = read_run(path) if (path / RUN_FILE).is_file() else None
-    return report if report is not None and report.status == "done" else None
 
 
 def pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: Path) -> PilotRun:
@@ -79,5 +74,6 @@ def report_of(
         own_step_seconds={arm: dict(rates.step_seconds) for arm, rates in frozen.own_rates.items()},
         defined={arm: of.words for arm, of in frozen.define.items() if arm in arms},
         environment=environment(session),
-        note=note_on(whole.spec),
+        note=" ".join(filter(None, (note_on(whole.spec), requests_note(frozen.requests, len(frozen.merged))))),
+        requests=frozen.requests,
     )

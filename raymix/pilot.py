@@ -13,8 +13,9 @@ from raymix.arms import arm_spec, arms_of, scaled
 from raymix.books import Clock
 from raymix.conduct import Job, train_one
 from raymix.data.splits import facts
-from raymix.freeze import Compared, Frozen, frozen_of
-from raymix.outcome import finished, pilot_run, report_of
+from raymix.freeze import Compared, Frozen, finished, frozen_of, name_of, read_frozen
+from raymix.merge import merge, mergeable
+from raymix.outcome import pilot_run, report_of
 from raymix.plan import resolve
 from raymix.recommend import RECOMMENDED_FILE, advice, recommended
 from raymix.report.facts import foretold_line
@@ -64,10 +65,13 @@ def pilot(
         raise JobError("data.holdout", "leaves no val rows to compare on", "raise it, or give a data.val")
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
     before = read_pilot(folder.path) if folder.resumed and (folder.path / PILOT_FILE).is_file() else None
-    if before is not None and before.status == "done":
-        return write_pilot(folder.path, priced_anew(before, spec))
     earlier = before.wall_seconds if before else 0.0
     whole = Compared(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import, earlier)
+    read_frozen(whole)  # an arm that is not what it was is found before anything starts
+    brought = mergeable(whole)
+    if before is not None and before.status == "done" and not whole.left():
+        return write_pilot(folder.path, priced_anew(before, spec))
+    merge(whole, brought)
     ids = rows_of(*(one.splits for one in checked.values()))
     with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=whole.num_runs) as (session, sink, signals):
         sink.note(f"pilot: {foretold_line(spec.pilot.pairs(tuple(arms)), first.plan.facts.num_val)}")
@@ -120,12 +124,6 @@ def _recommend(whole: Compared, frozen: Frozen, report: PilotReport, sink: Sink)
 
 
 def _runs(whole: Compared, frozen: Frozen) -> Iterator[tuple[str, int, float, JobSpec]]:
-    """All runs of a seed before the next seed, so that a pilot that is cut short still has paired ones."""
-    for seed in whole.checked:
-        for length in sorted(whole.lengths, key=lambda length: length != 1.0):  # the primary comparison first
-            for arm, spec in whole.arms.items():
-                if not whole.asks(arm, seed, length):
-                    continue
-                name = f"{arm}-seed{seed}-T{length:.2f}"
-                asked = scaled(spec, frozen.factor(arm, length))
-                yield arm, seed, length, asked.model_copy(update={"name": name, "seed": seed})
+    for arm, seed, length in whole.asked():
+        asked = scaled(whole.arms[arm], frozen.factor(arm, length))
+        yield arm, seed, length, asked.model_copy(update={"name": name_of(arm, seed, length), "seed": seed})

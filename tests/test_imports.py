@@ -25,7 +25,7 @@ LAYERS = [
     ["tuning"],
     ["trialrun"],
     ["pilot"],
-    ["outcome"],
+    ["outcome", "merge"],
     ["freeze"],
     ["recommend"],
     ["runner", "datacmd"],

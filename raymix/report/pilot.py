@@ -8,6 +8,7 @@ from pydantic import Field
 
 from raymix.report.figure import Interval as Interval
 from raymix.report.money import Roi
+from raymix.report.requests import Request
 from raymix.report.run import Status, unit_on
 from raymix.spec import Section
 
@@ -81,6 +82,7 @@ class PilotReport(Section):
     defined: dict[str, str] = Field({}, description="arms of the user's own, in words")
     environment: dict[str, str]
     note: str = Field("", description="a sentence on what the figures can say, shown beside them")
+    requests: tuple[Request, ...] = Field((), description="what was asked when it began, and at each extension")
     roi: Roi | None = Field(None, description="the return on investment; null: not reckoned")
 
     @property

@@ -140,6 +140,10 @@ class Pilot(Section):
         description="paired seeds: the job's seed and the ones that follow it; or a table, as in {default: 5, mix: 8}: "
         "more for these arms, at T alone",
     )
+    merge: tuple[Folder, ...] = Field(
+        (),
+        description="copies of this pilot: with --resume, what they finished on the same device is taken over",
+    )
     lengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1 / 1.29, 1.0, 2.0),
         description="multiples of T, 1 among them; the shortest of the default is the paper's speed-up",
