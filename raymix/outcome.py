@@ -17,6 +17,7 @@ from raymix.report.intervals import detectable
 from raymix.report.pilot import PilotReport, PilotRun
 from raymix.report.requests import requests_note
 from raymix.report.run import RunReport, Status, unit_on
+from raymix.report.work import labelled_tokens
 from raymix.session import Session
 
 
@@ -37,6 +38,7 @@ def pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: 
         steps=sum(phase.steps for phase in report.phases),
         images=sum(phase.images for phase in report.phases),
         labelled=sum(phase.labelled for phase in report.phases),
+        labelled_tokens=labelled_tokens(plan),
         flops=flops_of(plan, rates),
         report=str(path / RUN_FILE),
     )

@@ -30,6 +30,9 @@ class PilotRun(Section):
     steps: int = Field(description="optimizer updates")
     images: int = Field(description="images through the steps")
     labelled: int = Field(description="images through the classifier's loss")
+    labelled_tokens: int | None = Field(
+        None, description="patches of labelled images through the classifier, as planned; null: not counted"
+    )
     flops: float | None = Field(None, description="of all its steps, over all workers; null: not counted")
     report: str = Field(description="its report.json, relative to the pilot's folder")
 
