@@ -184,7 +184,15 @@ def lines_table(lines: Sequence[Line]) -> RenderableType:
         table.add_row(
             name, Text(status, style=STATUS_STYLES[line.status]), top1, interval, seconds, billed, cost, phases
         )
-    return Group(table, *(Text(remark, style="dim") for remark in lineup.remarks(lines)))
+    paired = _table(*lineup.PAIRED_HEADS)
+    for column in paired.columns[:2]:
+        column.overflow, column.justify = "fold", "left"
+    for pair in lineup.paired_cells(lines):
+        paired.add_row(*pair)
+    parts: list[RenderableType] = [table]
+    if paired.row_count:
+        parts += [Text(""), paired]
+    return Group(*parts, *(Text(remark, style="dim") for remark in lineup.remarks(lines)))
 
 
 def _table(first: str, *heads: str) -> Table:
