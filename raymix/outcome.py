@@ -78,4 +78,5 @@ def report_of(
         environment=environment(session),
         note=" ".join(filter(None, (note_on(whole.spec), requests_note(frozen.requests, len(frozen.merged))))),
         requests=frozen.requests,
+        merged=frozen.merged,
     )

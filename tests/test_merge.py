@@ -15,7 +15,8 @@ from raymix.spec import JobError
 
 def test_a_pilot_is_extended_and_a_copy_is_merged(digits_job: dict[str, Any], tmp_path: Path) -> None:
     def job(pilot: dict[str, Any], storage: str = "here") -> dict[str, Any]:
-        shared = {**digits_job, "schedule": {"ssl_epochs": 1, "sl_epochs": 1, "mix_ratio": 1}}
+        shared = {**digits_job, "schedule": {"ssl_epochs": 1, "sl_epochs": 1, "mix_ratio": 1}, "optim": {"batch": 48}}
+        shared["data"] = {**digits_job["data"], "fraction": 0.3}
         return {**shared, "storage": str(tmp_path / storage), "pilot": {"lengths": [1], **pilot}}
 
     few: dict[str, Any] = {"arms": ["sl", "mix"], "seeds": 1}
@@ -58,5 +59,6 @@ def test_a_pilot_is_extended_and_a_copy_is_merged(digits_job: dict[str, Any], tm
     merged = raymix.pilot(job(more), resume=True, quiet=True)
     assert merged.arms["mix"] == elsewhere.arms["mix"]
     assert (copy / run).is_dir(), "copied, not moved"
+    assert merged.merged == (run.name,)
     assert "1 run was made by another copy of this pilot" in merged.note
     assert raymix.pilot(job(more), resume=True, quiet=True) == merged

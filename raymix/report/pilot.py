@@ -86,6 +86,7 @@ class PilotReport(Section):
     environment: dict[str, str]
     note: str = Field("", description="a sentence on what the figures can say, shown beside them")
     requests: tuple[Request, ...] = Field((), description="what was asked when it began, and at each extension")
+    merged: tuple[str, ...] = Field((), description="folder names of runs that another copy of this pilot made")
     roi: Roi | None = Field(None, description="the return on investment; null: not reckoned")
 
     @property

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from pydantic import Field
 
 from raymix.report import words
-from raymix.report.facts import lead_arm
-from raymix.report.intervals import at_length, paired_interval
+from raymix.report.facts import RESAMPLED_IMAGES, lead_arm
+from raymix.report.intervals import RESAMPLES, at_length, paired_interval
 from raymix.report.pilot import Interval, PilotReport
 from raymix.report.run import RunReport
 from raymix.spec import Section
@@ -76,7 +76,8 @@ def _versus(side: _Side, other: _Side) -> Versus | None:
     seeds = {one.seed for one in side.answers} & {one.seed for one in other.answers}
     if not seeds or side.num_val != other.num_val:
         return None
-    points = paired_interval(side.answers, other.answers, side.num_val)
+    resamples = min(RESAMPLES, max(200, RESAMPLED_IMAGES // max(1, side.num_val)))
+    points = paired_interval(side.answers, other.answers, side.num_val, resamples)
     return Versus(against=other.name, points=points, seeds=tuple(sorted(seeds)))
 
 
