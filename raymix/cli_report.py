@@ -44,8 +44,8 @@ def report(
 ) -> None:
     """Print what a run, a pilot or a search found, and write its report.html anew.
 
-    With [bold]--compare[/bold], a line each for several: top-1 with its interval, seconds, cost, phases; the page is
-    compare.html in the folder that holds them all.
+    With [bold]--compare[/bold], a line each for several: top-1 with its interval, seconds, cost, phases, and paired
+    differences where they share seeds; the page is compare.html in the folder that holds them all.
     """
     if len(folders) > 1 and not compare:
         raise JobError(str(folders[1]), "a second folder", "add --compare to put them side by side")

@@ -14,7 +14,7 @@ from raymix.arms import scaled
 from raymix.books import Clock
 from raymix.conduct import Job, train_one
 from raymix.data.splits import Splits, facts
-from raymix.freeze import Compared, Frozen
+from raymix.freeze import Compared, Frozen, name_of
 from raymix.plan import Plan, resolve
 from raymix.report.folder import RUN_FILE, read_run, write_text
 from raymix.report.history import Rates
@@ -184,21 +184,11 @@ def _was_packed(folder: RunFolder) -> bool:
     return (folder.path / RUN_FILE).is_file() and read_run(folder.path).packed is not None
 
 
-def names_of(whole: Compared) -> Iterator[tuple[str, int, float, str]]:
-    """Arm, seed, length and name of all runs, those of a seed before the next seed.
-
-    So a pilot that is cut short still has paired ones.
-    """
-    for seed in whole.checked:
-        for length in sorted(whole.lengths, key=lambda length: length != 1.0):  # the primary comparison first
-            for arm in whole.arms:
-                yield arm, seed, length, f"{arm}-seed{seed}-T{length:.2f}"
-
-
 def errands(whole: Compared, frozen: Frozen) -> Iterator[Errand]:
     """All runs, in order, under the frozen plans."""
-    for arm, seed, length, name in names_of(whole):
-        asked = scaled(whole.arms[arm], frozen.factor(arm, length)).model_copy(update={"name": name, "seed": seed})
+    for arm, seed, length in whole.asked():
+        update = {"name": name_of(arm, seed, length), "seed": seed}
+        asked = scaled(whole.arms[arm], frozen.factor(arm, length)).model_copy(update=update)
         yield Errand(arm, seed, length, asked, frozen.rates_of(arm))
 
 

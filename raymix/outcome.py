@@ -12,19 +12,15 @@ from raymix.errands import Errand
 from raymix.freeze import Compared, Frozen
 from raymix.plan import Facts, Plan
 from raymix.report.compare import verdict
-from raymix.report.folder import RUN_FILE, read_run
+from raymix.report.folder import RUN_FILE
 from raymix.report.history import Rates
 from raymix.report.intervals import detectable
 from raymix.report.notes import failed_note, packed_note
 from raymix.report.pilot import FailedRun, PilotReport, PilotRun
+from raymix.report.requests import requests_note
 from raymix.report.run import RunReport, Status, unit_on
+from raymix.report.work import labelled_tokens
 from raymix.session import Failure, Session
-
-
-def finished(path: Path) -> RunReport | None:
-    """The report of a run that an earlier attempt finished."""
-    report = read_run(path) if (path / RUN_FILE).is_file() else None
-    return report if report is not None and report.status == "done" else None
 
 
 def pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: Path) -> PilotRun:
@@ -47,6 +43,7 @@ def pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: 
         steps=sum(phase.steps for phase in report.phases),
         images=sum(phase.images for phase in report.phases),
         labelled=sum(phase.labelled for phase in report.phases),
+        labelled_tokens=labelled_tokens(plan),
         flops=flops_of(plan, rates),
         report=str(path / RUN_FILE),
         packed=report.packed is not None,
@@ -75,6 +72,12 @@ def report_of(
     seconds = clock.seconds
     cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
+    notes = (
+        note_on(whole.spec),
+        requests_note(frozen.requests, len(frozen.merged)),
+        packed_note(arms),
+        failed_note(failed),
+    )
     return PilotReport(
         name=whole.spec.name,
         status=status,
@@ -90,7 +93,7 @@ def report_of(
         arms=arms,
         verdict=verdict(arms, known.num_val, preset, unit_on(session.device)),
         tried=1,
-        detectable=detectable(known.num_val, len(whole.checked)),
+        detectable=detectable(known.num_val, min(whole.spec.pilot.pairs(tuple(whole.arms)).values())),
         step_seconds=dict(frozen.rates.step_seconds),
         wall_seconds=whole.earlier_seconds + seconds,
         held_worker_seconds=whole.earlier_held + held_workers * seconds,
@@ -98,5 +101,7 @@ def report_of(
         own_step_seconds={arm: dict(rates.step_seconds) for arm, rates in frozen.own_rates.items()},
         defined={arm: of.words for arm, of in frozen.define.items() if arm in arms},
         environment=environment(session),
-        note=" ".join(filter(None, (note_on(whole.spec), packed_note(arms), failed_note(failed)))),
+        note=" ".join(filter(None, notes)),
+        requests=frozen.requests,
+        merged=frozen.merged,
     )

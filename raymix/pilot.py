@@ -10,9 +10,10 @@ from __future__ import annotations
 from raymix.arms import arm_spec, arms_of, scaled
 from raymix.books import Clock
 from raymix.data.splits import facts
-from raymix.errands import Crew, Deck, Errand, crew_of, errands, folder_of, names_of, plan_of
-from raymix.freeze import Compared, Frozen, frozen_of
-from raymix.outcome import failed_run, finished, pilot_run, report_of
+from raymix.errands import Crew, Deck, Errand, crew_of, errands, folder_of, plan_of
+from raymix.freeze import Compared, Frozen, finished, frozen_of, read_frozen
+from raymix.merge import merge, mergeable
+from raymix.outcome import failed_run, pilot_run, report_of
 from raymix.plan import resolve
 from raymix.recommend import RECOMMENDED_FILE, advice, recommended
 from raymix.report.facts import foretold_line
@@ -46,7 +47,7 @@ def pilot(
     clock = Clock()
     searches_of(spec.report)  # one that is not there is found before anything starts
     quick = spec.pilot.preset == "quick"
-    seeds = range(spec.seed, spec.seed + (1 if quick else spec.pilot.seeds))
+    seeds = range(spec.seed, spec.seed + max(spec.pilot.seeds_of(arm) for arm in spec.pilot.compared))
     checked = {seed: check(spec.model_copy(update={"seed": seed}), allow_import) for seed in seeds}
     first = checked[spec.seed]
     arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec, first.drops)}
@@ -62,21 +63,23 @@ def pilot(
         raise JobError("data.holdout", "leaves no val rows to compare on", "raise it, or give a data.val")
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
     before = read_pilot(folder.path) if folder.resumed and (folder.path / PILOT_FILE).is_file() else None
-    if before is not None and before.status == "done":
-        return write_pilot(folder.path, priced_anew(before, spec))
     earlier = (before.wall_seconds, before.held) if before else (0.0, 0.0)
     whole = Compared(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import, *earlier)
+    read_frozen(whole)  # an arm that is not what it was is found before anything starts
+    brought = mergeable(whole)
+    if before is not None and before.status == "done" and not whole.left():
+        return write_pilot(folder.path, priced_anew(before, spec))
+    start = crew_of(whole, len([name for name in whole.left() if name not in brought]))
+    merge(whole, brought)
     ids = rows_of(*(one.splits for one in checked.values()))
-    names = [name for *_, name in names_of(whole)]
-    left = [name for name in names if not folder.resumed or finished(folder_of(whole, name)) is None]
-    start = crew_of(whole, len(left))
-    with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=len(names), start=start) as (crew, sink, signals):
-        sink.note(f"pilot: {foretold_line(len(seeds), first.plan.facts.num_val)}")
+    num_runs = whole.num_runs
+    with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs, start=start) as (crew, sink, signals):
+        sink.note(f"pilot: {foretold_line(spec.pilot.pairs(tuple(arms)), first.plan.facts.num_val)}")
         report = _compare(whole, crew, sink, clock)
     if report.status == "interrupted":
         raise signals.interrupted(f"finished runs are kept; --resume goes on from {folder.path}", report)
     if report.failed:
-        what = f"{len(report.failed)} of {len(names)} runs failed for good, {report.failed[0].name} first"
+        what = f"{len(report.failed)} of {num_runs} runs failed for good, {report.failed[0].name} first"
         raise RunFailed(f"{what}: {report.failed[0].why}; the others are kept, and --resume tries again", report)
     return report
 

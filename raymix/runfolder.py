@@ -20,7 +20,7 @@ from raymix.spec import JobError, JobSpec
 
 SKIPPED_FILE = "skipped.tsv"
 # sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
-_MAY_CHANGE = ("cluster", "storage", "checkpoint", "pilot", "tune", "report", "budget", "goal")
+MAY_CHANGE = ("cluster", "storage", "checkpoint", "pilot", "tune", "report", "budget", "goal")
 _MAY_GROW = ("ssl_epochs", "sl_epochs")  # of a fixed schedule, where a run that is over is extended
 
 
@@ -127,7 +127,7 @@ class RunFolder:
             raise JobError(
                 "data", f"is not what it was when {self.path} began ({changed[0]})", "start anew: another name"
             )
-        kept = {name: getattr(self.spec, name) for name in (*_MAY_CHANGE, "schedule")}
+        kept = {name: getattr(self.spec, name) for name in (*MAY_CHANGE, "schedule")}
         spec = plan.spec.model_copy(update=kept)
         return plan.model_copy(update={"spec": spec, "asked": plan.laid_out_for})
 
@@ -171,7 +171,7 @@ class RunFolder:
         now = json.loads(self.spec.model_dump_json())
         if self.spec.data.store_size == "auto":
             before["data"]["store_size"] = "auto"
-        for name in _MAY_CHANGE:
+        for name in MAY_CHANGE:
             before.pop(name, None)
             now.pop(name, None)
         if may_grow and self.spec.schedule.policy == self.stored.schedule.policy == "fixed":
@@ -179,16 +179,16 @@ class RunFolder:
                 if now["schedule"][name] > before["schedule"][name]:
                     before["schedule"][name] = now["schedule"][name]
                     self.grown = self.grown or f"schedule.{name}"
-        if (field := _first_difference(before, now)) is not None:
+        if (field := first_difference(before, now)) is not None:
             problem = f"{self.path} holds another job: it differs here"
             raise JobError(field, problem, "resume with the same job, or take another name: --set name=...")
 
 
-def _first_difference(a: Any, b: Any, path: str = "") -> str | None:
+def first_difference(a: Any, b: Any, path: str = "") -> str | None:
     """The dotted path of the first field in which two jobs differ."""
     if isinstance(a, dict) and isinstance(b, dict):
         for key in dict.fromkeys((*a, *b)):
-            found = _first_difference(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+            found = first_difference(a.get(key), b.get(key), f"{path}.{key}" if path else key)
             if found:
                 return found
         return None

@@ -26,7 +26,7 @@ LAYERS = [
     ["trialrun"],
     ["pilot"],
     ["outcome"],
-    ["errands"],
+    ["errands", "merge"],
     ["freeze"],
     ["recommend"],
     ["runner", "datacmd"],

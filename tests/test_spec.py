@@ -171,7 +171,7 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ("objective={type: simclr, first_view: {crop: [0, 1]}}", "objective.first_view.crop: [0.0, 1.0] is no range"),
         ("data.augment.mix_shared=true", "data.augment.mix_shared: there is nothing to mix with"),
         (
-            "data.augment.mix_shared=true; data.augment.cutmix=1; objective.type=simclr",
+            "data.augment.mix_shared=true; data.augment.cutmix=1; objective={type: simclr}",
             "data.augment.mix_shared: objective simclr compares views of one image",
         ),
         ("data.channels=gray; data.augment.hue=0.1", "data.augment.hue: data.channels gray has no colours to change"),
@@ -182,6 +182,10 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ),
         ("data.store_size=4", "data.store_size: 4 is below image_size 8"),
         ("pilot.arms=[sl, sl]", "pilot.arms: an arm is named twice"),
+        ("pilot.seeds={mixx: 8}", "pilot.seeds.mixx: is no arm that is compared (did you mean mix?)"),
+        ("pilot.seeds={mix: 4}", "pilot.seeds.mix: is below default, which is 5 (more seeds may be asked"),
+        ("pilot.seeds={mix: true}", "pilot.seeds.mix: must be a whole number from 1 to 1000, not true"),
+        ("pilot.seeds=0", "pilot.seeds: must be at least 1 or a section"),
         ("pilot.lengths=[0.5, 2]", "pilot.lengths: 1 is not among them, the length of the verdict"),
         ("pilot.lengths=[1, 1.001]", "pilot.lengths: two of them are within a hundredth of T"),
         ("pilot.lengths=[0, 1]", "pilot.lengths: must be above 0, not 0"),
@@ -264,7 +268,7 @@ def test_image_tree_is_what_it_says(image_tree: Callable[..., Path], tmp_path: P
 def test_a_view_can_change_what_augmentation_can() -> None:
     """All but what mixes two images; each field means what it means there."""
     options, changes = Augment.model_fields, ViewAugment.model_fields
-    assert list(changes) == [name for name in options if name not in ("mixup", "cutmix")]
+    assert list(changes) == [name for name in options if name not in ("mixup", "cutmix", "mix_shared")]
     assert all(field.default is None for field in changes.values())
     other = ViewAugment(crop=(0.5, 1), flip=False, blur=0.0).over(Augment(color=0.3, blur=0.5))
     assert other == Augment(crop=(0.5, 1), flip=False, color=0.3, blur=0.0)

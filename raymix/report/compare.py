@@ -43,6 +43,7 @@ class _Pair:
     rival: str
     num_others: int
     seeds: int
+    common: int  # seeds that all arms have
     num_val: int
     top1: dict[str, float]
     seconds: dict[str, float]
@@ -64,8 +65,9 @@ def verdict(
     """The answer of a pilot, in words and figures.
 
     Args:
-        arms: The runs of each arm, of every length; arms without a run at length 1 and seeds that not all arms have
-            are left out, so a pilot that was cut short still gets an honest answer.
+        arms: The runs of each arm, of every length; arms without a run at length 1 are left out. The rival is picked
+            on the seeds that all arms have, and compared on those that the two have; a verdict needs 5 that all have,
+            so a pilot that was cut short still gets an honest answer.
         num_val: Val rows, the same for every run.
         preset: `quick` decides nothing.
         unit: What a worker-second is called.
@@ -76,7 +78,7 @@ def verdict(
         text = "Nothing to compare yet: no seed has finished its runs at equal step-seconds."
         return Verdict(text=text, decided=False, winner=None, rival=None, top1_gain=None, speedup=None)
     top1 = {name: fmean(run.top1 for run in runs) for name, runs in equal.items()}
-    num_seeds = len(next(iter(equal.values())))
+    num_seeds = len(next(iter(equal.values())))  # that all have: on these the rival is picked
     if len(equal) == 1:
         name = next(iter(equal))
         text = (
@@ -84,13 +86,13 @@ def verdict(
             f"{words.count(num_val)} val images). A verdict needs an arm to compare it with."
         )
         return Verdict(text=text, decided=False, winner=name, rival=None, top1_gain=None, speedup=None)
-    pair = _pair(equal, top1, num_val, resamples)
+    pair = _pair(arms, equal, top1, num_val, resamples)
     decided = num_seeds >= MIN_SEEDS and preset == "full"
     faster = speedup(arms[pair.lead], arms[pair.rival]) if decided else None
     parts = [_finding(pair) if decided else _undecided(pair, preset), _equality(pair)]
     if decided and len({run.length for run in arms[pair.lead]}) > 1:
-        parts.append(_speed(pair, faster))
-    parts.append(_cost(pair, equal, unit))
+        parts.append(_speed(pair, faster, _seeds_of_speed(arms[pair.lead], arms[pair.rival])))
+    parts.append(_cost(pair, arms, unit))
     if "mix" not in equal:
         parts.append("mix was not compared.")
     return Verdict(
@@ -100,7 +102,7 @@ def verdict(
         rival=pair.rival,
         top1_gain=pair.gain,
         speedup=faster,
-        detectable=pair.detectable if num_seeds > 1 else None,
+        detectable=pair.detectable if pair.seeds > 1 else None,
     )
 
 
@@ -111,19 +113,24 @@ def paired(arms: Arms) -> dict[str, tuple[PilotRun, ...]]:
     return {name: tuple(run for run in runs if run.seed in seeds) for name, runs in equal.items()} if seeds else {}
 
 
-def _pair(equal: Arms, top1: dict[str, float], num_val: int, resamples: int) -> _Pair:
-    """mix, or else the best arm, against the best of the others; of equals, the one that was named first."""
+def _pair(arms: Arms, equal: Arms, top1: dict[str, float], num_val: int, resamples: int) -> _Pair:
+    """mix, or else the best arm, against the best of the others; of equals, the one that was named first.
+
+    Both are picked on `equal`, the seeds that all arms have, and compared on all that the two have.
+    """
     lead = "mix" if "mix" in equal else max(equal, key=lambda name: top1[name])
     rival = max((name for name in equal if name != lead), key=lambda name: top1[name])
-    d = differences(equal[lead], equal[rival], num_val)
+    both = paired({name: arms[name] for name in (lead, rival)})
+    d = differences(both[lead], both[rival], num_val)
     return _Pair(
         lead=lead,
         rival=rival,
         num_others=len(equal) - 1,
         seeds=d.shape[0],
+        common=len(equal[lead]),
         num_val=num_val,
-        top1=top1,
-        seconds={name: fmean(run.planned_seconds for run in runs) for name, runs in equal.items()},
+        top1={name: fmean(run.top1 for run in runs) for name, runs in both.items()},
+        seconds={name: fmean(run.planned_seconds for run in runs) for name, runs in both.items()},
         gain=interval_of(d, resamples),
         detectable=detectable_in(d),
     )
@@ -143,7 +150,7 @@ def _finding(pair: _Pair) -> str:
 
 
 def _undecided(pair: _Pair, preset: str) -> str:
-    seeds = words.plural(pair.seeds, "seed")
+    seeds = words.plural(pair.common, "seed") + (" that all arms have" if pair.common < pair.seeds else "")
     why = f"{seeds}, preset quick" if preset == "quick" else seeds
     over = "over images alone, as one seed has no spread" if pair.seeds == 1 else "over seeds and images"
     return (
@@ -171,19 +178,26 @@ def _equality(pair: _Pair) -> str:
     return f"{against}, at step-seconds that are not equal: {words.seconds(lead)} and {words.seconds(rival)} (clock A)."
 
 
-def _speed(pair: _Pair, faster: Interval | None) -> str:
+def _seeds_of_speed(lead: tuple[PilotRun, ...], rival: tuple[PilotRun, ...]) -> int:
+    """The seeds that a speed-up is told over: those of the rival at T that the lead has at every length."""
+    by_length = [{run.seed for run in at_length(lead, length)} for length in {run.length for run in lead}]
+    return len({run.seed for run in at_length(rival, 1.0)}.intersection(*by_length))
+
+
+def _speed(pair: _Pair, faster: Interval | None, num_seeds: int) -> str:
     if faster is None:
         return f"No speed-up told: {pair.lead} does not reach the accuracy of {pair.rival} at any length compared."
     what = "Speed-up" if faster.low > 1 else "Slower" if faster.high < 1 else "No speed-up detectable"
     return (
         f"{what} at equal accuracy: {pair.lead} reaches what {pair.rival} has at T in "
         f"{words.seconds(pair.seconds[pair.rival] / faster.value)} of step-seconds, "
-        f"{words.speedup(faster)}, clock A."
+        f"{words.speedup(faster)}, clock A" + (f" (n = {num_seeds})." if num_seeds != pair.seeds else ".")
     )
 
 
-def _cost(pair: _Pair, equal: Arms, unit: str) -> str:
-    lead, rival = equal[pair.lead], equal[pair.rival]
+def _cost(pair: _Pair, arms: Arms, unit: str) -> str:
+    both = paired({name: arms[name] for name in (pair.lead, pair.rival)})
+    lead, rival = both[pair.lead], both[pair.rival]
     held = [fmean(run.billed_worker_seconds for run in runs) for runs in (lead, rival)]
     costs = [[run.cost for run in runs if run.cost is not None] for runs in (lead, rival)]
     billed = f"A run of {pair.lead} was billed {words.count(held[0])} {unit}, of {pair.rival} {words.count(held[1])}"

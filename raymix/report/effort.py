@@ -20,11 +20,12 @@ from raymix.report.intervals import RESAMPLES, at_length, interval_of, unpack
 from raymix.report.pilot import Interval, PilotReport, PilotRun
 
 NOT_MEASURED = "not measured"
-EFFORT_HEADS = ("SSL + SL epochs", "labelled passes", "images", "updates", "FLOPs")
+EFFORT_HEADS = ("SSL + SL epochs", "labelled passes", "labelled tokens", "images", "updates", "FLOPs")
 # what is made equal, of a run; an epoch of mix steps is one of each side
 AMOUNTS: dict[str, Callable[[PilotRun], float]] = {
     "epochs": lambda run: run.ssl_epochs + run.sl_epochs,
     "labelled passes": lambda run: float(run.labelled),
+    "labelled tokens": lambda run: float(run.labelled_tokens or 0),
     "updates": lambda run: float(run.steps),
     "FLOPs": lambda run: run.flops or 0.0,
 }
@@ -45,11 +46,13 @@ def effort_cells(report: PilotReport) -> list[tuple[str, list[str]]]:
         if not (runs := at_length(all_runs, 1.0)):
             continue
         flops = [run.flops for run in runs if run.flops is not None]
+        tokens = [run.labelled_tokens for run in runs if run.labelled_tokens is not None]
         ssl, sl = (words.epochs(fmean(getattr(run, name) for run in runs)) for name in ("ssl_epochs", "sl_epochs"))
         passes = fmean(run.labelled for run in runs) / report.num_labelled if report.num_labelled else None
         cells = [
             f"{ssl} + {sl}",
             words.figure(passes, ",.1f"),
+            f"{fmean(tokens):.3g}" if len(tokens) == len(runs) else "-",
             words.count(fmean(run.images for run in runs)),
             words.count(fmean(run.steps for run in runs)),
             f"{fmean(flops):.3g}" if len(flops) == len(runs) else "-",
@@ -116,7 +119,7 @@ def _between(
     lengths = sorted({run.length for run in runs})
     known = [(fmean(amount(run) for run in of), of) for length in lengths if (of := at_length(runs, length))]
     if not wanted or not all(done for done, _ in known):
-        return None  # FLOPs that nobody counted
+        return None  # FLOPs or tokens that nobody counted
     for done, of in known:
         if abs(done / wanted - 1) <= EQUAL_WITHIN:
             return [(of, 1.0)]

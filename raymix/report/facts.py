@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from raymix.report import words
+from raymix.report.compare import paired
 from raymix.report.forecast import Forecast
 from raymix.report.intervals import RESAMPLES, at_length, detectable, paired_interval
 from raymix.report.pilot import Interval, PilotReport, PilotRun
@@ -25,6 +26,7 @@ class ArmLine:
     top1: float
     spread: float | None  # standard deviation over seeds; None for one seed
     behind: Interval | None  # mix minus this arm, in points; None for mix itself
+    paired: int | None  # seeds that it shares with mix, where arms have not all the same; None: they have
     planned_seconds: float
     trained_seconds: float  # steps and their wait for data, as the measured rates that a plan goes by have it
     worker_seconds: float
@@ -39,6 +41,13 @@ class ArmLine:
 def lead_arm(report: PilotReport) -> str:
     """The arm that the others are compared with: mix, or else the winner."""
     return "mix" if report.arms.get("mix") else report.verdict.winner or next(iter(report.arms), "")
+
+
+def num_paired(report: PilotReport) -> int:
+    """The seeds at T of the verdict's pair; before there is one, all that there are."""
+    pair = {arm: runs for arm, runs in report.arms.items() if arm in (lead_arm(report), report.verdict.rival)}
+    runs = paired(pair) if len(pair) == 2 else {}
+    return len(next(iter(runs.values()))) if runs else len(report.seeds)
 
 
 def arm_lines(report: PilotReport) -> list[ArmLine]:
@@ -61,6 +70,7 @@ def _arm_line(report: PilotReport, name: str, runs: tuple[PilotRun, ...], length
         top1=fmean(run.top1 for run in runs),
         spread=stdev(run.top1 for run in runs) if len(runs) > 1 else None,
         behind=_behind(report, name, runs, length),
+        paired=_paired(report, runs, length),
         planned_seconds=fmean(run.planned_seconds for run in runs),
         trained_seconds=fmean(run.worker_seconds for run in runs) / report.workers,
         worker_seconds=fmean(run.worker_seconds for run in runs),
@@ -80,6 +90,15 @@ def _behind(report: PilotReport, name: str, runs: Sequence[PilotRun], length: fl
         return None
     resamples = min(RESAMPLES, max(200, RESAMPLED_IMAGES // max(1, report.num_val)))
     return paired_interval(leaders, runs, report.num_val, resamples)
+
+
+def _paired(report: PilotReport, runs: Sequence[PilotRun], length: float) -> int | None:
+    """The seeds that an arm shares with the lead, where arms have not all the same; None: they have."""
+    seeds = [{run.seed for run in here} for of in report.arms.values() if (here := at_length(of, length))]
+    leaders = at_length(report.arms.get(lead_arm(report), ()), length)
+    if all(of == seeds[0] for of in seeds):
+        return None
+    return len({run.seed for run in leaders} & {run.seed for run in runs})
 
 
 def clock_b(report: RunReport) -> list[tuple[str, float]]:
@@ -152,9 +171,10 @@ def total_cells(phases: Sequence[PhaseReport]) -> list[str]:
 
 def accuracy_cells(line: ArmLine) -> list[str]:
     """How good an arm is at a length, as cells: top-1 in percent, mix minus it in points."""
+    told = "" if line.paired is None else f"; n = {line.paired}"
     return [
         f"{line.top1:.2f}" if line.spread is None else f"{line.top1:.2f} ± {line.spread:.2f}",
-        "" if line.behind is None else f"{words.points(line.behind.value)} ({words.point_interval(line.behind)})",
+        "" if line.behind is None else f"{words.points(line.behind.value)} ({words.point_interval(line.behind)}{told})",
     ]
 
 
@@ -214,15 +234,28 @@ def _passes(seen: int, rows: int) -> str:
     return f"{seen / rows:.2f} passes over {words.count(rows)} rows" if rows else "no rows"
 
 
-def foretold_line(seeds: int, num_val: int) -> str:
-    """The smallest difference that a pilot can tell, before it starts; see `raymix.report.intervals.detectable`."""
-    if seeds == 1:
+def foretold_line(pairs: Mapping[str, int], num_val: int) -> str:
+    """The smallest difference that a pilot can tell, before it starts; see `raymix.report.intervals.detectable`.
+
+    Args:
+        pairs: For each arm the seeds that it is paired over; where they differ, each number is told with its arms.
+        num_val: Val rows.
+    """
+    if set(pairs.values()) == {1}:
         return "one seed has no spread, so no difference can be told; it decides nothing"
-    told = detectable(num_val, seeds)
-    return (
-        f"with {words.plural(seeds, 'seed')} and {words.count(num_val)} val images, differences from "
-        f"{told:.1f} points on can be told (at 20 % top-1, 95 %, power 80 %)"
-    )
+    images = f"{words.count(num_val)} val images"
+    told = [
+        f"with {words.plural(n, 'seed')}{_whose(pairs, n)} and {images}, "
+        + (f"differences from {detectable(num_val, n):.1f} points on" if n > 1 else "none")
+        for n in sorted(set(pairs.values()), reverse=True)
+    ]
+    return f"{'; '.join(told)} can be told (at 20 % top-1, 95 %, power 80 %)"
+
+
+def _whose(pairs: Mapping[str, int], n: int) -> str:
+    """The arms that are paired over so many seeds, in brackets, where not all are."""
+    arms = [arm for arm, of in pairs.items() if of == n]
+    return f" ({', '.join(arms)})" if len(arms) < len(pairs) else ""
 
 
 def detectable_line(report: PilotReport) -> str:

@@ -232,11 +232,8 @@ def _steps(plan: Plan) -> dict[Kind, int]:
 
 
 def _phase(plan: Plan, phase: Phase, rates: Rates | None) -> PhaseForecast:
-    facts, batch = plan.facts, plan.spec.batch
-    share = plan.spec.data.labelled_share
-    mixed = round(share * batch) / batch if share is not None else facts.num_labelled / facts.num_train
-    of_kind = {"ssl": 0.0, "mix": mixed}
-    labelled = sum(steps * batch * of_kind.get(kind, 1.0) for kind, steps in phase.turns)
+    batch = plan.spec.batch
+    labelled = sum(steps * batch * work.labelled_share(plan, kind) for kind, steps in phase.turns)
     return PhaseForecast(
         kind=phase.kind,
         epochs=phase.epochs,

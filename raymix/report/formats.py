@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from raymix.report import course, effort, facts, roi_words, words
-from raymix.report.lineup import HEADS, Line, cells, remarks
+from raymix.report.lineup import HEADS, PAIRED_HEADS, Line, cells, paired_cells, remarks
 from raymix.report.money import Roi
 from raymix.report.page_pilot import COST_HEADS
 from raymix.report.page_run import PHASE_HEADS
@@ -46,19 +46,27 @@ def lines_json(lines: Sequence[Line]) -> str:
 
 
 def lines_csv(lines: Sequence[Line]) -> str:
-    """The same, a line each; an interval is two columns."""
+    """The same, a line each; an interval is two columns, a paired difference five."""
     found = []
     for line in lines:
-        values = line.model_dump(exclude={"interval", "seeds"})
-        interval = line.interval
+        values = line.model_dump(exclude={"interval", "seeds", "versus"})
+        interval, pair = line.interval, line.versus
         ends = {"low": interval.low if interval else None, "high": interval.high if interval else None}
-        found.append({**values, **ends, "seeds": " ".join(str(seed) for seed in line.seeds)})
+        minus = {
+            "minus": pair.against if pair else None,
+            "points": pair.points.value if pair else None,
+            "points_low": pair.points.low if pair else None,
+            "points_high": pair.points.high if pair else None,
+            "paired_seeds": " ".join(str(seed) for seed in pair.seeds) if pair else None,
+        }
+        found.append({**values, **ends, "seeds": " ".join(str(seed) for seed in line.seeds), **minus})
     return _csv(found)
 
 
 def lines_markdown(lines: Sequence[Line]) -> str:
     """The same, a table."""
-    return "\n\n".join((_table(HEADS, map(cells, lines)), *remarks(lines))) + "\n"
+    paired = [_table(PAIRED_HEADS, pairs)] if (pairs := paired_cells(lines)) else []
+    return "\n\n".join((_table(HEADS, map(cells, lines)), *paired, *remarks(lines))) + "\n"
 
 
 def _run_markdown(report: RunReport) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raymix.report.beside import Beside, beside
 from raymix.report.folder import pilot_runs
-from raymix.report.lineup import HEADS, Line, cells, remarks
+from raymix.report.lineup import HEADS, PAIRED_HEADS, Line, cells, paired_cells, remarks
 from raymix.report.page_pilot import lead_folder, pilot_values
 from raymix.report.page_run import run_values
 from raymix.report.pilot import PilotReport
@@ -69,7 +69,14 @@ def notebook_html(report: RunReport | PilotReport) -> str:
 def compare_html(lines: Sequence[Line]) -> str:
     """Runs and pilots side by side."""
     rows = [cells(line) for line in lines]
-    return _render("compare.html.j2", heads=HEADS, rows=rows, remarks=remarks(lines))
+    return _render(
+        "compare.html.j2",
+        heads=HEADS,
+        rows=rows,
+        remarks=remarks(lines),
+        paired_heads=PAIRED_HEADS,
+        paired=paired_cells(lines),
+    )
 
 
 def _render(template: str, **values: Any) -> str:

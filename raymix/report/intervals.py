@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from raymix.report.pilot import Interval, PilotRun
 
@@ -25,6 +25,18 @@ POWER = 0.80
 RESAMPLES = 2000
 LEAST_SEEDS = 0.1  # of MS_rest that MS_seeds is taken to be at least
 CHUNK = 4_000_000  # numbers held at a time while resampling
+
+
+class Answered(Protocol):
+    """A run that was judged on val."""
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+
+    @property
+    def correct(self) -> str:
+        """As `pack_correct` has it."""
 
 
 def pack_correct(correct: Sequence[bool] | NDArray[np.bool_]) -> str:
@@ -55,7 +67,7 @@ def unpack(runs: Sequence[PilotRun], num_val: int) -> Floats:
     return np.stack([unpack_correct(run.correct, num_val).astype(float) for run in runs])
 
 
-def differences(a: Sequence[PilotRun], b: Sequence[PilotRun], num_val: int) -> Floats:
+def differences(a: Sequence[Answered], b: Sequence[Answered], num_val: int) -> Floats:
     """`d` of two arms over the seeds that both have. Shape (seeds, num_val).
 
     Raises:
@@ -75,7 +87,7 @@ def differences(a: Sequence[PilotRun], b: Sequence[PilotRun], num_val: int) -> F
 
 
 def paired_interval(
-    a: Sequence[PilotRun], b: Sequence[PilotRun], num_val: int, resamples: int = RESAMPLES, rng_seed: int = 0
+    a: Sequence[Answered], b: Sequence[Answered], num_val: int, resamples: int = RESAMPLES, rng_seed: int = 0
 ) -> Interval:
     """95 % interval of the paired difference a minus b, in points of top-1; see `interval_of`.
 

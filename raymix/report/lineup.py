@@ -11,9 +11,11 @@ from raymix.report import words
 from raymix.report.intervals import at_length, own_interval, share_interval
 from raymix.report.pilot import Interval, PilotReport
 from raymix.report.run import RunReport, Status
+from raymix.report.versus import Versus, name_of, versus, versus_cells
 from raymix.spec import Section
 
 HEADS = ("run", "status", "top-1", "95 % interval", "val", "seeds", "seconds (A)", "billed (B)", "cost", "phases")
+PAIRED_HEADS = ("run", "minus", "points of top-1 (95 %)", "paired seeds")
 
 
 class Line(Section):
@@ -31,20 +33,28 @@ class Line(Section):
     cost: float | None = Field(description="null: price not set")
     phases: str = Field(description="kinds and their epochs, in order")
     device: str
+    versus: Versus | None = Field(None, description="paired difference; null: nothing to pair it with")
 
 
 def line_up(done: Sequence[tuple[str, RunReport | PilotReport]]) -> list[Line]:
     """Lines of reports, each with its name, in the order given."""
     found: list[Line] = []
-    for path, report in done:
-        found += [_of_run(path, report)] if isinstance(report, RunReport) else _of_pilot(path, report)
+    pairs = versus(done)
+    for place, (path, report) in enumerate(done):
+        lines = [_of_run(path, report)] if isinstance(report, RunReport) else _of_pilot(path, report)
+        found += [line.model_copy(update={"versus": pairs.get((place, line.arm))}) for line in lines]
     return found
+
+
+def paired_cells(lines: Sequence[Line]) -> list[list[str]]:
+    """The lines that are paired with another one, as cells in the order of PAIRED_HEADS."""
+    return [[name_of(line.path, line.arm), *versus_cells(line.versus)] for line in lines if line.versus]
 
 
 def cells(line: Line) -> list[str]:
     """A line as cells, in the order of HEADS."""
     return [
-        line.path if line.arm is None else f"{line.path}: {line.arm}",
+        name_of(line.path, line.arm),
         line.status,
         words.percent(line.top1),
         words.percent_interval(line.interval) if line.interval else "-",
@@ -62,6 +72,8 @@ def remarks(lines: Sequence[Line]) -> list[str]:
     found = ["Seconds and cost are those of one run, on average; an interval of one seed is over images alone."]
     if len({line.num_val for line in lines if line.top1 is not None}) > 1:
         found.append("They were not judged on the same val rows: the top-1 of one says little about that of another.")
+    if any(line.versus for line in lines):
+        found.append("Paired by seed and val row, which is sound where they have the same data, val rows and T.")
     if len({line.device for line in lines}) > 1:
         found.append("They ran on different devices: seconds cannot be compared.")
     if any(len(line.seeds) == 1 for line in lines):

@@ -121,7 +121,7 @@ def _tiles(report: PilotReport, lead: str) -> list[tuple[str, str, str]]:
             f"95 % interval {words.speedup_interval(faster)}" if faster else "needs 5 seeds and several lengths",
         ),
         ("T", words.seconds(report.unit_seconds), "step-seconds of ssl_sl at the asked epochs"),
-        ("paired seeds", str(len(report.seeds)), _planned(report)),
+        ("paired seeds", str(facts.num_paired(report)), _planned(report)),
     ]
 
 

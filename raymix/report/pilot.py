@@ -8,6 +8,7 @@ from pydantic import Field
 
 from raymix.report.figure import Interval as Interval
 from raymix.report.money import Roi
+from raymix.report.requests import Request
 from raymix.report.run import Status, unit_on
 from raymix.spec import Section
 
@@ -33,6 +34,9 @@ class PilotRun(Section):
     steps: int = Field(description="optimizer updates")
     images: int = Field(description="images through the steps")
     labelled: int = Field(description="images through the classifier's loss")
+    labelled_tokens: int | None = Field(
+        None, description="patches of labelled images through the classifier, as planned; null: not counted"
+    )
     flops: float | None = Field(None, description="of all its steps, over all workers; null: not counted")
     report: str = Field(description="its report.json, relative to the pilot's folder")
     packed: bool = Field(False, description="it trained beside other runs, so the seconds it took are not comparable")
@@ -81,15 +85,15 @@ class PilotReport(Section):
     price_per_worker_hour: float | None
     unit_seconds: float = Field(description="T: measured step-seconds of ssl_sl at the asked epochs")
     lengths: tuple[float, ...] = Field(description="multiples of T at which arms are compared")
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = Field(description="all of them; an arm has those of its runs")
     num_val: int
     num_labelled: int | None = Field(None, description="training rows with a label; null: not written down")
     arms: dict[str, tuple[PilotRun, ...]]
     verdict: Verdict
     tried: int = Field(description="configurations tried for each arm; 1: none was tuned")
     detectable: float = Field(
-        description="smallest difference, in points, that this many val rows and seeds were expected to tell before "
-        "the runs, at 20 % top-1; `verdict.detectable` is the one by the measured spread"
+        description="smallest difference, in points, that this many val rows and seeds, of the pair with the fewest, "
+        "were expected to tell before the runs, at 20 % top-1; `verdict.detectable` is the one by the measured spread"
     )
     step_seconds: dict[str, float] = Field(description="measured alone, before the runs, by step kind")
     wall_seconds: float = Field(description="from the command's start to the report, earlier attempts included")
@@ -103,6 +107,8 @@ class PilotReport(Section):
     defined: dict[str, str] = Field({}, description="arms of the user's own, in words")
     environment: dict[str, str]
     note: str = Field("", description="a sentence on what the figures can say, shown beside them")
+    requests: tuple[Request, ...] = Field((), description="what was asked when it began, and at each extension")
+    merged: tuple[str, ...] = Field((), description="folder names of runs that another copy of this pilot made")
     roi: Roi | None = Field(None, description="the return on investment; null: not reckoned")
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from statistics import fmean
 
 from raymix.report.compare import MIN_SEEDS
@@ -77,17 +78,18 @@ def _open(report: PilotReport) -> str:
 def _pilot_items(report: PilotReport, unit: str) -> list[Item]:
     """A pilot's runs, and what else its workers were held for: start-up, step times, the time between runs.
 
-    Held is taken as wall time times workers, as a machine is rented; runs side by side
-    have workers each. An attempt that was killed leaves its finished
-    runs and no wall time, so the rest cannot be less than nothing.
+    Held is taken as wall time times workers, as a machine is rented; runs side by side have workers each. An attempt
+    that was killed leaves its finished runs and no wall time, so the rest cannot be less than nothing. What was held
+    elsewhere beside runs that were merged is not known.
     """
     runs = [run for of in report.arms.values() for run in of]
     billed = sum(run.billed_worker_seconds for run in runs)
     held = report.held
-    what = "start-up, step times, between runs" if held > billed else "not known: an attempt was killed"
+    here = sum(run.billed_worker_seconds for run in runs if PurePosixPath(run.report).parent.name not in report.merged)
+    what = "start-up, step times, between runs" if held > here else "not known: an attempt was killed"
     spent = [
         ("pilot: its runs", f"{len(runs)} run{'' if len(runs) == 1 else 's'}, billed", billed),
-        ("pilot: beside them", what, max(0.0, held - billed)),
+        ("pilot: beside them", what, max(0.0, held - here)),
     ]
     price = report.price_per_worker_hour
     return [_of_workers(name, what, seconds, cost_of(seconds, price), unit) for name, what, seconds in spent]

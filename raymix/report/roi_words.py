@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raymix.report import words
+from raymix.report.facts import num_paired
 from raymix.report.figure import Interval
 from raymix.report.money import MONEY, Gain, Roi, Saving
 from raymix.report.pilot import PilotReport
@@ -180,7 +181,7 @@ def headline(roi: Roi, report: PilotReport) -> str:
         return " Or: ".join(part for part in (_saving_sentence(roi), _gain_sentence(roi)) if part)
     if gain.outcome == "none":
         return f"No return: {gain.why}, and {saving.why}."
-    seeds = words.plural(len(report.seeds), "seed")
+    seeds = words.plural(num_paired(report), "seed")
     return f"No return of {lead} over {rival} can be told with {seeds}: {gain.why}, and {saving.why}."
 
 
@@ -210,7 +211,7 @@ def _gain_sentence(roi: Roi) -> str:
 
 def assumed(roi: Roi, report: PilotReport) -> list[str]:
     """What the figures rest on."""
-    seeds = words.plural(len(report.seeds), "seed")
+    seeds = words.plural(num_paired(report), "seed")
     lines = [
         f"Every retraining is like the pilot's: its data, its machines ({words.plural(report.workers, 'worker')} on "
         f"{report.device}), its length. Starting the workers is in no training's bill; it is the same for every arm.",

@@ -127,7 +127,12 @@ def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:
         text = f"optim.batch: found when the run starts; {plan.spec.batch} stands for it here"
         parts.append(Text(text, style="yellow"))
     if facts_.num_val:
-        parts.append(Text(f"pilot: {facts.foretold_line(plan.spec.pilot.seeds, facts_.num_val)}", style="dim"))
+        parts.append(
+            Text(
+                f"pilot: {facts.foretold_line(plan.spec.pilot.pairs(plan.spec.pilot.compared), facts_.num_val)}",
+                style="dim",
+            )
+        )
     return Group(*parts)
 
 
@@ -179,7 +184,15 @@ def lines_table(lines: Sequence[Line]) -> RenderableType:
         table.add_row(
             name, Text(status, style=STATUS_STYLES[line.status]), top1, interval, seconds, billed, cost, phases
         )
-    return Group(table, *(Text(remark, style="dim") for remark in lineup.remarks(lines)))
+    paired = _table(*lineup.PAIRED_HEADS)
+    for column in paired.columns[:2]:
+        column.overflow, column.justify = "fold", "left"
+    for pair in lineup.paired_cells(lines):
+        paired.add_row(*pair)
+    parts: list[RenderableType] = [table]
+    if paired.row_count:
+        parts += [Text(""), paired]
+    return Group(*parts, *(Text(remark, style="dim") for remark in lineup.remarks(lines)))
 
 
 def _table(first: str, *heads: str) -> Table:

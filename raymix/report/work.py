@@ -9,9 +9,10 @@ backbone, E width of the decoder, W and O widths of the projector.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
-from raymix.plan import Kind
+from raymix.plan import Kind, Plan
 from raymix.spec import VIT_SIZES, JobSpec, Mae, SimClr, Vit, num_visible
 
 BYTES = 4  # of a weight, of its gradient and of each of AdamW's two moments: all are kept in fp32
@@ -41,6 +42,35 @@ def step_flops(spec: JobSpec, num_classes: int, kind: Kind) -> float | None:
     return total + B * (
         head * (1 if separate else _num_classified(spec)) + (_backbone(shape, shape.L) if separate else 0)
     )
+
+
+def labelled_share(plan: Plan, kind: Kind) -> float:
+    """Of the rows of a step, those that feed the supervised loss; of mix steps that draw from all rows, on average."""
+    if kind != "mix":
+        return 0.0 if kind == "ssl" else 1.0
+    facts, batch, share = plan.facts, plan.spec.batch, plan.spec.data.labelled_share
+    return facts.num_labelled / facts.num_train if share is None else round(share * batch) / batch
+
+
+def labelled_tokens(plan: Plan) -> int | None:
+    """Patches of labelled rows that the classifier's features are computed from, over all steps of a plan.
+
+    Masked mix steps and `sl_drop` count the visible ones alone, full and separate ones all; of two views that are both
+    classified, both. None: it is no ViT of raymix's own.
+    """
+    if not isinstance(plan.spec.backbone, Vit):
+        return None
+    turns = [turn for phase in plan.phases for turn in phase.turns]
+    batch, share = plan.spec.batch, partial(labelled_share, plan)
+    return round(sum(steps * batch * share(kind) * _classified(plan.spec, kind) for kind, steps in turns))
+
+
+def _classified(spec: JobSpec, kind: Kind) -> int:
+    """Patches of one labelled row that reach the classifier in a step."""
+    mix = spec.passes(drops=True).mix
+    if kind == "mix" and mix != "separate":
+        return _seen(spec, mix, mix=True) * _num_classified(spec)
+    return _seen(spec, "masked" if kind == "sl_drop" else "full", mix=True)
 
 
 def num_parameters(spec: JobSpec, num_classes: int) -> int | None:

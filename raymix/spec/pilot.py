@@ -43,6 +43,7 @@ SHARED = {
         )
     },
 }
+SEEDS, MOST_SEEDS, DEFAULT = 5, 1000, "default"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _SHAPE = "as in {hot: {base: mix, set: {optim.lr: 2e-3}}}"
 
@@ -96,6 +97,20 @@ def _check_path(where: str, path: str, others: dict[str, Any]) -> None:
             raise JobError(where, f"is inside {other}, which is set as well", "leave one of the two out")
 
 
+def _seeds(value: Any) -> Any:
+    """How many seeds, or the one line that says what is wrong with the table of them."""
+    if not isinstance(value, dict):
+        return value
+    for arm, number in value.items():
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_SEEDS:
+            problem = f"must be a whole number from 1 to {MOST_SEEDS}, not {json.dumps(number, default=str)}"
+            raise JobError(f"pilot.seeds.{arm}", problem)
+        if number < (fewest := value.get(DEFAULT, SEEDS)):
+            hint = "more seeds may be asked of an arm, not fewer: pairs need them"
+            raise JobError(f"pilot.seeds.{arm}", f"is below {DEFAULT}, which is {fewest}", hint)
+    return value
+
+
 def _near(value: Any, known: tuple[str, ...], otherwise: str) -> str:
     close = difflib.get_close_matches(str(value), known, n=1)
     return f"did you mean {close[0]}?" if close else f"{otherwise} {', '.join(known)}"
@@ -117,7 +132,18 @@ class Pilot(Section):
     define: Annotated[dict[str, Defined], BeforeValidator(_defined)] = Field(
         {}, description="arms of your own: name -> {base: a built-in arm, set: {field: value}}"
     )
-    seeds: int = Field(5, ge=1, le=1000, description="paired seeds: the job's seed and the ones that follow it")
+    seeds: Annotated[
+        Annotated[int, Field(ge=1, le=MOST_SEEDS)] | dict[str, int],
+        BeforeValidator(_seeds),
+    ] = Field(
+        SEEDS,
+        description="paired seeds: the job's seed and the ones that follow it; or a table, as in {default: 5, mix: 8}: "
+        "more for these arms, at T alone",
+    )
+    merge: tuple[Folder, ...] = Field(
+        (),
+        description="copies of this pilot: with --resume, what they finished on the same device is taken over",
+    )
     lengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1 / 1.29, 1.0, 2.0),
         description="multiples of T, 1 among them; the shortest of the default is the paper's speed-up",
@@ -136,6 +162,9 @@ class Pilot(Section):
         if PRETRAINED in self.arms and self.weights is None:
             problem = f"{PRETRAINED} fine-tunes given weights, and there are none"
             raise JobError("pilot.arms", problem, "set pilot.weights to a .safetensors file, or leave it out")
+        for arm in self.seeds if isinstance(self.seeds, dict) else ():
+            if arm not in (known := (DEFAULT, *self.compared)):
+                raise JobError(f"pilot.seeds.{arm}", "is no arm that is compared", _near(arm, known, "one of"))
         if len(set(self.arms)) != len(self.arms):
             raise JobError("pilot.arms", "an arm is named twice", "name each arm once")
         if len({round(length, 2) for length in self.lengths}) != len(self.lengths):
@@ -150,3 +179,18 @@ class Pilot(Section):
         if self.arms != ARMS:
             return self.arms
         return (*self.arms, *([] if self.weights is None else [PRETRAINED]), *self.define)
+
+    def seeds_of(self, arm: str, length: float = 1.0) -> int:
+        """How many seeds of an arm are run at a length, a multiple of T."""
+        if self.preset == "quick":
+            return 1
+        if not isinstance(self.seeds, dict):
+            return self.seeds
+        default = self.seeds.get(DEFAULT, SEEDS)
+        return self.seeds.get(arm, default) if length == 1.0 else default
+
+    def pairs(self, arms: tuple[str, ...]) -> dict[str, int]:
+        """The seeds at T that each arm shares with mix; without mix, whose rival is not known yet, each arm's own."""
+        lead = self.seeds_of("mix") if "mix" in arms else MOST_SEEDS
+        others = [arm for arm in arms if arm != "mix"] or list(arms)
+        return {arm: min(lead, self.seeds_of(arm)) for arm in others}

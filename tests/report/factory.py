@@ -215,6 +215,7 @@ def make_pilot_run(correct: np.ndarray, seed: int, length: float = 1.0, price: f
         steps=round(4000 * length),
         images=round(1_024_000 * length),
         labelled=round(512_000 * length),
+        labelled_tokens=round(32_768_000 * length),
         flops=3e14 * length,
         report=f"runs/seed{seed}-{length:g}/report.json",
     )

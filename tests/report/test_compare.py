@@ -139,3 +139,14 @@ def test_cost_is_told_where_there_is_a_price() -> None:
     assert "GPU-seconds" in text
     assert "a cost of 1.50 and 1.50" in text
     assert "price not set" not in text
+
+
+def test_a_pair_counts_the_seeds_that_both_have_and_every_arm_needs_five() -> None:
+    arms = make_arms({"sl": 20, "ssl_sl": 30, "mix": 40}, num_seeds=8)
+    found = verdict({**arms, "sl": arms["sl"][:5]}, 2000)
+    assert found.decided
+    assert "n = 8 paired seeds" in found.text
+    assert found.top1_gain == verdict({"ssl_sl": arms["ssl_sl"], "mix": arms["mix"]}, 2000).top1_gain
+    few = verdict({**arms, "sl": arms["sl"][:4]}, 2000)
+    assert not few.decided, "the best of the others is not known over four seeds"
+    assert "4 seeds that all arms have" in few.text

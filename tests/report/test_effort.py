@@ -22,7 +22,7 @@ def faster_mix(share: float, **changes: Any) -> PilotReport:
         run.model_copy(
             update={
                 name: type(value)(value / share)
-                for name in ("ssl_epochs", "sl_epochs", "labelled", "steps", "flops")
+                for name in ("ssl_epochs", "sl_epochs", "labelled", "labelled_tokens", "steps", "flops")
                 if (value := getattr(run, name)) is not None
             }
         )
@@ -37,6 +37,7 @@ def test_each_arm_says_what_it_did_at_t() -> None:
     assert dict(zip(EFFORT_HEADS, found["mix"], strict=True)) == {
         "SSL + SL epochs": "100 + 100",
         "labelled passes": "100.0",
+        "labelled tokens": "3.28e+07",
         "images": "1,024,000",
         "updates": "4,000",
         "FLOPs": "3e+14",

@@ -66,6 +66,16 @@ def test_an_attempt_that_was_killed_does_not_make_the_rest_negative() -> None:
     assert once[1].what == "not known: an attempt was killed"
 
 
+def test_merged_runs_are_billed_and_were_not_held_here() -> None:
+    report = made()
+    name = report.arms["mix"][0].report.split("/")[-2]
+    merged = [run for of in report.arms.values() for run in of if run.report.split("/")[-2] == name]
+    elsewhere = sum(run.billed_worker_seconds for run in merged)
+    runs, beside, *_ = reckoned(report.model_copy(update={"merged": (name,)})).once
+    assert runs.worker_seconds == pytest.approx(BILLED)
+    assert beside.worker_seconds == pytest.approx(20_000 - BILLED + elsewhere)
+
+
 def test_saving_and_break_even_follow_the_interval_of_the_speedup() -> None:
     found = reckoned(made(), engineer_hours=10, price_per_engineer_hour=98, retrainings_per_year=100).saving
     # steps of ssl_sl are 85.4 worker-seconds, mix needs 1 / s of them; a worker-second costs 0.001

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from raymix.report import course
+from raymix.report import course, facts
 from raymix.report.forecast import forecast
 from raymix.report.run import BudgetReport
 from raymix.report.tables import pilot_table, plan_table, run_table, runs_table, what_if_table
@@ -157,3 +157,15 @@ def test_no_runs_is_said() -> None:
 def test_a_long_path_is_folded_not_cut() -> None:
     text = shown(runs_table([(LONG, make_run())]))
     assert "".join(line.split("  ")[0] for line in text.splitlines()[2:]) == str(LONG)
+
+
+def test_pairs_of_unlike_numbers_of_seeds_print_theirs() -> None:
+    report = make_pilot(8, lengths=(1.0,))
+    fewer = report.model_copy(update={"arms": {**report.arms, "sl": report.arms["sl"][:5]}})
+    cells = {line.arm: facts.accuracy_cells(line)[1] for line in facts.arm_lines(fewer)}
+    assert cells["sl"].endswith("; n = 5)")
+    assert cells["ssl_sl"].endswith("; n = 8)")
+    assert "n = " not in facts.accuracy_cells(facts.arm_lines(report)[0])[1]
+    told = facts.foretold_line({"ssl_sl": 8, "sl": 5}, 300)
+    assert told.startswith("with 8 seeds (ssl_sl) and 300 val images, differences from ")
+    assert "; with 5 seeds (sl) and 300 val images" in told
