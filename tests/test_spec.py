@@ -138,6 +138,8 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ("objective.mask_ratio=0.99", "objective.mask_ratio: 0.99 leaves no visible patch of 16"),
         ("objective.mask_ratio=1e-12", "objective.mask_ratio: 1e-12 leaves no hidden patch of 16"),
         ("objective.mix_mask_ratio=0.99", "objective.mix_mask_ratio: 0.99 leaves no visible patch of 16"),
+        ("objective.decode_from=4", "objective.decode_from: 4 is no block before the last of 4 (leave it out"),
+        ("objective.decode_from=0", "objective.decode_from: must be at least 1"),
         ("backbone.patch=8", "objective.mask_ratio: 0.75 leaves no visible patch of 1"),
         ("cluster.workers=5", "optim.batch: 96 is not divisible by cluster.workers 5 (the nearest that is: 95)"),
         (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from raymix.method import backbones
-from raymix.method.backbones import Backbone
-from raymix.spec import ARMS, JobError, JobSpec, Mae, Vit, check_masks, nearest_size
+from raymix.method.backbones import Backbone, Layered
+from raymix.spec import ARMS, JobError, JobSpec, Mae, Vit, check_decode_from, check_masks, nearest_size
 
 
 def check(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> bool:
@@ -16,9 +16,21 @@ def check(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> bool:
     f = backbones.outline(spec, allow_import)
     if isinstance(spec.objective, Mae):
         _check_grid(spec, f)
+        _check_decode_from(spec, f)
     if not f.drops:
         _check_full(spec)
     return f.drops
+
+
+def _check_decode_from(spec: JobSpec, f: Backbone) -> None:
+    """MAE decodes from within the backbone where that can be had."""
+    assert isinstance(spec.objective, Mae)
+    if spec.objective.decode_from is None:
+        return
+    if not isinstance(f, Layered):
+        problem = f"{_name(spec)} has no blocks that tokens can be taken from"
+        raise JobError("objective.decode_from", problem, "leave it out; ViTs have")
+    check_decode_from(spec, f.num_blocks)
 
 
 def _check_grid(spec: JobSpec, f: Backbone) -> None:

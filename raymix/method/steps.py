@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raymix.method import backbones, mixing, objectives
-from raymix.method.backbones import START, Backbone, How
+from raymix.method.backbones import START, Backbone, How, Layered, Tapped
 from raymix.method.draw import Key
 from raymix.method.mixing import Mixing, Pair
 from raymix.method.objectives import Objective, View
@@ -55,6 +55,14 @@ class Model(nn.Module):
         hides = spec.objective.type == "mae" and "full" in spec.passes(self.f.drops)
         self.m = MaskToken(self.f.token_shape) if hides else None
 
+    def up_to(self, on: bool) -> Backbone | Tapped:
+        """f as g needs it: where g decodes from within, its tokens there, with `on` beside its last ones."""
+        block = self.g.decode_from
+        if block is None:
+            return self.f
+        assert isinstance(self.f, Layered), "raymix.method.fit refuses others"
+        return Tapped(self.f, block, on)
+
     @torch.no_grad()
     def classify(self, x_BSSC: Tensor) -> Tensor:
         """Logits (B, classes) of stored images, without augmentation."""
@@ -71,14 +79,17 @@ class MaskToken(nn.Module):
         nn.init.normal_(self.token, std=0.02)
 
 
-def look(f: Backbone, v: View, m: MaskToken | None) -> Tensor:
-    """z = f(v): of the visible patches alone (B, K, D); with m, which stands for the hidden ones, of all (B, L, D)."""
+def look(f: Backbone | Tapped, v: View, m: MaskToken | None) -> tuple[Tensor, Tensor]:
+    """z = f(v) as g gets it and as h does: the same, unless g decodes from within f.
+
+    Of the visible patches alone (B, K, D); with m, which stands for the hidden ones, of all (B, L, D).
+    """
     if m is None or v.hide_BM is None:
-        z: Tensor = f(v.x_BCHW, v.keep_BK)
+        z: Tensor | tuple[Tensor, Tensor] = f(v.x_BCHW, v.keep_BK)
     else:
         hidden_BL = torch.zeros(len(v.x_BCHW), f.num_patches, dtype=torch.bool, device=v.x_BCHW.device)
         z = f(v.x_BCHW, hidden_BL=hidden_BL.scatter_(1, v.hide_BM, True), token=m.token)
-    return z
+    return z if isinstance(z, tuple) else (z, z)
 
 
 def cross_entropy(logits: Tensor, y: Tensor, scale: Tensor, smoothing: float, pair: Pair | None = None) -> Tensor:
@@ -118,12 +129,13 @@ class SslStep(nn.Module):
 
     def __init__(self, model: Model, ssl_pass: str) -> None:
         super().__init__()
-        self.f, self.g = model.f, model.g
+        self.f, self.g = model.up_to(on=False), model.g
         self.m = model.m if ssl_pass == "full" else None
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
         v = self.g.view(batch.x_BSSC, batch.key_B)
-        L = self.g(look(self.f, v, self.m), v)
+        z, _ = look(self.f, v, self.m)
+        L = self.g(z, v)
         return outcome(L, ssl=L, sl=None, hits=None)
 
 
@@ -158,6 +170,7 @@ class MixStep(nn.Module):
     def __init__(self, model: Model, passes: Passes, smoothing: float, mix_shared: bool = False) -> None:
         super().__init__()
         self.f, self.g, self.h, self.mixing = model.f, model.g, model.h, model.mixing
+        self.up_to = model.up_to(on=passes.mix != "separate")
         self.mix_shared = mix_shared and passes.mix != "separate"
         seen = passes.ssl if passes.mix == "separate" else passes.mix
         self.m = model.m if seen == "full" else None
@@ -169,7 +182,7 @@ class MixStep(nn.Module):
         if self.mix_shared:
             x, pair = mixed(self.mixing, v.x_BCHW, batch)
             v = v._replace(x_BCHW=x)
-        z = look(self.f, v, self.m)
+        z_g, z = look(self.up_to, v, self.m)
         if self.shared_pass == "separate":
             x, pair = mixed(self.mixing, self.g.augment(batch.x_BSSC, batch.key_B), batch)
             logits = self.h(self.f(x))
@@ -178,7 +191,7 @@ class MixStep(nn.Module):
             logits = self.h(z if n == v.num_views else z[: n * len(y)])
             if n > 1:
                 y, scale = y.repeat(n), scale / n
-        ssl, sl = self.g(z, v), cross_entropy(logits, y, scale, self.smoothing, pair)
+        ssl, sl = self.g(z_g, v), cross_entropy(logits, y, scale, self.smoothing, pair)
         L = w * ssl + (1 - w) * sl
         hits = (logits[: len(batch.y_B)].argmax(1) == batch.y_B).sum()
         return outcome(L, ssl=ssl, sl=sl, hits=hits)

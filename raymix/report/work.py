@@ -36,9 +36,10 @@ def step_flops(spec: JobSpec, num_classes: int, kind: Kind) -> float | None:
     if kind in ("sl", "sl_drop"):
         return B * (_backbone(shape, _seen(spec, "masked" if kind == "sl_drop" else "full", mix=True)) + head)
     if kind == "ssl":
-        return _ssl(spec, shape, _seen(spec, passes.ssl, mix=False), mix=False)
+        return _ssl(spec, _decoded(spec, shape), _seen(spec, passes.ssl, mix=False), mix=False)
     separate = passes.mix == "separate"
-    total = _ssl(spec, shape, _seen(spec, passes.ssl if separate else passes.mix, mix=True), mix=True)
+    of = _decoded(spec, shape) if separate else shape
+    total = _ssl(spec, of, _seen(spec, passes.ssl if separate else passes.mix, mix=True), mix=True)
     return total + B * (
         head * (1 if separate else _num_classified(spec)) + (_backbone(shape, shape.L) if separate else 0)
     )
@@ -84,6 +85,7 @@ def num_parameters(spec: JobSpec, num_classes: int) -> int | None:
         E = g.decoder_width
         total += D * E + E + E + L * E + _block_parameters(E, g.decoder_depth) + E * P + P
         total += D if "full" in spec.passes(drops=True) else 0
+        total += 2 * D if g.decode_from is not None else 0
     else:
         total += D * g.projector_width + g.projector_width + g.projector_width * g.output_width + g.output_width
     return total
@@ -98,6 +100,12 @@ def _shape(spec: JobSpec) -> _Shape:
     assert isinstance(spec.backbone, Vit)
     width, depth, _ = VIT_SIZES[spec.backbone.size]
     return _Shape(spec.num_patches, spec.backbone.patch**2 * spec.data.num_channels, width, depth)
+
+
+def _decoded(spec: JobSpec, shape: _Shape) -> _Shape:
+    """The part of the backbone that the objective needs."""
+    block = spec.objective.decode_from if isinstance(spec.objective, Mae) else None
+    return shape if block is None else shape._replace(N=block)
 
 
 def _seen(spec: JobSpec, which: str, mix: bool) -> int:

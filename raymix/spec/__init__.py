@@ -7,7 +7,7 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, Vit, long_form
 from raymix.spec.base import JobError, Section
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
-from raymix.spec.job import Cluster, JobSpec, Passes, Weights, check_masks, nearest_size
+from raymix.spec.job import Cluster, JobSpec, Passes, Weights, check_decode_from, check_masks, nearest_size
 from raymix.spec.method import SHARED_PASSES, Mae, Optim, SimClr, num_visible
 from raymix.spec.pilot import ARMS, PRETRAINED, Defined, Pilot
 from raymix.spec.report import ReportSpec
@@ -88,6 +88,7 @@ __all__ = [
     "WebDatasetSource",
     "Weight",
     "Weights",
+    "check_decode_from",
     "check_masks",
     "long_form",
     "nearest_size",

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from raymix.spec.backbone import Backbone, Timm, Torchvision, Vit
+from raymix.spec.backbone import VIT_SIZES, Backbone, Timm, Torchvision, Vit
 from raymix.spec.base import Bytes, Folder, JobError, Name, Seconds, Section, Share
 from raymix.spec.data import Data, check_channels
 from raymix.spec.method import (
@@ -172,6 +172,7 @@ def _check_patches(spec: JobSpec) -> None:
             "data.image_size", f"{size} is not divisible by backbone.patch {patch}", nearest_size(size, patch)
         )
     check_masks(spec, spec.num_patches, "take a smaller backbone.patch")
+    check_decode_from(spec, VIT_SIZES[spec.backbone.size][1])
 
 
 def nearest_size(size: int, patch: int) -> str:
@@ -192,6 +193,14 @@ def check_masks(spec: JobSpec, num_patches: int, hint: str) -> None:
             which = "visible" if visible == 0 else "hidden"
             problem = f"{ratio} leaves no {which} patch of {num_patches}"
             raise JobError(f"objective.{field}", problem, f"change it, or {hint}")
+
+
+def check_decode_from(spec: JobSpec, num_blocks: int) -> None:
+    """Raises JobError where MAE is to decode from a block that has none after it."""
+    block = spec.objective.decode_from if isinstance(spec.objective, Mae) else None
+    if block is not None and block >= num_blocks:
+        problem = f"{block} is no block before the last of {num_blocks}"
+        raise JobError("objective.decode_from", problem, "leave it out to decode from the last, or take a lower one")
 
 
 def _check_views(spec: JobSpec) -> None:

@@ -18,6 +18,12 @@ class Mae(Section):
     mix_mask_ratio: float | None = Field(None, gt=0, lt=1, description="the same in mix steps; null: mask_ratio")
     decoder_width: int = Field(96, ge=8, le=4096, multiple_of=8)
     decoder_depth: int = Field(2, ge=1, le=24)
+    decode_from: int | None = Field(
+        None,
+        ge=1,
+        description="block of a ViT after which the decoder reads its tokens, through a norm of its own; later blocks "
+        "serve the classifier alone, and ssl steps do not compute them; null: the last",
+    )
     norm_pixels: bool = Field(True, description="target: pixels normalised within each patch")
     ssl_pass: Literal["auto", "masked", "full"] = Field(
         "auto",

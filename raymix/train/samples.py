@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raymix.data.splits import Splits
 from raymix.method import draw
+from raymix.method.objectives import View
 from raymix.method.steps import Model, look
 from raymix.method.views import Augment
 from raymix.plan import Plan
@@ -57,8 +58,12 @@ def _of_objective(plan: Plan, model: Model, x_NSSC: Tensor, key_N: Tensor, mix: 
     """What the objective shows of its work on these images, as its steps see them."""
     passes = plan.spec.passes(model.f.drops)
     whole = (passes.mix if mix and passes.mix != "separate" else passes.ssl) == "full"
-    m = model.m if whole else None
-    return model.g.pictures(x_NSSC, model.a.clean(x_NSSC), key_N, lambda view: look(model.f, view, m), mix)
+    m, f = model.m if whole else None, model.up_to(on=False)
+
+    def see(view: View) -> Tensor:
+        return look(f, view, m)[0]
+
+    return model.g.pictures(x_NSSC, model.a.clean(x_NSSC), key_N, see, mix)
 
 
 def _shown(augment: Augment, x_NCHW: Tensor) -> np.ndarray:

@@ -79,6 +79,27 @@ def test_what_is_not_refused_trains(row: str, objective: str) -> None:
             assert idle == [], f"{shared_pass} {ssl_pass} {kind}"
 
 
+@pytest.mark.parametrize("row", ["timm vit", "timm vit, avg", "timm deit, distilled"])
+def test_mae_decodes_from_within_other_vits(row: str) -> None:
+    """An ssl step holds and trains what leads to the block; a mix step classifies the tokens that f alone gives."""
+    spec = job(row, objective={**MAE, "decode_from": 1})
+    fit.check(spec)
+    model, batch, trained = model_of(spec).eval(), batch_of([0, -1, 3, 1], size=16), {}
+    for kind in ("ssl", "mix"):
+        model.zero_grad()
+        step = steps.build(spec, model, kind)
+        L, (_, sl, _) = step(batch, torch.tensor(0.5))
+        L.backward()
+        assert all(p.grad is not None for p in step.parameters() if p.requires_grad)
+        trained[kind] = {name for name, p in model.f.named_parameters() if p.grad is not None}
+    assert {name.partition("blocks.")[2][:1] for name in trained["ssl"]} == {"", "0"}, "no second block"
+    assert not any(name.startswith(("net.norm.", "net.fc_norm.")) for name in trained["ssl"])
+    assert trained["mix"] > trained["ssl"]
+    v = model.g.view(batch.x_BSSC, batch.key_B, mix=True)
+    logits = model.h(model.f(v.x_BCHW, v.keep_BK))
+    torch.testing.assert_close(sl, steps.cross_entropy(logits, batch.y_B, batch.scale, spec.optim.label_smoothing))
+
+
 def model_of(spec: JobSpec) -> Model:
     torch.manual_seed(0)
     model = Model(spec, 5, How(allowed(spec)))
@@ -93,7 +114,7 @@ def test_full_steps_hide_pixels_of_a_cnn() -> None:
     model.f.eval()
     v = model.g.view(torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8), batch_of([0, 1]).key_B)
     x = v.x_BCHW.clone().requires_grad_()
-    z = steps.look(model.f, v._replace(x_BCHW=x), model.m)
+    z, _ = steps.look(model.f, v._replace(x_BCHW=x), model.m)
     z.square().sum().backward()
     assert x.grad is not None
     assert v.hide_BM is not None
@@ -136,6 +157,14 @@ def small(backbone: Any, size: int = 32, **sections: Any) -> JobSpec:
         (
             small("timm/resnet18", 64, pilot={"arms": ["mix", "ssl_sl_drop"]}),
             "pilot.arms: ssl_sl_drop leaves patches out, and timm/resnet18 always",
+        ),
+        (
+            small("timm/resnet18", 64, objective={**MAE, "decode_from": 2}),
+            "objective.decode_from: timm/resnet18 has no blocks that tokens can be taken from (leave it out; ViTs",
+        ),
+        (
+            small("timm/vit_tiny_patch16_224", objective={**MAE, "decode_from": 12}),
+            "objective.decode_from: 12 is no block before the last of 12 (leave it out to decode from the last, or",
         ),
         (small({"type": "plugin", "name": "owm"}), "backbone.name: no package offers owm as entry point of raymix."),
         (

@@ -169,7 +169,7 @@ def test_a_shared_pass_is_mixed_for_both_losses_where_the_job_says_so(shared_pas
     x_BCHW, pair = model.mixing(plain.x_BCHW, batch.y_B, batch.key_B)
     assert not torch.equal(x_BCHW, plain.x_BCHW)
     view = plain._replace(x_BCHW=x_BCHW)
-    z = steps.look(model.f, view, model.m)
+    z, _ = steps.look(model.f, view, model.m)
     sl = steps.cross_entropy(model.h(z), batch.y_B, batch.scale, spec.optim.label_smoothing, pair)
     L, (ssl, found, _) = steps.build(spec, model, "mix")(batch, w)
     torch.testing.assert_close(found, sl.detach())

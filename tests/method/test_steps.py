@@ -89,7 +89,25 @@ def ce(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 
 
 def ssl_loss(model: Model, spec: JobSpec, z: Tensor, view: View) -> Tensor:
-    return mae(model, spec, z, view) if spec.objective.type == "mae" else nt_xent(model, spec, z)
+    return (
+        mae(model, spec, for_mae(model, spec, view, z), view)
+        if spec.objective.type == "mae"
+        else nt_xent(model, spec, z)
+    )
+
+
+def for_mae(model: Model, spec: JobSpec, view: View, z: Tensor) -> Tensor:
+    """What the decoder reads: the last tokens, or those after a block through a norm of its own."""
+    assert isinstance(spec.objective, Mae)
+    if spec.objective.decode_from is None:
+        return z
+    hidden = torch.zeros(len(z), spec.num_patches, dtype=torch.bool)
+    whole = z.shape[1] == spec.num_patches
+    keep, token = (None, model.m.token) if whole else (view.keep_BK, None)
+    stream, update = model.f.enter(view.x_BCHW, keep, hidden.scatter(1, view.hide_BM, True), token)
+    for block in model.f.blocks[: spec.objective.decode_from]:
+        stream, update = block(stream, update)
+    return model.g.entry(stream + update)
 
 
 def naive(model: Model, spec: JobSpec, kind: Kind, batch: Batch, w: float) -> Tensor:
@@ -163,6 +181,27 @@ def test_ssl_steps_compute_all_patches_where_they_are_told_to(shared_pass: str, 
     L.backward()
     assert model.m is not None
     assert model.m.token.grad is not None
+
+
+@pytest.mark.parametrize("shared_pass", SHARED_PASSES["mae"])
+def test_decoding_from_a_block_leaves_later_ones_to_the_classifier(shared_pass: str) -> None:
+    """`objective.decode_from`: ssl steps neither run nor hold what follows; mix steps give both losses their tokens."""
+    spec = spec_of(shared_pass=shared_pass, objective_options={"decode_from": 2})
+    model, batch, w, ran = model_of(spec), batch_of(LABELS), 0.3, []
+    for number, block in enumerate(model.f.blocks, 1):
+        block.register_forward_hook(lambda *_, number=number: ran.append(number))
+    later = {id(p) for part in (*model.f.blocks[2:], model.f.norm) for p in part.parameters()}
+    for kind, blocks in (("ssl", [1, 2]), ("mix", [1, 2, 1, 2, 3, 4] if shared_pass == "separate" else [1, 2, 3, 4])):
+        model.zero_grad()
+        step = steps.build(spec, model, kind)
+        ran.clear()
+        L, _ = step(batch, torch.tensor(w))
+        L.backward()
+        assert ran == blocks
+        held = {id(p) for p in step.parameters()}
+        assert later <= held if kind == "mix" else not later & held
+        assert all((p.grad is not None and p.grad.any()) == (id(p) in held) for p in model.parameters())
+        torch.testing.assert_close(L, naive(model, spec, kind, batch, w), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shared_pass", SHARED_PASSES["mae"])

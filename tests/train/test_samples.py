@@ -62,10 +62,10 @@ def test_the_end_of_a_run_has_rows_that_were_never_trained_on(digits: DigitsOf) 
     assert found.predicted.shape == (NUM,)
 
 
-@pytest.mark.parametrize("ssl_pass", ["masked", "full"])
-def test_hidden_patches_are_grey_and_the_others_as_they_were(digits: DigitsOf, ssl_pass: str) -> None:
-    objective = {"type": "mae", "mask_ratio": 0.75, "decoder_width": 32, "decoder_depth": 1, "ssl_pass": ssl_pass}
-    found = shown(digits(objective=objective), "ssl", "mix", "sl")
+@pytest.mark.parametrize("options", [{}, {"ssl_pass": "full"}, {"decode_from": 2}])
+def test_hidden_patches_are_grey_and_the_others_as_they_were(digits: DigitsOf, options: dict[str, object]) -> None:
+    objective = {"type": "mae", "mask_ratio": 0.75, "decoder_width": 32, "decoder_depth": 1}
+    found = shown(digits(objective={**objective, **options}), "ssl", "mix", "sl")
     image, masked, drawn = (found.pictures[name] for name in ("image", "masked", "reconstructed"))
     grey = np.array([124, 116, 104])
     hidden = (masked == grey).all(-1)

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from raymix.method.backbones import own, timm_models, torchvision_models, vit
 from raymix.method.backbones.base import START, Backbone, Classifier, How, init
+from raymix.method.backbones.layered import Layered, Tapped
 from raymix.spec import JobError, JobSpec
 
 BACKBONES: dict[str, Callable[[JobSpec, How], Backbone]] = {
@@ -22,7 +23,7 @@ BACKBONES: dict[str, Callable[[JobSpec, How], Backbone]] = {
     "import": own.build_import,
 }
 
-__all__ = ["BACKBONES", "START", "Backbone", "Classifier", "How", "build", "init", "outline"]
+__all__ = ["BACKBONES", "START", "Backbone", "Classifier", "How", "Layered", "Tapped", "build", "init", "outline"]
 
 
 def build(spec: JobSpec, how: How) -> Backbone:

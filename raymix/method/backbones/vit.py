@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raymix.method.backbones.base import Backbone, How, init, patchify, take
+from raymix.method.backbones.base import How, init, patchify, take
+from raymix.method.backbones.layered import Layered
 from raymix.spec import VIT_SIZES, JobSpec
 from raymix.spec import Vit as VitSpec
 
@@ -38,13 +39,13 @@ class Block(nn.Module):
         return z_BLD, self.down(F.gelu(self.up(self.norm2(z_BLD))))
 
 
-class Vit(Backbone):
+class Vit(Layered):
     """Vision Transformer without a class token; positions are learned. Only the visible patches are computed."""
 
     def __init__(self, image_size: int, num_channels: int, patch: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
         self.patch, self.width, self.num_patches = patch, width, (image_size // patch) ** 2
-        self.drops, self.token_shape = True, (1, 1, width)
+        self.drops, self.num_blocks, self.token_shape = True, depth, (1, 1, width)
         self.embed = nn.Linear(patch * patch * num_channels, width)
         self.position_1LD = nn.Parameter(torch.empty(1, self.num_patches, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
@@ -63,6 +64,30 @@ class Vit(Backbone):
         for block in self.blocks:
             z_BLD, update_BLD = block(z_BLD, update_BLD)
         return self.leave(z_BLD, update_BLD)
+
+    def tapped(
+        self,
+        block: int,
+        on: bool,
+        x_BCHW: Tensor,
+        keep_BK: Tensor | None = None,
+        hidden_BL: Tensor | None = None,
+        token: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `Layered.tapped`."""
+        z_BLD, update_BLD = self.enter(x_BCHW, keep_BK, hidden_BL, token)
+        for part in self.blocks[:block]:
+            z_BLD, update_BLD = part(z_BLD, update_BLD)
+        tap_BLD = z_BLD + update_BLD
+        if not on:
+            return tap_BLD, None
+        for part in self.blocks[block:]:
+            z_BLD, update_BLD = part(z_BLD, update_BLD)
+        return tap_BLD, self.leave(z_BLD, update_BLD)
+
+    def after(self, block: int) -> list[nn.Module]:
+        """As `Layered.after`."""
+        return [*self.blocks[block:], self.norm]
 
     def enter(
         self, x_BCHW: Tensor, keep_BK: Tensor | None, hidden_BL: Tensor | None, token: Tensor | None

@@ -29,6 +29,7 @@ class Objective(nn.Module):
     """An SSL objective g with its decoder or projector."""
 
     augment: Augment  # of the first view
+    decode_from: int | None = None  # block of the backbone whose tokens it takes; None: the last ones
 
     @abstractmethod
     def view(self, x_BSSC: Tensor, key_B: Key, mix: bool = False) -> View:

@@ -32,7 +32,9 @@ class MaeObjective(Objective):
             False: num_visible(f.num_patches, mae.mask_ratio),
             True: num_visible(f.num_patches, mae.mix_ratio_masked),
         }
-        width = mae.decoder_width
+        self.decode_from, width = mae.decode_from, mae.decoder_width
+        # tokens from within the backbone have not been through its last norm, which is the classifier's alone then
+        self.entry = nn.Identity() if mae.decode_from is None else nn.LayerNorm(f.width)
         self.project = nn.Linear(f.width, width)
         self.token_11E = nn.Parameter(torch.empty(1, 1, width))
         self.position_1LE = nn.Parameter(torch.empty(1, f.num_patches, width))
@@ -73,7 +75,7 @@ class MaeObjective(Objective):
 
     def enter(self, z_BLD: Tensor, keep_BK: Tensor, hide_BM: Tensor) -> tuple[Tensor, Tensor]:
         """Positions, and the decoder's input as what is to be added to them."""
-        y_BLE = self._decoder_input(self.project(z_BLD), keep_BK, hide_BM)
+        y_BLE = self._decoder_input(self.project(self.entry(z_BLD)), keep_BK, hide_BM)
         return self.position_1LE.expand_as(y_BLE).contiguous(), y_BLE
 
     def leave(self, y_BLE: Tensor, update_BLE: Tensor, x_BCHW: Tensor, hide_BM: Tensor) -> Tensor:
