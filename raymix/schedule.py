@@ -110,9 +110,10 @@ class Schedule:
             JobError: an argument is wrong, or the images cannot carry the schedule; one line that names it.
         """
         facts = _facts(num_images, num_labelled, num_select)
-        if "shared_pass" in schedule:
-            problem = "says how raymix's own steps share a pass of the backbone"
-            raise JobError("shared_pass", problem, "leave it out, your loop decides")
+        for field in ("shared_pass", "whole_rows"):
+            if field in schedule:
+                problem = "says how raymix's own steps share a pass of the backbone"
+                raise JobError(field, problem, "leave it out, your loop decides")
         if not num_labelled and schedule.get("sl_epochs", 1):
             raise JobError("num_labelled", "0, and there are SL epochs", "set sl_epochs=0, or label some images")
         optim = {"batch": _whole("batch", batch, 2), "lr": lr, "warmup": warmup, "decay": decay, "restart": restart}

@@ -41,6 +41,8 @@ def test_arms_are_chosen_by_name_and_set_on_the_command_line(digits_job: dict[st
         [
             "pilot.define.hot.set.optim.lr=0.01",
             "pilot.define.hot.set.objective.mask_ratio=0.25",
+            "pilot.define.hot.set.objective.decode_from=3",
+            "pilot.define.hot.set.schedule.whole_rows=0.25",
             "pilot.arms=[hot, sl]",
         ],
     )

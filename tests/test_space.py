@@ -99,6 +99,8 @@ def test_any_field_by_its_path() -> None:
     space = {
         "schedule.weight": {"choice": [{"cosine": [1, 0]}, {"constant": 0.5}]},
         "objective.mix_mask_ratio": {"choice": [None, 0.5]},
+        "objective.decode_from": {"choice": [None, 2, 3]},
+        "schedule.whole_rows": {"uniform": [0, 0.5]},
         "optim.betas": {"choice": [[0.9, 0.95], [0.9, 0.999]]},
         "data.augment.color": {"uniform": [0, 0.5]},
         "backbone.size": {"choice": ["nano", "tiny"]},

@@ -165,6 +165,17 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ),
         ("objective={type: simclr}; schedule.sl_drop=0.5", "schedule.sl_drop: objective simclr hides no patches"),
         ("objective={type: simclr}; pilot.arms=[mix, ssl_sl_drop]", "pilot.arms: ssl_sl_drop needs patches to drop"),
+        ("schedule.whole_rows=1", "schedule.whole_rows: must be below 1, not 1"),
+        ("schedule.whole_rows=25%; objective={type: simclr}", "schedule.whole_rows: objective simclr hides no patches"),
+        (
+            "schedule.whole_rows=0.25; schedule.shared_pass=full",
+            "schedule.whole_rows: shared_pass: full computes all patches of all rows (set schedule.shared_pass=masked",
+        ),
+        ("schedule.whole_rows=0.25; schedule.interleave=alternate", "schedule.whole_rows: interleave: alternate has"),
+        (
+            "schedule.whole_rows=0.25; optim.accumulate=2",
+            "schedule.whole_rows: the whole rows are the first of a batch",
+        ),
         ("schedule.weight.end=0", "schedule.weight.curve: a constant weight cannot go from 0.5 to 0"),
         ("schedule.alternate_steps=3", "schedule.alternate_steps: applies to interleave: alternate only"),
         ("schedule.interleave=alternate; schedule.weight={start: 1, end: 1}", "schedule.weight: interleave: alternate"),
@@ -226,6 +237,13 @@ def test_a_spec_is_frozen_and_refuses_the_unknown(digits_job: Job) -> None:
         spec.seed = 3  # type: ignore[misc]
     with pytest.raises(ValidationError):
         JobSpec.model_validate({**digits_job, "sede": 3})
+
+
+def test_whole_rows_are_a_share_of_those_that_may_have_a_label(digits_job: Job) -> None:
+    of = ["schedule.whole_rows=0.25", "optim.batch=96"]
+    assert [load_spec(digits_job, of).num_whole(rows) for rows in (96, 32, 3)] == [24, 8, 1], "one at least"
+    assert load_spec(digits_job, [*of, "data.labelled_share=0.5"]).num_whole(96) == 12
+    assert load_spec(digits_job).num_whole(96) == 0
 
 
 def test_shared_pass_auto_is_the_cheapest_that_the_objective_allows(digits_job: Job) -> None:

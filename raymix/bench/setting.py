@@ -71,6 +71,7 @@ def plan(spec: JobSpec, kind: Kind, steps: int, num_rows: int) -> Plan:
         sl_epochs=0 if kind == "ssl" else epochs,
         mix_ratio=1 if kind == "mix" else 0,
         shared_pass=spec.schedule.shared_pass,
+        whole_rows=spec.schedule.whole_rows,
     )
     facts = Facts(
         num_train=num_rows,

@@ -106,7 +106,7 @@ def cell_spec(spec: JobSpec, cell: Cell, unit: float) -> JobSpec:
     """
     asked, optim = spec.schedule, spec.optim
     assert isinstance(asked, FixedSchedule)
-    common = {"shared_pass": asked.shared_pass, "weight": asked.weight}
+    common = {"shared_pass": asked.shared_pass, "whole_rows": asked.whole_rows, "weight": asked.weight}
     schedule: AdaptiveSchedule | BudgetedSchedule
     if cell.row == ADAPTIVE:
         schedule = AdaptiveSchedule(policy="adaptive", **common)

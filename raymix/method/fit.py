@@ -53,6 +53,8 @@ def _check_full(spec: JobSpec) -> None:
         raise JobError("objective.ssl_pass", f"masked leaves patches out, and {why}", "auto or full; ViTs can")
     if spec.schedule.shared_pass == "masked":
         raise JobError("schedule.shared_pass", f"masked leaves patches out, and {why}", "auto, full or separate")
+    if spec.schedule.whole_rows:
+        raise JobError("schedule.whole_rows", f"is for masked passes, and {why}", "leave it out; ViTs can mask")
     if spec.schedule.sl_drop:
         raise JobError("schedule.sl_drop", f"needs patches that can be left out, and {why}", "leave it out; ViTs can")
     if "ssl_sl_drop" in spec.pilot.arms and spec.pilot.arms != ARMS:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raymix.method import backbones, mixing, objectives
+from raymix.method import backbones, draw, mixing, objectives
 from raymix.method.backbones import START, Backbone, How, Layered, Tapped
 from raymix.method.draw import Key
 from raymix.method.mixing import Mixing, Pair
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     x_BSSC: Tensor  # images as stored: uint8, or 16 bits in int16
     y_B: Tensor  # int64 labels, -1 where there is none
     key_B: Key  # of the rows' random draws
-    scale: Tensor  # workers / labelled rows of the global batch, 0 without any; float32 ()
+    scale: Tensor  # workers / labelled rows of the global batch that h sees, 0 without any; float32 ()
 
 
 class Model(nn.Module):
@@ -162,19 +162,21 @@ class SlStep(nn.Module):
 class MixStep(nn.Module):
     """L = w * g(z) + (1 - w) * CE(h(z), y), z = f(view(x)).
 
-    masked: the visible patches alone feed both losses (as in SupMAE, Liang et al., arXiv 2205.14540);
+    masked: the visible patches alone feed both losses (as in SupMAE, Liang et al., arXiv 2205.14540); with
+    `schedule.whole_rows` they feed g alone, and the first rows go through f once more, whole, for h;
     full: all places are computed, m standing for the hidden patches;
     separate: z as in ssl steps for g and z' = f(x) for h, two passes (as in SSAT, Das et al., arXiv 2310.20704).
     """
 
-    def __init__(self, model: Model, passes: Passes, smoothing: float, mix_shared: bool = False) -> None:
+    def __init__(self, model: Model, spec: JobSpec, passes: Passes) -> None:
         super().__init__()
         self.f, self.g, self.h, self.mixing = model.f, model.g, model.h, model.mixing
-        self.up_to = model.up_to(on=passes.mix != "separate")
-        self.mix_shared = mix_shared and passes.mix != "separate"
+        self.shares = passes.mix != "separate" and not spec.schedule.whole_rows
+        self.up_to = model.up_to(on=self.shares)
+        self.mix_shared = spec.data.augment.mix_shared and self.shares
         seen = passes.ssl if passes.mix == "separate" else passes.mix
         self.m = model.m if seen == "full" else None
-        self.shared_pass, self.smoothing = passes.mix, smoothing
+        self.num_whole, self.smoothing = spec.num_whole, spec.optim.label_smoothing
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
         v, y, scale = self.g.view(batch.x_BSSC, batch.key_B, mix=True), batch.y_B, batch.scale
@@ -183,9 +185,10 @@ class MixStep(nn.Module):
             x, pair = mixed(self.mixing, v.x_BCHW, batch)
             v = v._replace(x_BCHW=x)
         z_g, z = look(self.up_to, v, self.m)
-        if self.shared_pass == "separate":
-            x, pair = mixed(self.mixing, self.g.augment(batch.x_BSSC, batch.key_B), batch)
-            logits = self.h(self.f(x))
+        if not self.shares:
+            x, part = self._whole(batch, v)
+            x, pair = mixed(self.mixing, x, part)
+            y, logits = part.y_B, self.h(self.f(x))
         else:
             n = v.num_classified
             logits = self.h(z if n == v.num_views else z[: n * len(y)])
@@ -193,8 +196,16 @@ class MixStep(nn.Module):
                 y, scale = y.repeat(n), scale / n
         ssl, sl = self.g(z_g, v), cross_entropy(logits, y, scale, self.smoothing, pair)
         L = w * ssl + (1 - w) * sl
-        hits = (logits[: len(batch.y_B)].argmax(1) == batch.y_B).sum()
-        return outcome(L, ssl=ssl, sl=sl, hits=hits)
+        y = y[: len(batch.y_B)]  # of the first views
+        return outcome(L, ssl=ssl, sl=sl, hits=(logits[: len(y)].argmax(1) == y).sum())
+
+    def _whole(self, batch: Batch, v: View) -> tuple[Tensor, Batch]:
+        """The images that h sees whole, and their part of the batch: its first rows, as augmented for g, or all."""
+        num = self.num_whole(len(batch.y_B))
+        if not num:
+            return self.g.augment(batch.x_BSSC, batch.key_B), batch
+        key_B = draw.as_tensor(batch.key_B)
+        return v.x_BCHW[:num], Batch(batch.x_BSSC[:num], batch.y_B[:num], key_B[:num], batch.scale)
 
 
 def build(spec: JobSpec, model: Model, kind: Kind) -> nn.Module:
@@ -203,5 +214,5 @@ def build(spec: JobSpec, model: Model, kind: Kind) -> nn.Module:
     if kind == "ssl":
         return SslStep(model, passes.ssl)
     if kind == "mix":
-        return MixStep(model, passes, smoothing, spec.data.augment.mix_shared)
+        return MixStep(model, spec, passes)
     return SlStep(model, smoothing, drop=kind == "sl_drop")

@@ -3,7 +3,7 @@
 from raymix.plan.change import added_epochs, changed, followed, kinds_to_come
 from raymix.plan.curves import rate, weight
 from raymix.plan.resolve import resolve
-from raymix.plan.steps import pattern, positions, rows_per_step, runs, segment
+from raymix.plan.steps import classified_rows, pattern, positions, rows_per_step, runs, segment
 from raymix.plan.types import (
     SHARDS,
     STREAM_OF,
@@ -38,6 +38,7 @@ __all__ = [
     "Stream",
     "added_epochs",
     "changed",
+    "classified_rows",
     "followed",
     "kinds_to_come",
     "pattern",

@@ -34,6 +34,16 @@ def rows_per_step(plan: Plan, kind: Kind) -> dict[Stream, int]:
     return {STREAM_OF[kind]: batch}
 
 
+def classified_rows(plan: Plan, kind: Kind, workers: int) -> int:
+    """Rows, the first ones, of the batch of a step with labels that the classifier sees: all, but for whole_rows.
+
+    Worker r has the positions r, r + workers, ...: the first rows of each are the first of the batch.
+    """
+    batch = plan.spec.batch
+    whole = plan.spec.num_whole(batch // workers) if kind == "mix" else 0
+    return workers * whole or batch
+
+
 def positions(plan: Plan, step: int) -> dict[Stream, int]:
     """Rows of each stream that the steps before a global step have consumed."""
     consumed: dict[Stream, int] = {"all": 0, "labelled": 0, "unlabelled": 0}

@@ -42,6 +42,7 @@ class Key(Section):
     averaged: bool = Field(description="averaged weights are kept (optim.ema)")
     clipped: bool = Field(description="gradients are clipped (optim.clip)")
     shared_pass: str
+    whole_rows: int = Field(description="of a mix batch, which the classifier sees whole (schedule.whole_rows)")
     workers: int
     cpus_per_worker: float
     gpus_per_worker: float
@@ -64,6 +65,7 @@ class Key(Section):
             averaged=spec.optim.ema is not None,
             clipped=spec.optim.clip is not None,
             shared_pass=spec.schedule.shared_pass,
+            whole_rows=spec.num_whole(spec.batch),
             workers=spec.cluster.workers,
             cpus_per_worker=spec.cluster.cpus_per_worker,
             gpus_per_worker=spec.cluster.gpus_per_worker,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from raymix.plan import Kind, Plan
+from raymix.plan import Kind, Plan, classified_rows
 from raymix.spec import VIT_SIZES, JobSpec, Mae, SimClr, Vit, num_visible
 
 BYTES = 4  # of a weight, of its gradient and of each of AdamW's two moments: all are kept in fp32
@@ -38,11 +38,10 @@ def step_flops(spec: JobSpec, num_classes: int, kind: Kind) -> float | None:
     if kind == "ssl":
         return _ssl(spec, _decoded(spec, shape), _seen(spec, passes.ssl, mix=False), mix=False)
     separate = passes.mix == "separate"
-    of = _decoded(spec, shape) if separate else shape
+    whole = B if separate else spec.num_whole(B)  # rows that the classifier has a pass of its own for
+    of = _decoded(spec, shape) if whole else shape
     total = _ssl(spec, of, _seen(spec, passes.ssl if separate else passes.mix, mix=True), mix=True)
-    return total + B * (
-        head * (1 if separate else _num_classified(spec)) + (_backbone(shape, shape.L) if separate else 0)
-    )
+    return total + (whole * (_backbone(shape, shape.L) + head) if whole else B * _num_classified(spec) * head)
 
 
 def labelled_share(plan: Plan, kind: Kind) -> float:
@@ -50,14 +49,16 @@ def labelled_share(plan: Plan, kind: Kind) -> float:
     if kind != "mix":
         return 0.0 if kind == "ssl" else 1.0
     facts, batch, share = plan.facts, plan.spec.batch, plan.spec.data.labelled_share
-    return facts.num_labelled / facts.num_train if share is None else round(share * batch) / batch
+    seen = classified_rows(plan, "mix", plan.spec.cluster.num_replicas)
+    labelled = seen * facts.num_labelled / facts.num_train if share is None else min(seen, round(share * batch))
+    return labelled / batch
 
 
 def labelled_tokens(plan: Plan) -> int | None:
     """Patches of labelled rows that the classifier's features are computed from, over all steps of a plan.
 
-    Masked mix steps and `sl_drop` count the visible ones alone, full and separate ones all; of two views that are both
-    classified, both. None: it is no ViT of raymix's own.
+    Masked mix steps and `sl_drop` count the visible ones alone, full and separate ones and whole rows all; of two views
+    that are both classified, both. None: it is no ViT of raymix's own.
     """
     if not isinstance(plan.spec.backbone, Vit):
         return None
@@ -69,7 +70,7 @@ def labelled_tokens(plan: Plan) -> int | None:
 def _classified(spec: JobSpec, kind: Kind) -> int:
     """Patches of one labelled row that reach the classifier in a step."""
     mix = spec.passes(drops=True).mix
-    if kind == "mix" and mix != "separate":
+    if kind == "mix" and mix != "separate" and not spec.schedule.whole_rows:
         return _seen(spec, mix, mix=True) * _num_classified(spec)
     return _seen(spec, "masked" if kind == "sl_drop" else "full", mix=True)
 

@@ -113,6 +113,7 @@ class JobSpec(Section):
         _check_views(self)
         _check_mixing(self)
         _check_shared_pass(self)
+        _check_whole_rows(self)
         _check_workers(self)
         _check_accumulate(self)
         _check_compute(self)
@@ -143,6 +144,17 @@ class JobSpec(Section):
         """Patches (tokens) of one image, of raymix's own ViT; other backbones tell theirs when they are built."""
         assert isinstance(self.backbone, Vit)
         return (self.data.image_size // self.backbone.patch) ** 2
+
+    def num_whole(self, rows: int) -> int:
+        """Rows, the first ones, of a worker's `rows` rows of a mix batch that the classifier sees whole.
+
+        0: it shares the pass, and sees all of them as the objective does. A number for each worker, so that every step
+        has the same shapes; labelled rows stand first where `data.labelled_share` says how many there are.
+        """
+        share, labelled = self.schedule.whole_rows, self.data.labelled_share
+        if labelled is not None:
+            share *= round(labelled * self.batch) / self.batch
+        return max(1, round(share * rows)) if share else 0
 
     def passes(self, drops: bool) -> Passes:
         """What is computed, with auto decided: the cheapest that the objective and the backbone allow.
@@ -232,6 +244,24 @@ def _check_shared_pass(spec: JobSpec) -> None:
         raise JobError(
             "pilot.arms", f"ssl_sl_drop needs patches to drop, {spec.objective.type} hides none", "leave it out"
         )
+
+
+def _check_whole_rows(spec: JobSpec) -> None:
+    """The classifier has rows of its own where it would share a masked pass."""
+    schedule, field = spec.schedule, "schedule.whole_rows"
+    if not schedule.whole_rows:
+        return
+    if not isinstance(spec.objective, Mae):
+        raise JobError(field, f"objective {spec.objective.type} hides no patches", "only mae does")
+    if schedule.shared_pass not in ("auto", "masked"):
+        problem = f"shared_pass: {schedule.shared_pass} computes all patches of all rows"
+        raise JobError(field, problem, "set schedule.shared_pass=masked or leave it out")
+    if schedule.interleave == "alternate":
+        problem = "interleave: alternate has no mix batch, each step is all SSL or all SL"
+        raise JobError(field, problem, "leave it out, or set schedule.interleave=joint")
+    if spec.optim.accumulate > 1:
+        problem = "the whole rows are the first of a batch, and most of its optim.accumulate parts would have none"
+        raise JobError(field, problem, "set optim.accumulate=1, and speed.recompute=true to save memory")
 
 
 def _check_pretrained(spec: JobSpec) -> None:

@@ -10,6 +10,14 @@ from pydantic import AliasChoices, Field, model_validator
 from raymix.spec.base import JobError, Seconds, Section, Share
 
 SharedPass = Literal["auto", "masked", "full", "separate"]
+WholeRows = Annotated[
+    Share,
+    Field(
+        lt=1,
+        description="share of a masked mix batch whose rows also go through the backbone whole, for the classifier, "
+        "which then sees these alone; of the labelled rows with data.labelled_share; 0: it shares the masked pass",
+    ),
+]
 
 
 class Weight(Section):
@@ -47,7 +55,8 @@ class _Epochs(Section):
     mix_ratio: float = Field(0.5, ge=0, le=1)
     interleave: Literal["joint", "alternate"] = "joint"
     alternate_steps: int | None = Field(None, ge=1, description="steps a turn of `alternate`; null: whole epochs")
-    shared_pass: Literal["auto", "masked", "full", "separate"] = "auto"
+    shared_pass: SharedPass = "auto"
+    whole_rows: WholeRows = 0.0
     weight: Weight = Weight()
     sl_drop: float = Field(
         0.0, ge=0, le=1, description="leading share of the SL epochs that sees unmasked patches only"
@@ -153,6 +162,7 @@ class PhasesSchedule(Section):
     sl_drop: ClassVar[float] = 0.0
     phases: tuple[PhaseAsked, ...] = Field(min_length=1)
     shared_pass: SharedPass = "auto"
+    whole_rows: WholeRows = 0.0
     weight: Weight = Weight()
 
     @model_validator(mode="after")
@@ -183,6 +193,7 @@ class AdaptiveSchedule(Section):
     ssl_most: Share = Field(0.5, description="largest share of the budget for ssl steps")
     trials: Share = Field(0.05, lt=0.5, description="share of the budget for supervised trials; 0: none")
     shared_pass: SharedPass = "auto"
+    whole_rows: WholeRows = 0.0
     weight: Weight = Weight()
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from raymix.data.rows import Ids
 from raymix.data.splits import Splits
 from raymix.method import draw
 from raymix.method.steps import Batch
-from raymix.plan import Kind, Plan, Segment, Stream, positions, rows_per_step
+from raymix.plan import Kind, Plan, Segment, Stream, classified_rows, positions, rows_per_step
 from raymix.train.runtime import Runtime
 from raymix.train.supply import Source
 
@@ -59,7 +59,7 @@ class Feed:
         start = {stream: number * rows for stream, rows in rows_per_step(self.plan, kind).items()}
         _, ids_TB, epochs_TB = self._rows(kind, start, 1)
         images = torch.cat(list(self.runtime.supply.batches(self._mine(ids_TB)[0])))
-        return next(self._joined(ids_TB, epochs_TB, iter((images,))))
+        return next(self._joined(kind, ids_TB, epochs_TB, iter((images,))))
 
     def close(self) -> None:
         """Nothing more is asked for."""
@@ -76,10 +76,10 @@ class Feed:
         """`steps` batches of this rank from the positions `start` of the kind's streams on."""
         parts, ids_TB, epochs_TB = self._rows(kind, start, steps)
         if kind != "ssl":
-            labelled = (self.splits.labels[ids_TB] >= 0).sum(1)
+            labelled = self._labelled(kind, ids_TB)
             self.labelled += int(labelled.sum())
             self.labelled_steps += int(np.count_nonzero(labelled))
-        yield from self._joined(ids_TB, epochs_TB, self._flow.steps(parts, self._mine(ids_TB)))
+        yield from self._joined(kind, ids_TB, epochs_TB, self._flow.steps(parts, self._mine(ids_TB)))
 
     def _rows(self, kind: Kind, start: Mapping[Stream, int], steps: int) -> tuple[tuple[Source, ...], Ids, Ids]:
         """Where the rows of some steps come from, their ids and their epochs, both (T, B)."""
@@ -95,11 +95,17 @@ class Feed:
         """This rank's share of each batch, (T, b)."""
         return np.ascontiguousarray(values_TB[:, self.runtime.rank :: self.runtime.world])
 
-    def _joined(self, ids_TB: Ids, epochs_TB: Ids, images: Iterator[Tensor]) -> Iterator[Batch]:
+    def _labelled(self, kind: Kind, ids_TB: Ids) -> Ids:
+        """Rows of each batch that feed the supervised loss, over all ranks, (T,)."""
+        seen_TB = ids_TB[:, : classified_rows(self.plan, kind, self.runtime.world)]
+        number: Ids = (self.splits.labels[seen_TB] >= 0).sum(1)
+        return number
+
+    def _joined(self, kind: Kind, ids_TB: Ids, epochs_TB: Ids, images: Iterator[Tensor]) -> Iterator[Batch]:
         """The batches of some steps and their images."""
         runtime, labels_TB = self.runtime, self.splits.labels[ids_TB]
         # the count comes from the order function, so no collective is needed (DESIGN section 3, rule 8)
-        labelled = (labels_TB >= 0).sum(1)
+        labelled = self._labelled(kind, ids_TB)
         scales = np.where(labelled > 0, runtime.world / np.maximum(labelled, 1), 0.0)
 
         def on_device(values: np.ndarray) -> Tensor:

@@ -159,6 +159,10 @@ def small(backbone: Any, size: int = 32, **sections: Any) -> JobSpec:
             "pilot.arms: ssl_sl_drop leaves patches out, and timm/resnet18 always",
         ),
         (
+            small("timm/resnet18", 64, schedule={"whole_rows": 0.25}),
+            "schedule.whole_rows: is for masked passes, and timm/resnet18 always computes all of an image (leave it",
+        ),
+        (
             small("timm/resnet18", 64, objective={**MAE, "decode_from": 2}),
             "objective.decode_from: timm/resnet18 has no blocks that tokens can be taken from (leave it out; ViTs",
         ),

@@ -177,10 +177,11 @@ def test_a_shared_pass_is_mixed_for_both_losses_where_the_job_says_so(shared_pas
     torch.testing.assert_close(L, w * ssl + (1 - w) * found)
 
 
-def test_the_ssl_side_of_separate_passes_is_not_mixed() -> None:
+@pytest.mark.parametrize("schedule", [{"shared_pass": "separate"}, {"whole_rows": 0.5}])
+def test_the_ssl_side_of_two_passes_is_not_mixed(schedule: dict[str, Any]) -> None:
     found = []
     for options in ({}, {"mixup": 0.5}):
-        spec = spec_of("mae", "separate", augment={"crop": [0.6, 1], **options})
+        spec = spec_of("mae", augment={"crop": [0.6, 1], **options}, schedule=schedule)
         found.append(steps.build(spec, model_of(spec), "mix")(batch_of([0, 1, 2, 3]), torch.tensor(0.5))[1])
     assert found[0][0] == found[1][0]
     assert found[0][1] != found[1][1]

@@ -204,6 +204,26 @@ def test_decoding_from_a_block_leaves_later_ones_to_the_classifier(shared_pass: 
         torch.testing.assert_close(L, naive(model, spec, kind, batch, w), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"decode_from": 2}])
+def test_the_first_rows_are_classified_whole(options: dict[str, int]) -> None:
+    """`schedule.whole_rows`: the CE is of these alone, seen as they are augmented for g; MAE is of all rows, masked."""
+    spec = spec_of(schedule={"whole_rows": 0.5}, objective_options=options, optim={"batch": 6})
+    model, batch, w, passes = model_of(spec), batch_of(LABELS), 0.3, []
+    model.f.blocks[3].register_forward_hook(lambda _, given, __: passes.append(tuple(given[0].shape[:2])))
+    step = steps.build(spec, model, "mix")
+    scale = torch.tensor(1 / 2)  # rows 0 and 2 of the first three have a label
+    L, (ssl, sl, hits) = step(batch._replace(scale=scale), torch.tensor(w))
+    assert passes == [(6, 8), (3, 16)][bool(options) :], "what only g would need of a block after its own is left out"
+    v = model.g.view(batch.x_BSSC, batch.key_B, mix=True)
+    logits = model.h(model.f(v.x_BCHW[:3]))
+    torch.testing.assert_close(sl, ce(logits, batch.y_B[:3], spec.optim.label_smoothing))
+    torch.testing.assert_close(ssl, ssl_loss(model, spec, model.f(v.x_BCHW, v.keep_BK), v))
+    torch.testing.assert_close(L, w * ssl + (1 - w) * sl)
+    assert hits == (logits.argmax(1) == batch.y_B[:3]).sum()
+    L.backward()
+    assert all(p.grad is not None and p.grad.any() for p in step.parameters())
+
+
 @pytest.mark.parametrize("shared_pass", SHARED_PASSES["mae"])
 def test_hidden_pixels_reach_no_loss_but_as_the_target(shared_pass: str) -> None:
     """What masked and full mix classify has not seen the hidden patches; separate classifies the whole image."""

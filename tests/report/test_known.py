@@ -50,6 +50,7 @@ def test_what_was_remembered_is_recalled_with_its_device(own_cache: Path) -> Non
         {"optim": {"ema": 0.01}},
         {"speed": {"recompute": True}},
         {"schedule": {"shared_pass": "full"}},
+        {"schedule": {"whole_rows": 0.25}},
         {"cluster": {"workers": 1}},
         {"cluster": {"cpus_per_worker": 2}},
         {"cluster": {"gpus_per_worker": 1}},

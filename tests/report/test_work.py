@@ -20,6 +20,7 @@ MASK = {"type": "mae", "mask_ratio": 0.75, "decoder_width": 32, "decoder_depth":
         ({"mix_ratio": 0}, {"sl": 16}),
         ({"mix_ratio": 0, "sl_drop": 0.5}, {"sl": 16, "sl_drop": 4}),
         ({"mix_ratio": 0.5, "shared_pass": "masked"}, {"sl": 16, "mix": 4}),
+        ({"mix_ratio": 0.5, "whole_rows": 0.25}, {"sl": 16, "mix": 4}),
         ({"mix_ratio": 0.5, "shared_pass": "full"}, {"sl": 16, "mix": 16}),
         ({"mix_ratio": 0.5, "shared_pass": "separate"}, {"sl": 16, "mix": 16}),
     ],

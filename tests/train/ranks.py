@@ -28,6 +28,10 @@ SIMCLR = {"type": "simclr", "projector_width": 32, "output_width": 16}
 RUNS: dict[str, dict[str, Any]] = {
     "mae masked": {},
     "mae full, sl_drop": {"schedule": {"shared_pass": "full", "sl_drop": 0.5}},
+    "mae, whole rows, decoded from a block": {
+        "objective": {"type": "mae", "mask_ratio": 0.5, "decoder_width": 32, "decoder_depth": 1, "decode_from": 2},
+        "schedule": {"whole_rows": 0.5},
+    },
     "mae separate": {"schedule": {"shared_pass": "separate"}},
     "mae masked, in parts, clipped": {"optim": {"accumulate": 2, "clip": 0.5, "ema": "10%"}},
     "simclr full": {"objective": SIMCLR},

@@ -28,6 +28,7 @@ CASES: list[list[str]] = [
     ["schedule.shared_pass=separate", "objective.decode_from=2"],
     ["schedule.shared_pass=separate"],
     ["schedule.shared_pass=separate", "objective.ssl_pass=full"],
+    ["schedule.whole_rows=0.25", "objective.decode_from=2", "data.labelled_share=0.5"],
     ["data.channels=gray16", "data.augment={blur: 0.5}"],
     ["data.augment={mixup: 0.8, hue: 0.1, erase: 0.3}"],
     [SIMCLR],
