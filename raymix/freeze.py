@@ -37,6 +37,11 @@ class Compared:
     allow_import: tuple[str, ...]
     earlier_seconds: float  # wall time of the attempts before this one
 
+    @property
+    def num_runs(self) -> int:
+        """Of all arms, seeds and lengths."""
+        return len(self.checked) * len(self.arms) * len(self.lengths)
+
 
 class Frozen(Section):
     """What a pilot decides before its first run, and keeps when it is resumed."""
