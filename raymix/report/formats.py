@@ -110,8 +110,8 @@ def _sweep_markdown(report: SweepReport) -> str:
     first, rest = sweep_words.headline(report)
     counts = sweep_words.counts(report)
     parts = [f"# {_plain(report.name)}", f"{report.status}, {counts}. {_plain(' '.join([first, *rest]))}"]
-    for length, cells in sweep_words.cells_at(report):
-        rows = [sweep_words.cell_cells(cell, at, report) for cell, at in cells]
+    for length, here in sweep_words.cells_at(report):
+        rows = [sweep_words.cell_cells(cell, at, report) for cell, at in here]
         parts += [f"## At {words.times(length)}", _table(sweep_words.cell_heads(report), rows)]
     if crossings := sweep_words.crossing_cells(report):
         parts += ["## Crossovers", _table(sweep_words.CROSSING_HEADS, crossings)]

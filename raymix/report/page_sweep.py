@@ -21,7 +21,7 @@ RULES = (
     "differs from cell to cell, and so do the seconds behind equal lengths.",
     "Val rows are the same in every cell. With the same seed a smaller share of images lies within a larger one, and a "
     "smaller share of labels within a larger one of the same images. Select rows are a share of each cell's own "
-    "labelled rows; nothing is chosen on them here.",
+    "labelled rows, so a cell with more labels trains on a few images less; nothing is chosen on them here.",
     "The best other arm, and the best arm with SSL, are picked cell by cell after seeing the results: the first makes "
     "the gain of mixing a cautious figure, the second that of SSL a favourable one.",
     "Crossovers are interpolated in the logarithm of the share between neighbouring cells, never extrapolated. Their "
@@ -83,6 +83,7 @@ def _values(report: SweepReport) -> dict[str, Any]:
             (words.times(length), [(cell.folder, sweep_words.cell_cells(cell, at, report)) for cell, at in cells])
             for length, cells in sweep_words.cells_at(report)
         ],
+        "what": sweep_words.WHAT,
         "crossing_heads": sweep_words.CROSSING_HEADS,
         "crossings": sweep_words.crossing_cells(report),
         "saved_heads": sweep_words.SAVED_HEADS,
@@ -99,12 +100,12 @@ def _values(report: SweepReport) -> dict[str, Any]:
 def _tiles(report: SweepReport) -> list[tuple[str, str, str]]:
     """The figures of the headline's line, and what the sweep took."""
     line, tiles = sweep_words.main_line(report), []
-    for name, turns in (("mixing turns at", line.mixing), ("SSL turns at", line.ssl)) if line else ():
+    for name, turns in (("mixing changes sign at", line.mixing), ("SSL changes sign at", line.ssl)) if line else ():
         if line is None or turns is None:
             continue
         one = turns.crossovers[0] if turns.crossovers else None
         value = sweep_words.edge(one.at.value, line) if one else "not seen"
-        about = f"of {sweep_words.where(line)}" if one else f"{sweep_words.tally(turns)}"
+        about = f"of the {sweep_words.where(line)}" if one else f"{sweep_words.tally(turns)}"
         tiles.append((name, value, about + (", which may be chance" if one and not one.told else "")))
     if line is not None and line.saved:
         labels, needed, interval, _ = sweep_words.saved_cells(line, line.saved[0])

@@ -84,7 +84,9 @@ class Crossover(Section):
 class Turns(Section):
     """One difference along an axis."""
 
-    signs: tuple[int, ...] = Field(description="by cell: 1 ahead, -1 behind, 0 not told from nought")
+    signs: tuple[int, ...] = Field(
+        description="by cell: 1 ahead, -1 behind, 0 not told from nought, or nothing is decided"
+    )
     ahead: tuple[bool, ...] = Field(description="by cell, told or not")
     crossovers: tuple[Crossover, ...] = Field(description="empty: no change of sign in this range")
 

@@ -10,7 +10,8 @@ from raymix.report.pilot import Verdict
 from raymix.report.sweep import AtLength, Cell, Edge, Gain, Line, Saved, SweepReport, Turns, Within
 from raymix.spec import share_text
 
-MIXING, SSL = "mix minus the best other arm", "the best arm with SSL (mix apart) minus sl"
+MIXING, SSL = "mixing", "SSL"
+WHAT = {MIXING: "mix minus the best other arm", SSL: "the best arm with SSL, mix apart, minus sl"}
 NOT_SEEN = "not seen in this range"
 AXIS_WORDS = {"data.fraction": "images", "data.label_fraction": "labels"}
 CROSSING_HEADS = ("along", "length", "difference", "changes sign at", "95 % interval", "what it says")
@@ -22,7 +23,8 @@ def headline(report: SweepReport) -> tuple[str, list[str]]:
     line = main_line(report)
     if line is None:
         return "No two cells to compare yet.", []
-    rest = [f"Along {where(line)}: {name}: {turns_text(line, of)}." for name, of in _differences(line)]
+    rest = [f"Along {line.axis}, at {line.other} {share_text(line.held)}:"]
+    rest += [f"{WHAT[name][0].upper()}{WHAT[name][1:]}: {turns_text(line, of)}." for name, of in _differences(line)]
     rest += [saved_text(line, one) for one in line.saved[:1]]
     if not report.decided:
         num = min((len(cell.seeds) for cell in report.cells if cell.seeds), default=0)
@@ -70,7 +72,8 @@ def tally(turns: Turns) -> str:
     """In how many cells a difference is ahead or behind, and in how many that is told."""
     num = len(turns.signs)
     ahead, told = sum(turns.ahead), (sum(sign > 0 for sign in turns.signs), sum(sign < 0 for sign in turns.signs))
-    return f"ahead in {ahead} of {num} cells (told in {told[0]}), behind in {num - ahead} (told in {told[1]})"
+    certain = f"told in {told[0]} and {told[1]}" if any(told) else "told in none"
+    return f"ahead in {ahead} of {num} cells, behind in {num - ahead} ({certain})"
 
 
 def saved_text(line: Line, one: Saved) -> str:
@@ -80,8 +83,8 @@ def saved_text(line: Line, one: Saved) -> str:
 
 
 def where(line: Line) -> str:
-    """The axis of a line and what is held: data.label_fraction at data.fraction 0.5."""
-    return f"{line.axis} at {line.other} {share_text(line.held)}"
+    """The axis of a line and what is held: labels, at images 0.5."""
+    return f"{AXIS_WORDS[line.axis]}, at {AXIS_WORDS[line.other]} {share_text(line.held)}"
 
 
 def edge(value: Edge, line: Line) -> str:
@@ -165,7 +168,7 @@ def _gain(gain: Gain | None, shown: str) -> str:
 
 
 def crossing_cells(report: SweepReport) -> list[tuple[str, ...]]:
-    """A line for each crossover, and for each difference that has none."""
+    """A line for each crossover, and for each difference that has none; what they are of is in `WHAT`."""
     found: list[tuple[str, ...]] = []
     for line in report.lines:
         for name, turns in _differences(line):
@@ -188,7 +191,7 @@ def _chance(report: SweepReport) -> str:
 def saved_rows(report: SweepReport) -> list[tuple[str, ...]]:
     """A line for each cell: labels that mix had, that sl needs for it, and what that saves."""
     return [
-        (f"{line.other} {share_text(line.held)}", words.times(line.length), *saved_cells(line, one))
+        (f"{AXIS_WORDS[line.other]} {share_text(line.held)}", words.times(line.length), *saved_cells(line, one))
         for line in report.lines
         for one in line.saved
         if line.axis == "data.label_fraction" or len(report.axes) == 1
@@ -202,12 +205,14 @@ def saved_cells(line: Line, one: Saved) -> tuple[str, str, str, str]:
     def number(value: Edge) -> str:
         return _edge(value, ends, words.count, ("fewer than", "more than"))
 
-    value, interval = one.needed.value, f"{number(one.needed.low)} to {number(one.needed.high)}"
-    if isinstance(value, str):
-        saved = f"more than {words.count(max(line.labels) - one.labels)}" if value == "above" else "none"
+    value, low, high = one.needed.value, number(one.needed.low), number(one.needed.high)
+    if value == "above":
+        saved = f"more than {words.count(max(line.labels) - one.labels)}"
+    elif isinstance(value, str) or value <= one.labels:
+        saved = "none"
     else:
-        saved = f"{value - one.labels:+,.0f} ({100 * (1 - one.labels / value):+.0f} %)"
-    return (words.count(one.labels), number(value), interval, saved)
+        saved = f"{words.count(value - one.labels)} ({100 * (1 - one.labels / value):.0f} %)"
+    return (words.count(one.labels), number(value), low if low == high else f"{low} to {high}", saved)
 
 
 def counts(report: SweepReport) -> str:

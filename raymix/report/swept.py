@@ -137,23 +137,22 @@ def _turns(shares: Sequence[float], gains: Sequence[Gain | None], drawn: Resampl
     if len(there) < len(shares):
         return None
     curve = [drawn.difference((place, gain.arm), (place, gain.rival)) for place, gain in enumerate(there)]
-    signs = tuple(gain.sign for gain in there)
+    signs = tuple(gain.sign if decided else 0 for gain in there)
     found = changes([math.log(share) for share in shares], curve)
     return Turns(
         signs=signs,
         ahead=tuple(draw.value > 0 for draw in curve),
-        crossovers=tuple(_crossover(change, shares, signs, decided) for change in found),
+        crossovers=tuple(_crossover(change, shares, signs) for change in found),
     )
 
 
-def _crossover(change: Change, shares: Sequence[float], signs: Sequence[int], decided: bool) -> Crossover:
+def _crossover(change: Change, shares: Sequence[float], signs: Sequence[int]) -> Crossover:
     wanted = -1 if change.rises else 1
-    told = wanted in signs[: change.before + 1] and -wanted in signs[change.after :]
     return Crossover(
         at=_within(change.place),
         between=(shares[change.before], shares[change.after]),
         rises=change.rises,
-        told=decided and told,
+        told=wanted in signs[: change.before + 1] and -wanted in signs[change.after :],
     )
 
 
