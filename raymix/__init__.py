@@ -3,6 +3,7 @@
     import raymix
     raymix.pilot("jobs/digits.yaml")                      # compare the ways to train
     raymix.run("jobs/digits.yaml", ["optim.lr=1e-3"])     # train one
+    raymix.sweep("jobs/digits-sweep.yaml")                # compare them with fewer images and labels
     raymix.tune("jobs/digits-tune.yaml")                  # search values for some of its fields
     raymix.load_model("runs/digits")                      # the trained nn.Module
     raymix.Schedule(num_images=50_000, num_labelled=5_000)      # the steps, for a training loop of your own
@@ -12,10 +13,11 @@ Importing it loads neither torch nor ray; they come with the first call that tra
 
 from __future__ import annotations
 
-from raymix.api import load_model, load_spec, pilot, plan, run, tune
+from raymix.api import load_model, load_spec, pilot, plan, run, sweep, tune
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
 from raymix.report.search import SearchReport
+from raymix.report.sweep import SweepReport
 from raymix.schedule import Schedule
 from raymix.session import RunFailed
 from raymix.signals import Interrupted
@@ -30,10 +32,12 @@ __all__ = [
     "RunReport",
     "Schedule",
     "SearchReport",
+    "SweepReport",
     "load_model",
     "load_spec",
     "pilot",
     "plan",
     "run",
+    "sweep",
     "tune",
 ]

@@ -14,6 +14,7 @@ from raymix.plan import Plan
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
 from raymix.report.search import SearchReport
+from raymix.report.sweep import SweepReport
 from raymix.spec import JobError, JobSpec
 
 if TYPE_CHECKING:
@@ -114,6 +115,25 @@ def tune(
     )
 
 
+def sweep(
+    job: JobLike,
+    overrides: Overrides = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+    allow_import: Factories = (),
+) -> SweepReport:
+    """A pilot at each share of images and labels of the job's `sweep`; arguments and errors are those of `run`."""
+    from raymix.sweeping import sweep as run_cells  # what `validate` and `plan` have no use for
+
+    spec = load_spec(job, overrides)
+    return run_cells(
+        spec, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet, allow_import=tuple(allow_import)
+    )
+
+
 def load_model(run: str | Path, *, allow_import: Factories = ()) -> Trained:
     """The trained model of a run folder: an nn.Module from images to logits. Needs no Ray.
 
@@ -129,4 +149,4 @@ def load_model(run: str | Path, *, allow_import: Factories = ()) -> Trained:
     return load(Path(run), tuple(allow_import))
 
 
-__all__ = ["JobError", "load_model", "load_spec", "pilot", "plan", "run", "tune"]
+__all__ = ["JobError", "load_model", "load_spec", "pilot", "plan", "run", "sweep", "tune"]

@@ -160,6 +160,36 @@ def pilot(
         _finish(done, spec, as_json)
 
 
+@app.command(epilog="Example:  raymix sweep jobs/digits-sweep.yaml --set sweep.data.label_fraction='[0.2, 1]'")
+def sweep(
+    job: Job,
+    overrides: Overrides = None,
+    allow_import: AllowImport = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare ways to train with fewer images and labels: from where on do SSL and mixing pay, what do they save?
+
+    A pilot at each share of the job's sweep section, all in one session. Ctrl-C or a kill loses no finished run: the
+    same command with [bold]--resume[/bold] goes on.
+    """
+    from raymix.sweeping import sweep as run_cells
+
+    spec = _load(job, overrides)
+    with _interrupted_too(spec, as_json):
+        done = run_cells(
+            spec,
+            resume=resume,
+            overwrite=overwrite,
+            verbose=verbose,
+            quiet=as_json,
+            allow_import=tuple(allow_import or ()),
+        )
+        _finish(done, spec, as_json)
+
+
 @app.command(epilog="Example:  raymix tune jobs/digits-tune.yaml --set tune.trials=24")
 def tune(
     job: Job,
@@ -207,7 +237,7 @@ def _load(job: str, overrides: list[str] | None) -> JobSpec:
 
 
 def _finish(done: AnyReport, spec: JobSpec, as_json: bool) -> None:
-    """Print what a run, a pilot or a search found, and where its page is."""
+    """Print what a run, a pilot, a search or a sweep found, and where its page is."""
     if as_json:
         typer.echo(done.model_dump_json(indent=2))
         return

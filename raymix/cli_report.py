@@ -14,15 +14,16 @@ from raymix.cli_common import show
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
 from raymix.report.search import SearchReport
+from raymix.report.sweep import SweepReport
 from raymix.spec import JobError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Folders = Annotated[
-    list[Path], typer.Argument(metavar="RUN", help="Folders of runs, pilots or a search, as in runs/digits.")
+    list[Path], typer.Argument(metavar="RUN", help="Folders of runs, pilots, a search or a sweep, as in runs/digits.")
 ]
-AnyReport = RunReport | PilotReport | SearchReport
+AnyReport = RunReport | PilotReport | SearchReport | SweepReport
 
 
 class Format(StrEnum):
@@ -42,7 +43,7 @@ def report(
     ] = Format.html,
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write this file instead.")] = None,
 ) -> None:
-    """Print what a run, a pilot or a search found, and write its report.html anew.
+    """Print what a run, a pilot, a search or a sweep found, and write its report.html anew.
 
     With [bold]--compare[/bold], a line each for several: top-1 with its interval, seconds, cost, phases, and paired
     differences where they share seeds; the page is compare.html in the folder that holds them all.
@@ -58,13 +59,15 @@ def report(
 
 
 def read(folder: Path) -> AnyReport:
-    """The report in the folder of a run, a pilot or a search, or in the file named.
+    """The report in the folder of a run, a pilot, a search or a sweep, or in the file named.
 
     Raises:
         JobError: there is none, or it cannot be read; a near name is told.
     """
-    from raymix.report.folder import PILOT_FILE, SEARCH_FILE, read_pilot, read_run, read_search
+    from raymix.report.folder import PILOT_FILE, SEARCH_FILE, SWEEP_FILE, read_pilot, read_run, read_search, read_sweep
 
+    if folder.name == SWEEP_FILE or (folder / SWEEP_FILE).is_file():
+        return read_sweep(folder)
     if folder.name == SEARCH_FILE or (folder / SEARCH_FILE).is_file():
         return read_search(folder)
     if folder.name == PILOT_FILE or (folder / PILOT_FILE).is_file():
@@ -78,9 +81,12 @@ def read(folder: Path) -> AnyReport:
 
 def table(done: AnyReport) -> RenderableType:
     """A report for a terminal."""
+    from raymix.report.page_sweep import sweep_table
     from raymix.report.search_page import search_table
     from raymix.report.tables import pilot_table, run_table
 
+    if isinstance(done, SweepReport):
+        return sweep_table(done)
     if isinstance(done, SearchReport):
         return search_table(done)
     return pilot_table(done) if isinstance(done, PilotReport) else run_table(done)
@@ -98,11 +104,12 @@ def _one(folder: Path, form: Format, output: Path | None) -> None:
         _put(written[form](done), output)
         return
     from raymix.report.html import page
+    from raymix.report.page_sweep import sweep_html
     from raymix.report.reckon import write_decision
 
     holder = folder if folder.is_dir() else folder.parent
     file = output or holder / "report.html"
-    _write(file, page(holder, done))
+    _write(file, sweep_html(done) if isinstance(done, SweepReport) else page(holder, done))
     show(table(done))
     typer.echo(f"report: {file}")
     if isinstance(done, PilotReport) and output is None and (decision := write_decision(holder, done)):
@@ -132,6 +139,8 @@ def _compare(folders: list[Path], form: Format, output: Path | None) -> None:
         done = read(folder)
         if isinstance(done, SearchReport):
             raise JobError(str(folder), "is a search", "--compare takes runs and pilots, as its trials are")
+        if isinstance(done, SweepReport):
+            raise JobError(str(folder), "is a sweep", "--compare takes runs and pilots, as its cells are")
         found.append((str(folder), done))
     lines = line_up(found)
     if form is not Format.html:

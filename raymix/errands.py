@@ -103,9 +103,9 @@ class Crew(Protocol):
 class OneByOne:
     """One session, and one run after another."""
 
-    def __init__(self, needs: Needs, sink: Sink, work: Work) -> None:
-        self.session, self._work, self._stopping = open_session(needs, sink), work, False
-        self.held_workers = float(needs.spec.cluster.num_replicas)
+    def __init__(self, session: Session, work: Work, held_workers: float) -> None:
+        self.session, self._work, self._stopping = session, work, False
+        self.held_workers = held_workers
 
     @property
     def groups(self) -> int:
@@ -115,7 +115,10 @@ class OneByOne:
     def deal(self, deck: Deck, sink: Sink) -> Iterator[tuple[Errand, Result]]:
         """Runs and what came of them; when it was told to stop, no other is dealt."""
         while not self._stopping and (errand := deck.deal()) is not None:
-            yield errand, self._work(errand, None, self.session, sink)
+            result = self._work(errand, None, self.session, sink)
+            yield errand, result
+            if isinstance(result, RunReport) and result.status == "interrupted":  # the session was told to stop
+                return
 
     def stop(self) -> None:
         """Asks for an early end."""
@@ -127,6 +130,11 @@ class OneByOne:
         self.session.close()
 
 
+def alone(whole: Compared, session: Session) -> OneByOne:
+    """An open session that runs a pilot by itself."""
+    return OneByOne(session, partial(attempt, whole), float(whole.spec.cluster.num_replicas))
+
+
 def crew_of(whole: Compared, num_runs: int) -> Callable[[Needs, Sink], Crew]:
     """What opens the sessions of a pilot with so many runs left.
 
@@ -135,7 +143,7 @@ def crew_of(whole: Compared, num_runs: int) -> Callable[[Needs, Sink], Crew]:
     """
     work, asked = partial(attempt, whole), whole.spec.pilot.concurrent
     if asked == 1:
-        return partial(OneByOne, work=work)
+        return lambda needs, sink: alone(whole, open_session(needs, sink))
     from raymix.on_ray.cluster import set_environment
 
     set_environment()  # Ray Train reads it when it is imported

@@ -254,6 +254,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise JobError(where, "is not FIELD=VALUE", "for example --set optim.lr=1e-3")
     if parents[:2] == ["tune", "space"]:  # below it, a path with dots is one key
         parents, last = parents[:2], ".".join([*parents[2:], last])
+    if parents[:1] == ["sweep"]:  # so is an axis
+        parents, last = ["sweep"], ".".join([*parents[1:], last])
     if parents[:2] == ["pilot", "define"] and parents[3:4] == ["set"]:  # and so it is below an arm's
         parents, last = parents[:4], ".".join([*parents[4:], last])
     _put(data, [*parents, last], _yaml(text, where), where)

@@ -7,8 +7,11 @@ workers and decoded images.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from raymix.arms import arm_spec, arms_of, scaled
 from raymix.books import Clock
+from raymix.data.rows import Ids, Rows
 from raymix.data.splits import facts
 from raymix.errands import Crew, Deck, Errand, crew_of, errands, folder_of, plan_of
 from raymix.freeze import Compared, Frozen, finished, frozen_of, read_frozen
@@ -45,10 +48,41 @@ def pilot(
         Interrupted: a signal ended it; `resume` goes on.
     """
     clock = Clock()
+    whole, before = compared(spec, storage_of(spec) / spec.name, resume, overwrite, allow_import)
+    brought = mergeable(whole)
+    if before is not None and before.status == "done" and not whole.left():
+        return write_pilot(whole.folder.path, priced_anew(before, spec))
+    start = crew_of(whole, len([name for name in whole.left() if name not in brought]))
+    merge(whole, brought)
+    first, ids, num_runs = whole.checked[spec.seed], rows_in(whole), whole.num_runs
+    with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs, start=start) as (crew, sink, signals):
+        sink.note(f"pilot: {foretold_line(spec.pilot.pairs(tuple(whole.arms)), first.plan.facts.num_val)}")
+        report = compare(whole, crew, sink, clock)
+    if report.status == "interrupted":
+        raise signals.interrupted(f"finished runs are kept; --resume goes on from {whole.folder.path}", report)
+    if report.failed:
+        what = f"{len(report.failed)} of {num_runs} runs failed for good, {report.failed[0].name} first"
+        raise RunFailed(f"{what}: {report.failed[0].why}; the others are kept, and --resume tries again", report)
+    return report
+
+
+# ---- before anything starts -----------------------------------------------------------------------------------------
+
+
+def compared(
+    spec: JobSpec, path: Path, resume: bool, overwrite: bool, allow_import: tuple[str, ...], rows: Rows | None = None
+) -> tuple[Compared, PilotReport | None]:
+    """A comparison in the folder `path`, checked, and the report that an earlier attempt left there.
+
+    `rows`: those of `spec.data`, where they have been listed.
+
+    Raises:
+        JobError: the job is wrong, or the folder cannot be used; nothing was started or written.
+    """
     searches_of(spec.report)  # one that is not there is found before anything starts
     quick = spec.pilot.preset == "quick"
     seeds = range(spec.seed, spec.seed + max(spec.pilot.seeds_of(arm) for arm in spec.pilot.compared))
-    checked = {seed: check(spec.model_copy(update={"seed": seed}), allow_import) for seed in seeds}
+    checked = {seed: check(spec.model_copy(update={"seed": seed}), allow_import, rows) for seed in seeds}
     first = checked[spec.seed]
     arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec, first.drops)}
     for name, arm in arms.items():  # an arm that the data or the backbone cannot carry is found before anything starts
@@ -61,33 +95,24 @@ def pilot(
         raise JobError("optim.batch", problem, "name a batch, as in optim.batch=256")
     if not first.plan.facts.num_val:
         raise JobError("data.holdout", "leaves no val rows to compare on", "raise it, or give a data.val")
-    folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
+    folder = RunFolder(spec, path, resume, overwrite)
     before = read_pilot(folder.path) if folder.resumed and (folder.path / PILOT_FILE).is_file() else None
     earlier = (before.wall_seconds, before.held) if before else (0.0, 0.0)
     whole = Compared(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import, *earlier)
     read_frozen(whole)  # an arm that is not what it was is found before anything starts
-    brought = mergeable(whole)
-    if before is not None and before.status == "done" and not whole.left():
-        return write_pilot(folder.path, priced_anew(before, spec))
-    start = crew_of(whole, len([name for name in whole.left() if name not in brought]))
-    merge(whole, brought)
-    ids = rows_of(*(one.splits for one in checked.values()))
-    num_runs = whole.num_runs
-    with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs, start=start) as (crew, sink, signals):
-        sink.note(f"pilot: {foretold_line(spec.pilot.pairs(tuple(arms)), first.plan.facts.num_val)}")
-        report = _compare(whole, crew, sink, clock)
-    if report.status == "interrupted":
-        raise signals.interrupted(f"finished runs are kept; --resume goes on from {folder.path}", report)
-    if report.failed:
-        what = f"{len(report.failed)} of {num_runs} runs failed for good, {report.failed[0].name} first"
-        raise RunFailed(f"{what}: {report.failed[0].why}; the others are kept, and --resume tries again", report)
-    return report
+    return whole, before
+
+
+def rows_in(whole: Compared) -> Ids:
+    """The rows that the runs of a comparison use, sorted."""
+    return rows_of(*(one.splits for one in whole.checked.values()))
 
 
 # ---- one comparison -------------------------------------------------------------------------------------------------
 
 
-def _compare(whole: Compared, crew: Crew, sink: Sink, clock: Clock) -> PilotReport:
+def compare(whole: Compared, crew: Crew, sink: Sink, clock: Clock) -> PilotReport:
+    """Has a crew run a comparison; its folder holds report and runs when this returns, those that failed named."""
     session, first = crew.session, whole.checked[whole.spec.seed]
     known = facts(first.rows, readable(first.splits, session), session.run)
     frozen = frozen_of(whole, known, session, sink)

@@ -22,7 +22,7 @@ LAYERS = [
     ["__init__"],
     ["api"],
     ["bench"],
-    ["tuning"],
+    ["tuning", "sweeping"],
     ["trialrun"],
     ["pilot"],
     ["outcome"],
@@ -114,7 +114,15 @@ def test_the_contract_can_be_broken(part: str, module: str) -> None:
 
 
 def test_a_fresh_process_loads_neither_torch_nor_ray() -> None:
-    pure = ["raymix", "raymix.cli", "raymix.__main__", "raymix.runner", "raymix.pilot", "raymix.tuning"]
+    pure = [
+        "raymix",
+        "raymix.cli",
+        "raymix.__main__",
+        "raymix.runner",
+        "raymix.pilot",
+        "raymix.tuning",
+        "raymix.sweeping",
+    ]
     for path in modules():
         names = path.relative_to(PACKAGE.parent).with_suffix("").parts
         if part_of(path) in PURE and names[-1] != "__init__":

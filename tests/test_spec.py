@@ -303,3 +303,32 @@ def test_a_simclr_job_survives_its_own_json(digits_job: Job) -> None:
 @pytest.mark.parametrize(("written", "meant"), [("off", "off"), (False, "off"), ("auto", "auto"), (True, "on")])
 def test_switches_are_words_however_yaml_reads_them(digits_job: Job, written: Any, meant: str) -> None:
     assert load_spec({**digits_job, "speed": {"replay": written}}).speed.replay == meant
+
+
+# ---- sweep ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("sweep=3", "sweep: must be a section of axes"),
+        ("sweep={}", "sweep: names no axis"),
+        ("sweep.data.fractoin=[1]", "sweep.data.fractoin: unknown key (did you mean data.fraction?)"),
+        ("sweep.seed=[0, 1]", "sweep.seed: unknown key (one of data.fraction, data.label_fraction)"),
+        ("sweep.data.fraction=0.5", "sweep.data.fraction: must be a list of shares, not 0.5"),
+        ("sweep.data.fraction=[]", "sweep.data.fraction: must be a list of shares, not []"),
+        ("sweep.data.label_fraction=[0, 1]", "sweep.data.label_fraction: must be above 0 and at most 1, not 0"),
+        ("sweep.data.label_fraction=[0.5, 1.5]", "sweep.data.label_fraction: must be above 0 and at most 1, not 1.5"),
+        ("sweep.data.fraction=[true]", "sweep.data.fraction: must be above 0 and at most 1, not true"),
+        ("sweep.data.fraction=[0.5, 0.5]", "sweep.data.fraction: a share is named twice"),
+    ],
+)
+def test_a_sweep_that_is_no_grid_is_refused(digits_job: Job, override: str, line: str) -> None:
+    assert refused(digits_job, override).startswith(line)
+
+
+def test_a_sweep_is_read_back_as_it_was_asked(digits_job: Job) -> None:
+    spec = load_spec(digits_job, ["sweep.data.fraction=[0.5, 1]", "sweep.data.label_fraction=[0.1]"])
+    assert spec.sweep == {"data.fraction": (0.5, 1.0), "data.label_fraction": (0.1,)}
+    assert load_spec(spec) == spec
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec

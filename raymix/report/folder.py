@@ -15,11 +15,13 @@ from raymix.report.intervals import at_length
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
 from raymix.report.search import SearchReport
+from raymix.report.sweep import SweepReport
 from raymix.spec import JobError
 
 RUN_FILE = "report.json"
 PILOT_FILE = "pilot.json"
 SEARCH_FILE = "search.json"
+SWEEP_FILE = "sweep.json"
 LEDGER_FILE = "ledger.csv"
 
 Report = TypeVar("Report", bound=BaseModel)
@@ -69,6 +71,15 @@ def read_search(path: str | Path) -> SearchReport:
         JobError: there is none, or it cannot be read; one line that says what to do.
     """
     return _read(Path(path), SEARCH_FILE, RUN_FILE, SearchReport)
+
+
+def read_sweep(path: str | Path) -> SweepReport:
+    """The report in a sweep's folder, or in the `sweep.json` named.
+
+    Raises:
+        JobError: there is none, or it cannot be read; one line that says what to do.
+    """
+    return _read(Path(path), SWEEP_FILE, PILOT_FILE, SweepReport)
 
 
 def pilot_runs(path: str | Path, report: PilotReport) -> dict[str, tuple[RunReport, ...]]:

@@ -7,24 +7,27 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 
-from raymix.report import course, effort, facts, roi_words, words
+from raymix.report import course, effort, facts, roi_words, sweep_words, words
 from raymix.report.lineup import HEADS, PAIRED_HEADS, Line, cells, paired_cells, remarks
 from raymix.report.money import Roi
 from raymix.report.page_pilot import COST_HEADS
 from raymix.report.page_run import PHASE_HEADS
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
+from raymix.report.sweep import SweepReport
 
 LEDGER_HEADS = ("account", "{unit}", "share", "cost", "what it is")
 
 
-def as_json(report: RunReport | PilotReport) -> str:
-    """All of it, as report.json and pilot.json have it."""
+def as_json(report: RunReport | PilotReport | SweepReport) -> str:
+    """All of it, as report.json, pilot.json and sweep.json have it."""
     return report.model_dump_json(indent=2) + "\n"
 
 
-def as_csv(report: RunReport | PilotReport) -> str:
-    """A line a phase of a run, or a line a run of a pilot; figures as they are, empty where there is none."""
+def as_csv(report: RunReport | PilotReport | SweepReport) -> str:
+    """A line a phase of a run, a run of a pilot, or an arm of a sweep's cell; empty where there is no figure."""
+    if isinstance(report, SweepReport):
+        return _csv(_sweep_lines(report))
     if isinstance(report, RunReport):
         return _csv([{"run": report.name, **phase.model_dump()} for phase in report.phases])
     lines = [
@@ -35,8 +38,10 @@ def as_csv(report: RunReport | PilotReport) -> str:
     return _csv(lines)
 
 
-def as_markdown(report: RunReport | PilotReport) -> str:
+def as_markdown(report: RunReport | PilotReport | SweepReport) -> str:
     """Headline and main tables."""
+    if isinstance(report, SweepReport):
+        return _sweep_markdown(report)
     return _run_markdown(report) if isinstance(report, RunReport) else _pilot_markdown(report)
 
 
@@ -107,6 +112,40 @@ def _pilot_markdown(report: PilotReport) -> str:
         parts += [against, effort.secondary_note(report)]
     parts += _roi_markdown(report.roi, report) if report.roi else []
     return "\n\n".join((*parts, *([report.note] if report.note else []))) + "\n"
+
+
+def _sweep_markdown(report: SweepReport) -> str:
+    first, rest = sweep_words.headline(report)
+    counts = sweep_words.counts(report)
+    parts = [f"# {_plain(report.name)}", f"{report.status}, {counts}. {_plain(' '.join([first, *rest]))}"]
+    for length, here in sweep_words.cells_at(report):
+        rows = [sweep_words.cell_cells(cell, at, report) for cell, at in here]
+        parts += [f"## At {words.times(length)}", _table(sweep_words.cell_heads(report), rows)]
+    if crossings := sweep_words.crossing_cells(report):
+        parts += ["## Crossovers", _table(sweep_words.CROSSING_HEADS, crossings)]
+    if saved := sweep_words.saved_rows(report):
+        parts += ["## Labels saved", _table(sweep_words.SAVED_HEADS, saved)]
+    parts += ["## What it took", _table(sweep_words.cost_heads(report), sweep_words.cost_rows(report))]
+    return "\n\n".join((*parts, *([_plain(report.note)] if report.note else []))) + "\n"
+
+
+def _sweep_lines(report: SweepReport) -> list[dict[str, object]]:
+    """A line for each cell, length and arm."""
+    return [
+        {
+            **cell.model_dump(include={"fraction", "label_fraction", "num_train", "num_labelled", "unit_seconds"}),
+            "length": at.length,
+            "arm": arm,
+            "top1": top.value,
+            "low": top.low,
+            "high": top.high,
+            "seeds": " ".join(map(str, cell.seeds)),
+            "cell_worker_seconds": cell.worker_seconds,
+        }
+        for cell in report.cells
+        for at in cell.at
+        for arm, top in at.arms.items()
+    ]
 
 
 def _roi_markdown(roi: Roi, report: PilotReport) -> list[str]:

@@ -251,7 +251,7 @@ def speedup(lead: Sequence[PilotRun], rival: Sequence[PilotRun], resamples: int 
     rival_seconds = float(np.mean([target[seed].planned_seconds for seed in seeds]))
 
     def ratio(weights: Any) -> Floats:
-        reached = _first_reached(weights @ accuracy, weights @ rival_accuracy, log_seconds)
+        reached = first_reached(weights @ accuracy, weights @ rival_accuracy, log_seconds)
         return np.where(np.isfinite(reached), rival_seconds / np.exp(reached), 0.0)
 
     n = len(seeds)
@@ -269,7 +269,7 @@ def at_length(runs: Sequence[PilotRun], length: float) -> tuple[PilotRun, ...]:
     return tuple(run for run in runs if math.isclose(run.length, length, rel_tol=1e-6))
 
 
-def _first_reached(curves: Floats, targets: Floats, log_seconds: Floats) -> Floats:
+def first_reached(curves: Floats, targets: Floats, log_seconds: Floats) -> Floats:
     """Log seconds at which each curve (rows; columns are lengths) first reaches its target; infinity where never."""
     import numpy as np
 

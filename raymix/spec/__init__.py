@@ -35,6 +35,7 @@ from raymix.spec.sources import (
     TorchvisionSource,
     WebDatasetSource,
 )
+from raymix.spec.sweep import SWEEP_AXES, Sweep, SweepAxis, share_text
 from raymix.spec.tune import Asha, Axis, SearchBudget, Tune
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "NUM_CHANNELS",
     "PRETRAINED",
     "SHARED_PASSES",
+    "SWEEP_AXES",
     "VIT_SIZES",
     "AdaptiveSchedule",
     "Asha",
@@ -77,6 +79,8 @@ __all__ = [
     "Section",
     "SimClr",
     "Source",
+    "Sweep",
+    "SweepAxis",
     "TableSource",
     "Timm",
     "TinyImageNetSource",
@@ -93,4 +97,5 @@ __all__ = [
     "long_form",
     "nearest_size",
     "num_visible",
+    "share_text",
 ]

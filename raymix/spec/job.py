@@ -21,6 +21,7 @@ from raymix.spec.pilot import ARMS, Pilot
 from raymix.spec.report import ReportSpec
 from raymix.spec.schedule import Budget, FixedSchedule, Goal, PhasesSchedule, Schedule
 from raymix.spec.speed import Speed
+from raymix.spec.sweep import Sweep
 from raymix.spec.tune import Tune
 
 
@@ -105,6 +106,11 @@ class JobSpec(Section):
     evaluate: Evaluate = Evaluate()
     pilot: Pilot = Pilot()
     tune: Tune | None = None
+    sweep: Sweep | None = Field(
+        None,
+        description="`raymix sweep`: a pilot at each of these shares of images (data.fraction) and of labels "
+        "(data.label_fraction)",
+    )
     report: ReportSpec = ReportSpec()
 
     @model_validator(mode="after")

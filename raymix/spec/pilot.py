@@ -31,6 +31,7 @@ SHARED = {
     "goal": "it would end runs that are compared at equal seconds",
     "pilot": "it is the comparison itself",
     "tune": "it is no part of a single run",
+    "sweep": "it is no part of a single run",
     "schedule.policy": "arms are scaled to equal seconds, which policy: fixed allows",
     "backbone": "all arms train the same one; compare backbones by a pilot of each",
     "evaluate.every": "select rows are read equally often",

@@ -18,6 +18,7 @@ OBJECTIVES = (("accuracy",), ("accuracy", "worker_seconds"))
 FIXED = {
     "tune": "the search itself",
     "pilot": "no part of a single run",
+    "sweep": "no part of a single run",
     "report": "no part of a single run",
     "name": "each trial's own",
     "storage": "the whole search's",
