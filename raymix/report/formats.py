@@ -121,10 +121,10 @@ def _sweep_markdown(report: SweepReport) -> str:
     for length, here in sweep_words.cells_at(report):
         rows = [sweep_words.cell_cells(cell, at, report) for cell, at in here]
         parts += [f"## At {words.times(length)}", _table(sweep_words.cell_heads(report), rows)]
-    if crossings := sweep_words.crossing_cells(report):
-        parts += ["## Crossovers", _table(sweep_words.CROSSING_HEADS, crossings)]
-    if saved := sweep_words.saved_rows(report):
-        parts += ["## Labels saved", _table(sweep_words.SAVED_HEADS, saved)]
+        if crossings := sweep_words.crossing_cells(report, length):
+            parts += ["### Crossovers", _table(sweep_words.CROSSING_HEADS, crossings)]
+        if saved := sweep_words.saved_rows(report, length):
+            parts += ["### Labels saved", _table(sweep_words.SAVED_HEADS, saved)]
     parts += ["## What it took", _table(sweep_words.cost_heads(report), sweep_words.cost_rows(report))]
     return "\n\n".join((*parts, *([_plain(report.note)] if report.note else []))) + "\n"
 

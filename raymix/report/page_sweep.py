@@ -44,24 +44,26 @@ def sweep_notebook_html(report: SweepReport) -> str:
 
 
 def sweep_table(report: SweepReport) -> RenderableType:
-    """A sweep for a terminal: the answer, the cells at each length, crossovers, labels saved, what it took."""
+    """A sweep for a terminal: the answer, and at T the cells, crossovers, labels saved, what it took."""
     first, rest = sweep_words.headline(report)
     parts: list[RenderableType] = [
         Text.assemble((report.name, "bold"), "  ", report.status, f"  {sweep_words.counts(report)}"),
         Text(first, style="bold" if report.decided else "bold yellow"),
         *(Text(text) for text in rest),
     ]
-    for length, cells in sweep_words.cells_at(report):
+    for length, cells in sweep_words.cells_at(report)[:1]:
         heads = [f"at {words.times(length)}", *sweep_words.cell_heads(report, intervals=False)[1:]]
         rows = [sweep_words.cell_cells(cell, at, report, intervals=False) for cell, at in cells]
         parts += [
             _table(*heads, rows=rows),
             _table("top-1, %", *report.arms, rows=sweep_words.top_cells(report, cells)),
         ]
-    if crossings := sweep_words.crossing_cells(report):
-        parts.append(_table(*sweep_words.CROSSING_HEADS, rows=crossings))
-    if saved := sweep_words.saved_rows(report):
-        parts.append(_table(*sweep_words.SAVED_HEADS, rows=saved))
+        if crossings := sweep_words.crossing_cells(report, length):
+            parts.append(_table(*sweep_words.CROSSING_HEADS, rows=crossings))
+        if saved := sweep_words.saved_rows(report, length):
+            parts.append(_table(*sweep_words.SAVED_HEADS, rows=saved))
+    if len(report.lengths) > 1:
+        parts.append(Text("other lengths are in report.html and sweep.json", style="dim"))
     note = [Text(report.note, style="yellow")] if report.note else []
     return Group(*parts, Text(_cost_line(report), style="dim"), *note)
 
@@ -80,14 +82,17 @@ def _values(report: SweepReport) -> dict[str, Any]:
         "top1_plots": top1_plots(report, prefix),
         "heads": sweep_words.cell_heads(report),
         "groups": [
-            (words.times(length), [(cell.folder, sweep_words.cell_cells(cell, at, report)) for cell, at in cells])
+            (
+                words.times(length),
+                [(cell.folder, sweep_words.cell_cells(cell, at, report)) for cell, at in cells],
+                sweep_words.crossing_cells(report, length),
+                sweep_words.saved_rows(report, length),
+            )
             for length, cells in sweep_words.cells_at(report)
         ],
         "what": sweep_words.WHAT,
         "crossing_heads": sweep_words.CROSSING_HEADS,
-        "crossings": sweep_words.crossing_cells(report),
         "saved_heads": sweep_words.SAVED_HEADS,
-        "saved": sweep_words.saved_rows(report),
         "cost_heads": sweep_words.cost_heads(report),
         "costs": sweep_words.cost_rows(report),
         "price": words.money(None)

@@ -9,6 +9,7 @@ from raymix.report.figure import Interval
 from raymix.report.plots import BLUE, GREEN, INK, ORANGE, PINK, RED, SKY, legend_above, panel
 from raymix.report.plots_pilot import ARM_STYLES, OTHER_STYLE
 from raymix.report.sweep import AtLength, Cell, Gain, Line, SweepReport
+from raymix.report.sweep_words import AXIS_WORDS
 from raymix.spec import share_text
 
 MOST_PANELS = 8  # of top-1; the page's tables have all
@@ -72,7 +73,8 @@ def gain_plots(report: SweepReport, prefix: str) -> list[tuple[str, str]]:
                 legend_above(figure, axis, 2)
 
             key = f"{prefix}g{len(found)}-"
-            found.append((title, panel(draw, TALL, key, f"{title}, along {axis_name}, with 95 % intervals")))
+            told = f"{title}, along the {AXIS_WORDS[axis_name]}"
+            found.append((told, panel(draw, TALL, key, f"{told}, with 95 % intervals")))
     return found
 
 

@@ -14,8 +14,8 @@ MIXING, SSL = "mixing", "SSL"
 WHAT = {MIXING: "mix minus the best other arm", SSL: "the best arm with SSL, mix apart, minus sl"}
 NOT_SEEN = "not seen in this range"
 AXIS_WORDS = {"data.fraction": "images", "data.label_fraction": "labels"}
-CROSSING_HEADS = ("along", "length", "difference", "changes sign at", "95 % interval", "what it says")
-SAVED_HEADS = ("where", "length", "mix has", "sl needs", "95 % interval", "saved")
+CROSSING_HEADS = ("along", "difference", "changes sign at", "95 % interval", "what it says")
+SAVED_HEADS = ("where", "mix has", "sl needs", "95 % interval", "saved")
 
 
 def headline(report: SweepReport) -> tuple[str, list[str]]:
@@ -49,11 +49,21 @@ def _answer(line: Line) -> str:
             for one in told
         ]
         return f"Mixing pays {' and '.join(parts)}."
-    if all(sign > 0 for sign in turns.signs):
-        return f"Mixing pays in all of this range, {_range(line)} of the {share}."
-    if all(sign < 0 for sign in turns.signs):
-        return f"Mixing loses in all of this range, {_range(line)} of the {share}."
-    return f"No crossover of mixing can be told: {tally(turns)}."
+    parts = [
+        f"{does} at {listed}"
+        for does, wanted in (("pays", 1), ("loses", -1))
+        if (listed := _listed(line, [sign == wanted for sign in turns.signs]))
+    ]
+    if not parts:
+        return f"At none of these shares of the {share} can a difference that mixing makes be told."
+    open_ = _listed(line, [not sign for sign in turns.signs])
+    rest = f"; at {open_} no difference can be told" if open_ else ", all that were swept"
+    return f"Mixing {' and '.join(parts)} of the {share}{rest} (each by its own 95 % interval)."
+
+
+def _listed(line: Line, which: Sequence[bool]) -> str:
+    *others, last = [share_text(share) for share, there in zip(line.shares, which, strict=True) if there] or [""]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def turns_text(line: Line, turns: Turns) -> str:
@@ -107,10 +117,6 @@ def _edge(value: Edge, ends: tuple[str, str], shown: Callable[[float], str], bey
     return shown(value)
 
 
-def _range(line: Line) -> str:
-    return f"{share_text(min(line.shares))} to {share_text(max(line.shares))}"
-
-
 def _differences(line: Line) -> list[tuple[str, Turns]]:
     return [(name, of) for name, of in ((MIXING, line.mixing), (SSL, line.ssl)) if of is not None]
 
@@ -122,7 +128,7 @@ def cell_heads(report: SweepReport, intervals: bool = True) -> list[str]:
     """Of the table of cells at a length."""
     arms = [f"{arm}, %" for arm in report.arms]
     gains = ["mix minus best other", "SSL minus sl"]
-    return ["cell", "images", "labels", "T", *(arms if intervals else []), *gains, "verdict"]
+    return ["cell", "images", "labels", "T", *gains, "verdict", *(arms if intervals else [])]
 
 
 def cell_cells(cell: Cell, at: AtLength, report: SweepReport, intervals: bool = True) -> list[str]:
@@ -136,10 +142,10 @@ def cell_cells(cell: Cell, at: AtLength, report: SweepReport, intervals: bool = 
         words.count(cell.num_train),
         words.count(cell.num_labelled),
         words.seconds(cell.unit_seconds) if cell.unit_seconds else "-",
-        *(arms if intervals else []),
         _gain(at.mixing, "mix"),
         _gain(at.ssl, "sl"),
         verdict_word(cell.verdict) if at.length == 1.0 else "",
+        *(arms if intervals else []),
     ]
 
 
@@ -167,12 +173,12 @@ def _gain(gain: Gain | None, shown: str) -> str:
     return f"{words.points(gain.points.value)} ({words.point_interval(gain.points)}; {named})"
 
 
-def crossing_cells(report: SweepReport) -> list[tuple[str, ...]]:
+def crossing_cells(report: SweepReport, length: float) -> list[tuple[str, ...]]:
     """A line for each crossover, and for each difference that has none; what they are of is in `WHAT`."""
     found: list[tuple[str, ...]] = []
-    for line in report.lines:
+    for line in _lines(report, length):
         for name, turns in _differences(line):
-            start = (where(line), words.times(line.length), name)
+            start = (where(line), name)
             for one in turns.crossovers:
                 at = f"{edge(one.at.value, line)}, {'to ahead' if one.rises else 'to behind'}"
                 low_high = f"{edge(one.at.low, line)} to {edge(one.at.high, line)}"
@@ -184,15 +190,19 @@ def crossing_cells(report: SweepReport) -> list[tuple[str, ...]]:
     return found
 
 
+def _lines(report: SweepReport, length: float) -> list[Line]:
+    return [line for line in report.lines if line.length == length]
+
+
 def _chance(report: SweepReport) -> str:
     return "may be chance: not told on both sides" if report.decided else "decides nothing"
 
 
-def saved_rows(report: SweepReport) -> list[tuple[str, ...]]:
+def saved_rows(report: SweepReport, length: float) -> list[tuple[str, ...]]:
     """A line for each cell: labels that mix had, that sl needs for it, and what that saves."""
     return [
-        (f"{AXIS_WORDS[line.other]} {share_text(line.held)}", words.times(line.length), *saved_cells(line, one))
-        for line in report.lines
+        (f"{AXIS_WORDS[line.other]} {share_text(line.held)}", *saved_cells(line, one))
+        for line in _lines(report, length)
         for one in line.saved
         if line.axis == "data.label_fraction" or len(report.axes) == 1
     ]
@@ -207,7 +217,8 @@ def saved_cells(line: Line, one: Saved) -> tuple[str, str, str, str]:
 
     value, low, high = one.needed.value, number(one.needed.low), number(one.needed.high)
     if value == "above":
-        saved = f"more than {words.count(max(line.labels) - one.labels)}"
+        least = max(line.labels) - one.labels
+        saved = f"more than {words.count(least)}" if least else "not told"
     elif isinstance(value, str) or value <= one.labels:
         saved = "none"
     else:

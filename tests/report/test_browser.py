@@ -15,10 +15,12 @@ from PIL import Image
 from raymix.report.decision import decision_html
 from raymix.report.html import compare_html, pilot_html, run_html
 from raymix.report.lineup import line_up
+from raymix.report.page_sweep import sweep_html
 from raymix.report.reckon import with_roi
 from raymix.spec import ReportSpec
 from tests.report.chromium import Browser, chromium
 from tests.report.factory import make_beside, make_course, make_pilot, make_run
+from tests.report.sweeps import make_sweep
 
 PRICED = with_roi(make_pilot(5, price=3.0), ReportSpec(retrainings_per_year=12, value_per_point=50), {"train": 800})
 
@@ -30,6 +32,9 @@ PAGES = {
     "compared": lambda: compare_html(line_up([("runs/a", make_run()), ("runs/p", make_pilot(5, price=1.0))])),
     "priced pilot": lambda: pilot_html(PRICED),
     "decision": lambda: decision_html(PRICED),
+    "sweep": lambda: sweep_html(
+        make_sweep(lambda _, share: {"sl": 9 + 9 * share, "ssl_sl": 15, "mix": 16}, num_val=500)
+    ),
 }
 TEXTS = {
     "run": (
@@ -45,6 +50,7 @@ TEXTS = {
     "quick pilot": ("This decides nothing", "How good each arm is", "Every row accounted for"),
     "priced pilot": ("Return on investment", "spent once", "break-even in time"),
     "decision": ("At the accuracy of ssl_sl", "What it costs", "What was not measured"),
+    "sweep": ("From where on SSL and mixing pay, at T", "Labels saved, at T", "Rules of the comparison"),
     "compared": ("runs/a", "runs/p: mix", "worker-s"),
 }
 # what sticks out of the page to the right; tables that are too wide scroll in a frame of their own
