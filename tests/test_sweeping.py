@@ -76,6 +76,7 @@ def test_a_sweep_is_a_pilot_for_each_share_and_goes_on_where_it_ended(job: dict[
     more = run_sweep(grown, resume=True, quiet=True)
     assert [(cell.label_fraction, cell.status) for cell in more.cells] == [(0.2, "done"), (0.5, "done"), (1.0, "done")]
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a grid may grow; what is done stays"
+    assert [line.labels for line in more.lines] == [(15, 41, 81)]
 
 
 def _signal_in_cell(patch: pytest.MonkeyPatch, number: int) -> None:
