@@ -37,10 +37,7 @@ class _Cell:
 
     whole: Compared
     report: PilotReport | None
-
-    @property
-    def done(self) -> bool:
-        return self.report is not None and self.report.status == "done"
+    done: bool  # no run is left, of those that the job asks for now
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +129,7 @@ def _checked(
         except JobError as error:
             raise _explained(error, shares) from None
         rows = whole.checked[spec.seed].rows
-        cells.append(_Cell(whole, report))
+        cells.append(_Cell(whole, report, report is not None and report.status == "done" and not whole.left()))
     return cells
 
 
@@ -179,10 +176,11 @@ def _run(
         if cell.done:
             continue
         sink.note(f"cell {place + 1} of {len(cells)}: {cell.whole.spec.name}")
-        cells[place] = replace(cell, report=compare(cell.whole, alone(cell.whole, session), sink, Clock()))
+        report = compare(cell.whole, alone(cell.whole, session), sink, Clock())
+        cells[place] = replace(cell, report=report, done=report.status == "done")
         so_far = _report(spec, asked, cells, folder, _spent(before, session, clock), "interrupted", lines=False)
         write_text(folder.path / SWEEP_FILE, so_far.model_dump_json(indent=1))
-        if so_far.cells[place].status == "interrupted":
+        if report.status == "interrupted":
             return cells, "interrupted"
     return cells, "done" if all(cell.done for cell in cells) else "failed"
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import raymix
+from raymix.api import sweep as run_sweep
 from raymix.jobfile import load_spec
 from raymix.report.folder import read_pilot, read_sweep
 from raymix.signals import Interrupted
 from raymix.spec import JobError
+from tests.conftest import Raymix
+from tests.report.sweeps import make_sweep
 
 
 @pytest.fixture
@@ -43,15 +45,15 @@ def test_a_sweep_is_a_pilot_for_each_share_and_goes_on_where_it_ended(job: dict[
     with pytest.MonkeyPatch.context() as patch:
         _signal_in_cell(patch, 1)
         with pytest.raises(Interrupted, match="--resume goes on") as stop:
-            raymix.sweep(job, quiet=True)
+            run_sweep(job, quiet=True)
     assert read_sweep(folder) == stop.value.report
     assert [cell.status for cell in read_sweep(folder).cells] == ["done", "interrupted"]
     assert "1 of 2 cells" in (folder / "report.html").read_text()
     with pytest.raises(JobError, match=r"name: .* is already used"):
-        raymix.sweep(job, quiet=True)
+        run_sweep(job, quiet=True)
     first = read_pilot(folder / "cells" / "label_fraction-0.2")
 
-    report = raymix.sweep(job, resume=True, quiet=True)
+    report = run_sweep(job, resume=True, quiet=True)
     assert read_pilot(folder / "cells" / "label_fraction-0.2") == first, "not run again"
     assert read_sweep(folder) == report
     assert report.status == "done"
@@ -71,9 +73,10 @@ def test_a_sweep_is_a_pilot_for_each_share_and_goes_on_where_it_ended(job: dict[
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("runs/*/report.json")}
     assert len(before) == 4
     grown = {**job, "sweep": {"data.label_fraction": [0.2, 0.5, 1.0]}}
-    more = raymix.sweep(grown, resume=True, quiet=True)
+    more = run_sweep(grown, resume=True, quiet=True)
     assert [(cell.label_fraction, cell.status) for cell in more.cells] == [(0.2, "done"), (0.5, "done"), (1.0, "done")]
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a grid may grow; what is done stays"
+    assert [line.labels for line in more.lines] == [(15, 41, 81)]
 
 
 def _signal_in_cell(patch: pytest.MonkeyPatch, number: int) -> None:
@@ -89,6 +92,23 @@ def _signal_in_cell(patch: pytest.MonkeyPatch, number: int) -> None:
         return compare(*arguments)
 
     patch.setattr(sweeping, "compare", signalled)
+
+
+def test_raymix_report_knows_a_sweep(raymix: Raymix, tmp_path: Path) -> None:
+    folder = tmp_path / "demo-sweep"
+    folder.mkdir()
+    done = make_sweep(lambda _, share: {"sl": 9 + 9 * share, "mix": 16}, num_val=500)
+    (folder / "sweep.json").write_text(done.model_dump_json())
+    assert "Labels saved, at T" not in (shown := raymix("report", folder)).out
+    assert "sl needs" in shown.out
+    assert "Labels saved, at T" in (folder / "report.html").read_text()
+    for form, part in (("md", "### Labels saved"), ("csv", "fraction,label_fraction"), ("json", '"decided": true')):
+        assert part in raymix("report", folder, "--format", form).out
+    refused = raymix("report", folder, "--compare")
+    assert (refused.code, refused.err.splitlines()[-1]) == (
+        2,
+        f"error: {folder}: is a sweep (--compare takes runs and pilots, as its cells are)",
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +131,7 @@ def _signal_in_cell(patch: pytest.MonkeyPatch, number: int) -> None:
 )
 def test_a_share_that_leaves_a_class_empty_starts_nothing(job: dict[str, Any], sweep: Any, line: str) -> None:
     with pytest.raises(JobError) as refused:
-        raymix.sweep({**job, "sweep": sweep}, quiet=True)
+        run_sweep({**job, "sweep": sweep}, quiet=True)
     assert re.match(re.escape(line).replace(r"class\.", "class[0-2]"), str(refused.value)), refused.value
     assert str(refused.value).isprintable()
     assert not Path(job["storage"]).exists()

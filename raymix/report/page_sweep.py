@@ -21,7 +21,8 @@ RULES = (
     "differs from cell to cell, and so do the seconds behind equal lengths.",
     "Val rows are the same in every cell. With the same seed a smaller share of images lies within a larger one, and a "
     "smaller share of labels within a larger one of the same images. Select rows are a share of each cell's own "
-    "labelled rows, so a cell with more labels trains on a few images less; nothing is chosen on them here.",
+    "labelled rows, taken out after that, so a cell with more labels trains on a few images less; nothing is chosen on "
+    "them here.",
     "The best other arm, and the best arm with SSL, are picked cell by cell after seeing the results: the first makes "
     "the gain of mixing a cautious figure, the second that of SSL a favourable one.",
     "Crossovers are interpolated in the logarithm of the share between neighbouring cells, never extrapolated. Their "

@@ -27,8 +27,7 @@ def headline(report: SweepReport) -> tuple[str, list[str]]:
     rest += [f"{WHAT[name][0].upper()}{WHAT[name][1:]}: {turns_text(line, of)}." for name, of in _differences(line)]
     rest += [saved_text(line, one) for one in line.saved[:1]]
     if not report.decided:
-        num = min((len(cell.seeds) for cell in report.cells if cell.seeds), default=0)
-        why = f"{words.plural(num, 'seed')}{', preset quick' if report.preset == 'quick' else ''}"
+        why = f"{words.plural(len(line.seeds), 'seed')}{', preset quick' if report.preset == 'quick' else ''}"
         return f"This decides nothing ({why}; it needs {MIN_SEEDS} seeds or more and preset full).", rest
     return _answer(line), rest
 

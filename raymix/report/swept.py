@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from raymix.report.compare import MIN_SEEDS
 from raymix.report.crossing import Change, Draw, Place, Resampled, changes, reached
 from raymix.report.intervals import at_length, own_interval, paired_interval, unpack
 from raymix.report.pilot import PilotReport, PilotRun
@@ -43,9 +42,9 @@ def filled(cell: Cell, pilot: PilotReport) -> Swept:
 
 
 def decides(cells: Sequence[Swept]) -> bool:
-    """Whether the pilots of all cells that there are have the seeds and the preset of a verdict."""
+    """Whether the pilots of all cells that there are decide: they have the seeds and the preset of a verdict."""
     pilots = [one.pilot for one in cells if one.pilot is not None]
-    return bool(pilots) and all(one.preset == "full" and len(one.seeds) >= MIN_SEEDS for one in pilots)
+    return bool(pilots) and all(one.verdict.decided for one in pilots)
 
 
 def lines_of(cells: Sequence[Swept], lengths: Sequence[float]) -> tuple[Line, ...]:
