@@ -170,6 +170,14 @@ def small(backbone: Any, size: int = 32, **sections: Any) -> JobSpec:
             small("timm/vit_tiny_patch16_224", objective={**MAE, "decode_from": 12}),
             "objective.decode_from: 12 is no block before the last of 12 (leave it out to decode from the last, or",
         ),
+        (
+            small({"type": "timm/resnet18", "drop_path": 0.1}, 64),
+            "backbone.drop_path: timm/resnet18 has no blocks to skip (leave it out; ViTs have)",
+        ),
+        (
+            small({"type": "timm/vit_tiny_patch16_224", "drop_path": 0.1, "args": {"drop_path_rate": 0.1}}),
+            "backbone.args.drop_path_rate: is there beside backbone.drop_path (give one of the two)",
+        ),
         (small({"type": "plugin", "name": "owm"}), "backbone.name: no package offers owm as entry point of raymix."),
         (
             small({"type": "import", "factory": "own_backbones:tokens"}),
