@@ -26,6 +26,8 @@ def check(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> bool:
     """
     f = backbones.outline(spec, allow_import)
     _check_drop_path(spec, f)
+    if spec.optim.layer_decay < 1 and not isinstance(f, Layered):
+        raise JobError("optim.layer_decay", f"{_name(spec)} has no blocks one above another", "leave it out; ViTs have")
     if isinstance(spec.objective, Mae):
         _check_grid(spec, f)
         _check_decode_from(spec, f)

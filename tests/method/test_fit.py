@@ -178,6 +178,10 @@ def small(backbone: Any, size: int = 32, **sections: Any) -> JobSpec:
             small({"type": "timm/vit_tiny_patch16_224", "drop_path": 0.1, "args": {"drop_path_rate": 0.1}}),
             "backbone.args.drop_path_rate: is there beside backbone.drop_path (give one of the two)",
         ),
+        (
+            small("timm/resnet18", 64, optim={"batch": 6, "layer_decay": 0.75}),
+            "optim.layer_decay: timm/resnet18 has no blocks one above another (leave it out; ViTs have)",
+        ),
         (small({"type": "plugin", "name": "owm"}), "backbone.name: no package offers owm as entry point of raymix."),
         (
             small({"type": "import", "factory": "own_backbones:tokens"}),

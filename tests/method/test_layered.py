@@ -68,6 +68,18 @@ def test_skipping_grows_linearly_over_the_blocks_and_keeps_the_mean() -> None:
     assert len(torch.unique(paths_NB[-2:], dim=1).T) == 4, "the branches of a block are skipped by themselves"
 
 
+@VITS
+def test_depths_count_the_blocks(row: str) -> None:
+    f = built(row)
+    assert isinstance(f, Layered)
+    depths = f.depths()
+    assert len(depths) == len(list(f.parameters()))
+    for number, block in enumerate(f.regions(), 1):
+        assert {depths[p] for p in block.parameters()} == {number}
+    inside = {id(p) for block in f.regions() for p in block.parameters()}
+    assert {depth for p, depth in depths.items() if id(p) not in inside} == {0, f.num_blocks + 1}
+
+
 def test_two_views_of_an_image_skip_apart() -> None:
     f, key = skipping("vit"), keys(500)
     twice_NB, once_NB = f.paths(key, 1000, branches=1), f.paths(key, 500, branches=1)

@@ -12,7 +12,7 @@ from small_runs import Digits, trained
 from torch import Tensor, nn
 
 from raymix.method import optim
-from raymix.plan import rate, segment, weight
+from raymix.plan import Kind, rate, segment, weight
 from raymix.report.history import History
 from raymix.spec import VIT_SIZES
 from raymix.train import compiling
@@ -141,6 +141,22 @@ def test_a_clipped_gradient_is_no_longer_than_asked(digits: DigitsOf) -> None:
     moved = [s["exp_avg"] / (1 - asked.plan.spec.optim.betas[0]) for s in state.optimizer.state.values()]
     norm = float(torch.stack([m.norm() for m in moved]).norm())
     assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["sl", "mix"])
+def test_layers_have_rates_of_their_own_in_sl_steps(digits: DigitsOf, kind: Kind) -> None:
+    """Adam's first step is the rate itself wherever a gradient is well above its epsilon."""
+    asked = of(digits, layer_decay=0.5, weight_decay=0)
+    state, runtime = asked.state(), asked.runtime()
+    with torch.no_grad():
+        state.model.h.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+    before = weights(state)
+    step = stepper(asked.plan, (kind,), state, runtime)
+    step(kind, Feed(asked.plan, asked.splits, runtime).sample(kind), torch.tensor(1e-2), torch.tensor(0.5))
+    moved = {name: float((p - before[name]).abs().max()) for name, p in weights(state).items()}
+    depths = {"f.embed.weight": 5, "f.blocks.0.qkv.weight": 4, "f.blocks.3.up.weight": 1, "f.norm.weight": 0}
+    for name, above in {**depths, "h.linear.weight": 0}.items():
+        assert moved[name] == pytest.approx(1e-2 * (0.5**above if kind == "sl" else 1), rel=1e-2), name
 
 
 def test_averaged_weights_follow_by_their_half_life(digits: DigitsOf) -> None:

@@ -46,6 +46,13 @@ class Layered(Backbone):
     def after(self, block: int) -> list[nn.Module]:
         """All that has parameters and follows a block."""
 
+    def depths(self) -> dict[nn.Parameter, int]:
+        """Where each parameter stands: 0 before the blocks, n in the n-th of them, num_blocks + 1 behind the last."""
+        found = dict.fromkeys(self.parameters(), 0)
+        for depth, parts in enumerate((self.regions()[:1], *map(self.after, range(1, self.num_blocks + 1))), 1):
+            found.update((parameter, depth) for part in parts for parameter in part.parameters())
+        return found
+
     def paths(self, key_B: Key | None, num_rows: int, branches: int) -> Tensor | None:
         """Stochastic depth (Huang et al. 2016, arXiv 1603.09382): factors on what each branch of a block adds to a row.
 
