@@ -43,12 +43,17 @@ def test_arms_are_chosen_by_name_and_set_on_the_command_line(digits_job: dict[st
             "pilot.define.hot.set.objective.mask_ratio=0.25",
             "pilot.define.hot.set.objective.decode_from=3",
             "pilot.define.hot.set.schedule.whole_rows=0.25",
+            "pilot.define.hot.set.backbone.drop_path=0.1",
+            "pilot.define.hot.set.optim.layer_decay=0.75",
+            "pilot.define.hot.set.optim.decay=30%",
+            "pilot.define.hot.set.optim.lr_scale.sl=0.5",
             "pilot.arms=[hot, sl]",
         ],
     )
     assert arms_of(spec) == ("hot", "sl")
     hot = arm_spec(spec, "hot")
     assert (hot.optim.lr, hot.objective.model_dump()["mask_ratio"]) == (0.01, 0.25)
+    assert hot.backbone == spec.backbone.model_copy(update={"drop_path": 0.1})
 
 
 def test_an_arm_of_another_objective_needs_no_patches_to_drop(digits_job: dict[str, Any]) -> None:

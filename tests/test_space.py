@@ -104,6 +104,8 @@ def test_any_field_by_its_path() -> None:
         "optim.betas": {"choice": [[0.9, 0.95], [0.9, 0.999]]},
         "data.augment.color": {"uniform": [0, 0.5]},
         "backbone.size": {"choice": ["nano", "tiny"]},
+        "backbone.drop_path": {"uniform": [0, 0.3]},
+        "optim.layer_decay": {"uniform": [0.6, 1]},
     }
     assert set(tune(space=space).space) == set(space)
     spec = load_spec({**copy.deepcopy(JOB), "tune": {"space": space}})

@@ -19,7 +19,7 @@ _MASK = 0xFFFFFFFF
 _AT_ONCE = 2**18  # numbers; about what stays in a core's cache
 
 # purposes: what a number is drawn for; equal purposes give equal numbers
-CROP, MASK, COLOR, FILTER, ERASE, MIX = 1, 2, 3, 4, 5, 6
+CROP, MASK, COLOR, FILTER, ERASE, MIX, PATH = 1, 2, 3, 4, 5, 6, 7
 SECOND_VIEW = 16  # added to a purpose for the second view of the same image
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from raymix.method import backbones
 from raymix.method.backbones import Backbone, Layered
-from raymix.spec import ARMS, JobError, JobSpec, Mae, Vit, check_decode_from, check_masks, nearest_size
+from raymix.spec import (
+    ARMS,
+    Import,
+    JobError,
+    JobSpec,
+    Mae,
+    Plugin,
+    Vit,
+    check_decode_from,
+    check_masks,
+    nearest_size,
+)
 
 
 def check(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> bool:
@@ -14,12 +25,25 @@ def check(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> bool:
         JobError: it cannot be made, may not be imported, or does not fit the objective or the schedule.
     """
     f = backbones.outline(spec, allow_import)
+    _check_drop_path(spec, f)
+    if spec.optim.layer_decay < 1 and not isinstance(f, Layered):
+        raise JobError("optim.layer_decay", f"{_name(spec)} has no blocks one above another", "leave it out; ViTs have")
     if isinstance(spec.objective, Mae):
         _check_grid(spec, f)
         _check_decode_from(spec, f)
     if not f.drops:
         _check_full(spec)
     return f.drops
+
+
+def _check_drop_path(spec: JobSpec, f: Backbone) -> None:
+    """Blocks are skipped where raymix calls them one by one."""
+    if isinstance(spec.backbone, Plugin | Import) or not spec.backbone.drop_path:
+        return
+    if not isinstance(f, Layered):
+        raise JobError("backbone.drop_path", f"{_name(spec)} has no blocks to skip", "leave it out; ViTs have")
+    if spec.backbone.type == "timm" and "drop_path_rate" in spec.backbone.args:
+        raise JobError("backbone.args.drop_path_rate", "is there beside backbone.drop_path", "give one of the two")
 
 
 def _check_decode_from(spec: JobSpec, f: Backbone) -> None:

@@ -79,16 +79,18 @@ class MaskToken(nn.Module):
         nn.init.normal_(self.token, std=0.02)
 
 
-def look(f: Backbone | Tapped, v: View, m: MaskToken | None) -> tuple[Tensor, Tensor]:
+def look(f: Backbone | Tapped, v: View, m: MaskToken | None, key_B: Key | None = None) -> tuple[Tensor, Tensor]:
     """z = f(v) as g gets it and as h does: the same, unless g decodes from within f.
 
-    Of the visible patches alone (B, K, D); with m, which stands for the hidden ones, of all (B, L, D).
+    Of the visible patches alone (B, K, D); with m, which stands for the hidden ones, of all (B, L, D). While training
+    `key_B` says which rows skip what, where a job asks for that.
     """
     if m is None or v.hide_BM is None:
-        z: Tensor | tuple[Tensor, Tensor] = f(v.x_BCHW, v.keep_BK)
+        z: Tensor | tuple[Tensor, Tensor] = f(v.x_BCHW, v.keep_BK, key_B=key_B)
     else:
         hidden_BL = torch.zeros(len(v.x_BCHW), f.num_patches, dtype=torch.bool, device=v.x_BCHW.device)
-        z = f(v.x_BCHW, hidden_BL=hidden_BL.scatter_(1, v.hide_BM, True), token=m.token)
+        hidden_BL.scatter_(1, v.hide_BM, True)
+        z = f(v.x_BCHW, hidden_BL=hidden_BL, token=m.token, key_B=key_B)
     return z if isinstance(z, tuple) else (z, z)
 
 
@@ -134,7 +136,7 @@ class SslStep(nn.Module):
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
         v = self.g.view(batch.x_BSSC, batch.key_B)
-        z, _ = look(self.f, v, self.m)
+        z, _ = look(self.f, v, self.m, batch.key_B)
         L = self.g(z, v)
         return outcome(L, ssl=L, sl=None, hits=None)
 
@@ -154,7 +156,7 @@ class SlStep(nn.Module):
             v = self.view(batch.x_BSSC, batch.key_B, mix=True)
             x, keep = v.x_BCHW, v.keep_BK
         x, pair = mixed(self.mixing, x, batch)
-        logits = self.h(self.f(x, keep))
+        logits = self.h(self.f(x, keep, key_B=batch.key_B))
         L = cross_entropy(logits, batch.y_B, batch.scale, self.smoothing, pair)
         return outcome(L, ssl=None, sl=L, hits=(logits.argmax(1) == batch.y_B).sum())
 
@@ -184,11 +186,11 @@ class MixStep(nn.Module):
         if self.mix_shared:
             x, pair = mixed(self.mixing, v.x_BCHW, batch)
             v = v._replace(x_BCHW=x)
-        z_g, z = look(self.up_to, v, self.m)
+        z_g, z = look(self.up_to, v, self.m, batch.key_B)
         if not self.shares:
             x, part = self._whole(batch, v)
             x, pair = mixed(self.mixing, x, part)
-            y, logits = part.y_B, self.h(self.f(x))
+            y, logits = part.y_B, self.h(self.f(x, key_B=part.key_B))
         else:
             n = v.num_classified
             logits = self.h(z if n == v.num_views else z[: n * len(y)])

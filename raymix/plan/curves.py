@@ -19,10 +19,11 @@ def cycle(plan: Plan, step: int) -> float:
     """Learning rate of a global step, alike for all phases.
 
     Linear warm-up, then cosine to 0, over the run or its phase (`optim.restart`). With `optim.decay` it stays at its
-    peak until that last share of the cycle (MiniCPM's warm-up, stable, decay, arXiv 2404.06395). An adaptive run, which
-    does not know how long its phases will be, keeps the rate and lets it fall in its SL tail alone; one that a goal may
-    end does so in the last part of its steps. The cycle of an extension warms up from where the rate was (SGDR,
-    Loshchilov and Hutter, arXiv 1608.03983).
+    peak until that last share of the cycle (MiniCPM's warm-up, stable, decay, arXiv 2404.06395; the cooldown of Zhai et
+    al. 2022, arXiv 2106.04560), and falls by half a cosine, too. An adaptive run, which does not know how long its
+    phases will be, keeps the rate and lets it fall in its SL tail alone; one that a goal may end does so in the last
+    part of its steps. The cycle of an extension warms up from where the rate was (SGDR, Loshchilov and Hutter, arXiv
+    1608.03983).
     """
     optim, phase = plan.spec.optim, plan.phases[plan.phase_at(step)]
     begun, warmup = plan.anchor.rate, optim.warmup or (REWARM if plan.extension else 0.0)

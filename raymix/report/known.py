@@ -41,6 +41,7 @@ class Key(Section):
     precision: str
     averaged: bool = Field(description="averaged weights are kept (optim.ema)")
     clipped: bool = Field(description="gradients are clipped (optim.clip)")
+    layered: bool = Field(description="rates by layer (optim.layer_decay)")
     shared_pass: str
     whole_rows: int = Field(description="of a mix batch, which the classifier sees whole (schedule.whole_rows)")
     workers: int
@@ -64,6 +65,7 @@ class Key(Section):
             precision=spec.optim.precision,
             averaged=spec.optim.ema is not None,
             clipped=spec.optim.clip is not None,
+            layered=spec.optim.layer_decay < 1,
             shared_pass=spec.schedule.shared_pass,
             whole_rows=spec.num_whole(spec.batch),
             workers=spec.cluster.workers,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from raymix.spec.base import Folder, JobError, Section
+from raymix.spec.base import Folder, JobError, Section, Share
 
 LIBRARIES = ("timm", "torchvision")
 # no slash or colon, by which timm names models of its hub and folders that hold a configuration of their own
@@ -20,6 +20,16 @@ ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_l
 VIT_SIZES = {"nano": (64, 4, 4), "tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
 
 
+DropPath = Annotated[
+    Share,
+    Field(
+        lt=1,
+        description="probability that a row skips the last block while training, growing linearly from 0 at the first "
+        "(stochastic depth, arXiv 1603.09382); vit: each of its two branches by itself; 0: none is skipped",
+    ),
+]
+
+
 class Vit(Section):
     """raymix's own Vision Transformer."""
 
@@ -28,6 +38,7 @@ class Vit(Section):
         "tiny", description="nano 64x4 (wide x deep), tiny 192x12, small 384x12, base 768x12"
     )
     patch: int = Field(8, ge=1, description="pixels a side of a patch")
+    drop_path: DropPath = 0.0
 
 
 class _WithArgs(Section):
@@ -55,6 +66,7 @@ class _OfLibrary(_WithArgs):
     weights: Folder | None = Field(
         None, description="a .safetensors file to start from, names as in the library; what it lacks stays random"
     )
+    drop_path: DropPath = 0.0
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:

@@ -98,6 +98,13 @@ class Optim(Section):
         description="share of a cycle, at its end, in which the rate falls (warm-up, stable, decay; arXiv 2404.06395); "
         "null: all that follows warming up",
     )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="in sl steps alone: factor on the rate of each block of a ViT below the one above it, as in 0.75 "
+        "(arXiv 2106.08254); 1: all have the same",
+    )
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient of all parameters; null: any")
     ema: Share | None = Field(

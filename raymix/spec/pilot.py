@@ -44,6 +44,8 @@ SHARED = {
         )
     },
 }
+# fields of shared sections that an arm may set all the same: they change how a model is trained, not which
+RECIPE = ("backbone.drop_path",)
 SEEDS, MOST_SEEDS, DEFAULT = 5, 1000, "default"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _SHAPE = "as in {hot: {base: mix, set: {optim.lr: 2e-3}}}"
@@ -88,7 +90,7 @@ def _defined(value: Any) -> Any:
 
 
 def _check_path(where: str, path: str, others: dict[str, Any]) -> None:
-    for shared, why in SHARED.items():
+    for shared, why in () if path in RECIPE else SHARED.items():
         if path == shared or path.startswith(f"{shared}."):
             raise JobError(where, f"no arm has a {shared} of its own: {why}", "leave it out")
         if shared.startswith(f"{path}."):

@@ -67,6 +67,7 @@ class Update:
     accumulate: int
     clip: float | None
     decay: float  # of the averaged weights
+    by_layer: bool  # optim.layer_decay applies
 
     def __call__(self, batch: Batch) -> Tensor:
         """Changes the state; returns the step's statistics (3,), on the device."""
@@ -87,6 +88,7 @@ class Update:
         state = self.state
         if self.clip is not None:
             nn.utils.clip_grad_norm_(state.model.parameters(), self.clip, foreach=True)
+        optim.set_rates(state.optimizer, self.by_layer)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         if state.averaged is not None:
@@ -152,7 +154,7 @@ def stepper(plan: Plan, kinds: tuple[Kind, ...], state: TrainState, runtime: Run
     updates = {
         kind: Update(
             runtime.wrap(steps.build(plan.spec, state.model, kind)),
-            state, w, autocast, asked.accumulate, asked.clip, decay,
+            state, w, autocast, asked.accumulate, asked.clip, decay, kind in ("sl", "sl_drop"),
         )
         for kind in kinds
     }  # fmt: skip

@@ -170,6 +170,18 @@ def small(backbone: Any, size: int = 32, **sections: Any) -> JobSpec:
             small("timm/vit_tiny_patch16_224", objective={**MAE, "decode_from": 12}),
             "objective.decode_from: 12 is no block before the last of 12 (leave it out to decode from the last, or",
         ),
+        (
+            small({"type": "timm/resnet18", "drop_path": 0.1}, 64),
+            "backbone.drop_path: timm/resnet18 has no blocks to skip (leave it out; ViTs have)",
+        ),
+        (
+            small({"type": "timm/vit_tiny_patch16_224", "drop_path": 0.1, "args": {"drop_path_rate": 0.1}}),
+            "backbone.args.drop_path_rate: is there beside backbone.drop_path (give one of the two)",
+        ),
+        (
+            small("timm/resnet18", 64, optim={"batch": 6, "layer_decay": 0.75}),
+            "optim.layer_decay: timm/resnet18 has no blocks one above another (leave it out; ViTs have)",
+        ),
         (small({"type": "plugin", "name": "owm"}), "backbone.name: no package offers owm as entry point of raymix."),
         (
             small({"type": "import", "factory": "own_backbones:tokens"}),

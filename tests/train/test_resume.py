@@ -29,6 +29,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "sl": {"schedule": {"ssl_epochs": 0, "sl_epochs": 1}},
     "alternate": {"schedule": {**BOTH, "mix_ratio": 1, "interleave": "alternate", "alternate_steps": 2}},
     "sl_drop": {"schedule": {**BOTH, "mix_ratio": 0, "sl_drop": 0.6}},
+    "drop_path": {"backbone": {"size": "nano", "patch": 2, "drop_path": 0.3}, "schedule": {**BOTH, "mix_ratio": 0.5}},
+    "layers": {"schedule": {**BOTH, "mix_ratio": 0.5}, "optim": {"batch": 24, "lr": 2e-3, "layer_decay": 0.7}},
     "restart": {"schedule": {**BOTH, "mix_ratio": 0.5}, "optim": {"batch": 24, "lr": 2e-3, "restart": "phase"}},
 }
 

@@ -12,7 +12,7 @@ from small_runs import Digits, trained
 from torch import Tensor, nn
 
 from raymix.method import optim
-from raymix.plan import rate, segment, weight
+from raymix.plan import Kind, rate, segment, weight
 from raymix.report.history import History
 from raymix.spec import VIT_SIZES
 from raymix.train import compiling
@@ -47,12 +47,19 @@ def steps_of(asked: Digits, prepared: bool = False) -> tuple[Tensor, TrainState]
     return torch.stack(found), state
 
 
-def of(digits: DigitsOf, speed: dict[str, Any] | None = None, shared: str = "masked", **asked: Any) -> Digits:
+def of(
+    digits: DigitsOf,
+    speed: dict[str, Any] | None = None,
+    shared: str = "masked",
+    drop_path: float = 0.0,
+    **asked: Any,
+) -> Digits:
     return digits(
         data=FEW,
         schedule={**PHASES, "shared_pass": shared},
         optim={"batch": 24, "lr": 2e-3, **asked},
         speed=speed or {},
+        backbone={"size": "nano", "patch": 2, "drop_path": drop_path},
     )
 
 
@@ -77,8 +84,9 @@ def test_parts_of_a_batch_add_up_to_it(digits: DigitsOf, shared: str) -> None:
     torch.testing.assert_close(steps_of(parts)[0][:, :2], losses[:, :2], rtol=1e-3, atol=1e-3)
 
 
-def test_recomputed_blocks_give_the_same_bits(digits: DigitsOf) -> None:
-    asked, again = of(digits), of(digits, speed={"recompute": True})
+@pytest.mark.parametrize("drop_path", [0.0, 0.3])
+def test_recomputed_blocks_give_the_same_bits(digits: DigitsOf, drop_path: float) -> None:
+    asked, again = (of(digits, speed={"recompute": on}, drop_path=drop_path) for on in (False, True))
     (plain, one), (recomputed, other) = steps_of(asked, prepared=True), steps_of(again, prepared=True)
     assert torch.equal(plain, recomputed)
     assert all(torch.equal(p, weights(other)[name]) for name, p in weights(one).items())
@@ -133,6 +141,22 @@ def test_a_clipped_gradient_is_no_longer_than_asked(digits: DigitsOf) -> None:
     moved = [s["exp_avg"] / (1 - asked.plan.spec.optim.betas[0]) for s in state.optimizer.state.values()]
     norm = float(torch.stack([m.norm() for m in moved]).norm())
     assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["sl", "mix"])
+def test_layers_have_rates_of_their_own_in_sl_steps(digits: DigitsOf, kind: Kind) -> None:
+    """Adam's first step is the rate itself wherever a gradient is well above its epsilon."""
+    asked = of(digits, layer_decay=0.5, weight_decay=0)
+    state, runtime = asked.state(), asked.runtime()
+    with torch.no_grad():
+        state.model.h.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+    before = weights(state)
+    step = stepper(asked.plan, (kind,), state, runtime)
+    step(kind, Feed(asked.plan, asked.splits, runtime).sample(kind), torch.tensor(1e-2), torch.tensor(0.5))
+    moved = {name: float((p - before[name]).abs().max()) for name, p in weights(state).items()}
+    depths = {"f.embed.weight": 5, "f.blocks.0.qkv.weight": 4, "f.blocks.3.up.weight": 1, "f.norm.weight": 0}
+    for name, above in {**depths, "h.linear.weight": 0}.items():
+        assert moved[name] == pytest.approx(1e-2 * (0.5**above if kind == "sl" else 1), rel=1e-2), name
 
 
 def test_averaged_weights_follow_by_their_half_life(digits: DigitsOf) -> None:
@@ -192,8 +216,8 @@ def test_only_the_compiled_are_compiled(digits: DigitsOf) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("shared", ["masked", "full", "separate"])
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_replayed_steps_are_the_called_ones(digits: DigitsOf, shared: str, accumulate: int) -> None:
+@pytest.mark.parametrize(("accumulate", "drop_path"), [(1, 0.0), (2, 0.0), (1, 0.3)])
+def test_replayed_steps_are_the_called_ones(digits: DigitsOf, shared: str, accumulate: int, drop_path: float) -> None:
     """All kinds, phase changes and a restart of the optimizer; the same draws, so the losses agree to rounding."""
     from raymix.local import LocalRuntime
     from raymix.train.cache import Cache
@@ -207,6 +231,7 @@ def test_replayed_steps_are_the_called_ones(digits: DigitsOf, shared: str, accum
             schedule={**PHASES, "ssl_epochs": 4, "sl_epochs": 4, "shared_pass": shared},
             optim={"batch": 24, "lr": 1e-3, "restart": "phase", "accumulate": accumulate, "ema": "5%", "clip": 1.0},
             speed=speed,
+            backbone={"size": "nano", "patch": 2, "drop_path": drop_path},
         )
         runtime = LocalRuntime(Cache(asked.images, device), device, Sinks(()))
         history: History = execute(Task("digits", asked.plan, asked.splits, asked.rates(5)), runtime).history

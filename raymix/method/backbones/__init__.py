@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from raymix.method.backbones import own, timm_models, torchvision_models, vit
 from raymix.method.backbones.base import START, Backbone, Classifier, How, init
 from raymix.method.backbones.layered import Layered, Tapped
-from raymix.spec import JobError, JobSpec
+from raymix.spec import JobError, JobSpec, Timm, Torchvision, Vit
 
 BACKBONES: dict[str, Callable[[JobSpec, How], Backbone]] = {
     "vit": vit.build,
@@ -36,10 +36,17 @@ def build(spec: JobSpec, how: How) -> Backbone:
         JobError: it cannot be made, or may not be imported.
     """
     f = BACKBONES[spec.backbone.type](spec, how)
+    if isinstance(f, Layered):
+        f.drop_path = drop_path_of(spec)
     for layer in f.modules():
         if isinstance(layer, _BatchNorm):
             layer.momentum = 0.0
     return f
+
+
+def drop_path_of(spec: JobSpec) -> float:
+    """`backbone.drop_path`, where the backbone has one."""
+    return spec.backbone.drop_path if isinstance(spec.backbone, Vit | Timm | Torchvision) else 0.0
 
 
 def outline(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> Backbone:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from raymix.method.draw import Key
+
 
 class How(NamedTuple):
     """How a backbone is made."""
@@ -53,10 +55,13 @@ class Backbone(nn.Module):
         keep_BK: Tensor | None = None,
         hidden_BL: Tensor | None = None,
         token: Tensor | None = None,
+        key_B: Key | None = None,
     ) -> Tensor:
         """Images (B, C, H, W) to tokens: (B, K, D) of the patches in `keep_BK`, else (B, L, D).
 
-        `token` stands in for the patches in `hidden_BL` (SimMIM, Xie et al. 2022, arXiv 2111.09886).
+        `token` stands in for the patches in `hidden_BL` (SimMIM, Xie et al. 2022, arXiv 2111.09886). `key_B` is what
+        stochastic depth is drawn with, where there is any; of images that are seen twice, the first views stand first.
+        None: nothing is skipped, as in evaluation.
         """
 
     @abstractmethod

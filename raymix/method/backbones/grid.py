@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from raymix.method.backbones.base import Backbone
+from raymix.method.draw import Key
 from raymix.spec import JobError
 
 Features = Callable[[nn.Module, Tensor], Any]
@@ -56,8 +57,9 @@ class Grid(Backbone):
         keep_BK: Tensor | None = None,
         hidden_BL: Tensor | None = None,
         token: Tensor | None = None,
+        key_B: Key | None = None,
     ) -> Tensor:
-        """As `Backbone.forward`."""
+        """As `Backbone.forward`; nothing is drawn with the key."""
         assert keep_BK is None, "it cannot leave patches out"
         if hidden_BL is not None and token is not None:
             x_BCHW = self._hide(x_BCHW, hidden_BL, token)

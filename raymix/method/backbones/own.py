@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from raymix.method.backbones.base import Backbone, How
 from raymix.method.backbones.grid import Grid, Made
+from raymix.method.draw import Key
 from raymix.spec import Import, JobError, JobSpec, Plugin
 
 GROUP = "raymix.backbones"
@@ -42,10 +43,11 @@ class KeepingGrid(Grid):
         keep_BK: Tensor | None = None,
         hidden_BL: Tensor | None = None,
         token: Tensor | None = None,
+        key_B: Key | None = None,
     ) -> Tensor:
         """As `Backbone.forward`."""
         if keep_BK is None:
-            return super().forward(x_BCHW, None, hidden_BL, token)
+            return super().forward(x_BCHW, None, hidden_BL, token, key_B)
         z_BKD: Tensor = self.net(x_BCHW, keep=keep_BK)
         return z_BKD
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from raymix.method.backbones.base import take
 from raymix.method.backbones.layered import Layered
+from raymix.method.draw import Key
 from raymix.spec import JobError, nearest_size
 
 
@@ -47,12 +48,11 @@ class PatchVit(Layered):
         keep_BK: Tensor | None = None,
         hidden_BL: Tensor | None = None,
         token: Tensor | None = None,
+        key_B: Key | None = None,
     ) -> Tensor:
         """As `Backbone.forward`; the blocks do not compute patches that are not kept."""
-        z = self._enter(x_BCHW, keep_BK, hidden_BL, token)
-        for part in self.parts():
-            z = part(z)
-        return z[:, self.num_prefix :]
+        z, factors = self._enter(x_BCHW, keep_BK, hidden_BL, token), self._factors(key_B, len(x_BCHW))
+        return self._through(self.parts(), z, factors)[:, self.num_prefix :]
 
     def tapped(
         self,
@@ -62,22 +62,31 @@ class PatchVit(Layered):
         keep_BK: Tensor | None = None,
         hidden_BL: Tensor | None = None,
         token: Tensor | None = None,
+        key_B: Key | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """As `Layered.tapped`."""
         z, P = self._enter(x_BCHW, keep_BK, hidden_BL, token), self.num_prefix
-        parts, num = list(self.parts()), self._up_to(block)
-        for part in parts[:num]:
-            z = part(z)
+        parts, num, factors = list(self.parts()), self._up_to(block), self._factors(key_B, len(x_BCHW))
+        z = self._through(parts[:num], z, factors)
         tap_BLD = z[:, P:]
-        if not on:
-            return tap_BLD, None
-        for part in parts[num:]:
-            z = part(z)
-        return tap_BLD, z[:, P:]
+        return tap_BLD, self._through(parts[num:], z, factors)[:, P:] if on else None
 
     def after(self, block: int) -> list[nn.Module]:
         """As `Layered.after`."""
         return list(self.parts())[self._up_to(block) :]
+
+    def _factors(self, key_B: Key | None, num_rows: int) -> dict[nn.Module, Tensor]:
+        """What `paths` draws, by block: a row skips all of it, since its branches are the library's own."""
+        paths_NB = self.paths(key_B, num_rows, branches=1)
+        return {} if paths_NB is None else dict(zip(self.regions(), paths_NB, strict=True))
+
+    def _through(self, parts: Iterable[nn.Module], z: Tensor, factors: dict[nn.Module, Tensor]) -> Tensor:
+        """The parts one after another; what a block with a factor adds is multiplied by it."""
+        for part in parts:
+            before, z = z, part(z)
+            if part in factors:
+                z = before + factors[part][:, None, None] * (z - before)
+        return z
 
     def _up_to(self, block: int) -> int:
         """How many of the parts end with a block."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from raymix.method.backbones.base import How, init, patchify, take
 from raymix.method.backbones.layered import Layered
+from raymix.method.draw import Key
 from raymix.spec import VIT_SIZES, JobSpec
 from raymix.spec import Vit as VitSpec
 
@@ -29,14 +30,24 @@ class Block(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, z_BLD: Tensor, update_BLD: Tensor) -> tuple[Tensor, Tensor]:
-        """Stream and the update that is still to be added, both (B, L, D), to the same after this block."""
+    def forward(
+        self, z_BLD: Tensor, update_BLD: Tensor, given_B: Tensor | None = None, attended_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Stream and the update that is still to be added, both (B, L, D), to the same after this block.
+
+        `given_B` and `attended_B` are factors on that update and on what attention adds; None: 1.
+        """
         B, L, D = z_BLD.shape
-        z_BLD = z_BLD + update_BLD
+        z_BLD = add(z_BLD, update_BLD, given_B)
         q, k, v = self.qkv(self.norm1(z_BLD)).view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         a_BLD = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, L, D)
-        z_BLD = z_BLD + self.out(a_BLD)
+        z_BLD = add(z_BLD, self.out(a_BLD), attended_B)
         return z_BLD, self.down(F.gelu(self.up(self.norm2(z_BLD))))
+
+
+def add(z_BLD: Tensor, update_BLD: Tensor, path_B: Tensor | None) -> Tensor:
+    """Stream and update, the latter times a factor for each row."""
+    return z_BLD + update_BLD if path_B is None else z_BLD + path_B[:, None, None] * update_BLD
 
 
 class Vit(Layered):
@@ -58,12 +69,13 @@ class Vit(Layered):
         keep_BK: Tensor | None = None,
         hidden_BL: Tensor | None = None,
         token: Tensor | None = None,
+        key_B: Key | None = None,
     ) -> Tensor:
         """As `Backbone.forward`; patches that are not kept are not computed."""
         z_BLD, update_BLD = self.enter(x_BCHW, keep_BK, hidden_BL, token)
-        for block in self.blocks:
-            z_BLD, update_BLD = block(z_BLD, update_BLD)
-        return self.leave(z_BLD, update_BLD)
+        factors = self._factors(key_B, len(x_BCHW))
+        z_BLD, update_BLD = self._through(0, self.num_blocks, z_BLD, update_BLD, factors)
+        return self.leave(z_BLD, update_BLD, factors[-1])
 
     def tapped(
         self,
@@ -73,17 +85,17 @@ class Vit(Layered):
         keep_BK: Tensor | None = None,
         hidden_BL: Tensor | None = None,
         token: Tensor | None = None,
+        key_B: Key | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """As `Layered.tapped`."""
         z_BLD, update_BLD = self.enter(x_BCHW, keep_BK, hidden_BL, token)
-        for part in self.blocks[:block]:
-            z_BLD, update_BLD = part(z_BLD, update_BLD)
-        tap_BLD = z_BLD + update_BLD
+        factors = self._factors(key_B, len(x_BCHW))
+        z_BLD, update_BLD = self._through(0, block, z_BLD, update_BLD, factors)
+        tap_BLD = add(z_BLD, update_BLD, factors[2 * block])
         if not on:
             return tap_BLD, None
-        for part in self.blocks[block:]:
-            z_BLD, update_BLD = part(z_BLD, update_BLD)
-        return tap_BLD, self.leave(z_BLD, update_BLD)
+        z_BLD, update_BLD = self._through(block, self.num_blocks, z_BLD, update_BLD, factors)
+        return tap_BLD, self.leave(z_BLD, update_BLD, factors[-1])
 
     def after(self, block: int) -> list[nn.Module]:
         """As `Layered.after`."""
@@ -102,10 +114,25 @@ class Vit(Layered):
             z_BLD = torch.where(hidden_BL[:, :, None], token.to(z_BLD.dtype), z_BLD)
         return position_BLD.contiguous(), z_BLD  # laid out as in every later block, which are compiled once for all
 
-    def leave(self, z_BLD: Tensor, update_BLD: Tensor) -> Tensor:
+    def leave(self, z_BLD: Tensor, update_BLD: Tensor, path_B: Tensor | None = None) -> Tensor:
         """The tokens, normalised."""
-        normal_BLD: Tensor = self.norm(z_BLD + update_BLD)
+        normal_BLD: Tensor = self.norm(add(z_BLD, update_BLD, path_B))
         return normal_BLD
+
+    def _factors(self, key_B: Key | None, num_rows: int) -> list[Tensor] | list[None]:
+        """Factors on the two updates that each block begins with adding, and on the last one; see `paths`."""
+        paths_NB = self.paths(key_B, num_rows, branches=2)
+        if paths_NB is None:
+            return [None] * (2 * self.num_blocks + 1)
+        return [torch.ones_like(paths_NB[0]), *paths_NB]
+
+    def _through(
+        self, first: int, end: int, z_BLD: Tensor, update_BLD: Tensor, factors: list[Tensor] | list[None]
+    ) -> tuple[Tensor, Tensor]:
+        """The blocks from number `first` up to `end`."""
+        for number in range(first, end):
+            z_BLD, update_BLD = self.blocks[number](z_BLD, update_BLD, *factors[2 * number : 2 * number + 2])
+        return z_BLD, update_BLD
 
     def regions(self) -> list[nn.Module]:
         """The blocks."""
