@@ -43,7 +43,7 @@ from raymix.plan import (
 )
 from raymix.policy import SEGMENT_SECONDS, next_segment
 from raymix.report.history import History, Rates, SegmentReport
-from raymix.spec import JobError, JobSpec
+from raymix.spec import MIX_KINDS, JobError, JobSpec
 
 
 class Step(NamedTuple):
@@ -64,7 +64,7 @@ class Step(NamedTuple):
             ssl, sl: The two losses, tensors or anything else that can be added, or functions without arguments that
                 give them; a function that is not needed is not called.
         """
-        if self.kind != "mix":
+        if self.kind not in MIX_KINDS:
             return _value(ssl if self.kind == "ssl" else sl)
         return self.weight * _value(ssl) + (1 - self.weight) * _value(sl)
 
@@ -156,7 +156,7 @@ class Schedule:
             kind=kind,
             lr=rate(self.plan, number),
             # steps that take turns are all SSL or all SL, whatever the curve says of their phase
-            weight=weight(self.plan, number) if kind == "mix" else float(kind == "ssl"),
+            weight=weight(self.plan, number) if kind in MIX_KINDS else float(kind == "ssl"),
             rows=rows_per_step(self.plan, kind),
             restart=number in self._restarts,
         )

@@ -165,6 +165,17 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ),
         ("objective={type: simclr}; schedule.sl_drop=0.5", "schedule.sl_drop: objective simclr hides no patches"),
         ("objective={type: simclr}; pilot.arms=[mix, ssl_sl_drop]", "pilot.arms: ssl_sl_drop needs patches to drop"),
+        ("objective.mix_mask_ratio=[0.5]", "objective.mix_mask_ratio: must be a number or a list of at least 2, not"),
+        ("objective.mix_mask_ratio=[0.5, 0.99]", "objective.mix_mask_ratio: 0.99 leaves no visible patch of 16"),
+        ("objective.mix_mask_ratio=[0, 0]", "objective.mix_mask_ratio: 0.0 leaves no hidden patch of 16"),
+        (
+            "objective.mix_mask_ratio=[0.5, 0]; schedule.interleave=alternate",
+            "objective.mix_mask_ratio: interleave",
+        ),
+        (
+            "objective.mix_mask_ratio=[0.5, 0]; budget.wall=1h",
+            "objective.mix_mask_ratio: a list cuts the mix",
+        ),
         ("schedule.whole_rows=1", "schedule.whole_rows: must be below 1, not 1"),
         ("schedule.whole_rows=25%; objective={type: simclr}", "schedule.whole_rows: objective simclr hides no patches"),
         (

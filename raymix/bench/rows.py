@@ -65,7 +65,7 @@ class RaymixSteps:
         self.state, feed = TrainState.fresh(planned, device), Feed(planned, data.splits(), runtime)
         self.kind, self._batch = kind, feed.sample(kind)
         if not augment:
-            _fix_views(self.state.model, self._batch, mix=kind == "mix")
+            _fix_views(self.state.model, self._batch, "mix" if kind == "mix" else "ssl")
         self._step, self.rates = prepare(planned, (kind,), self.state, feed, runtime, None)
         self._lr, self._w = torch.tensor(1e-4, device=device), torch.tensor(0.5, device=device)
 
@@ -108,10 +108,10 @@ class _Fixed(nn.Module):
         return fixed
 
 
-def _fix_views(model: Model, batch: Batch, mix: bool) -> None:
+def _fix_views(model: Model, batch: Batch, kind: Kind) -> None:
     """From here on every view of the model is the one of this batch."""
     key_B = draw.as_tensor(batch.key_B)
-    view = model.g.view(batch.x_BSSC, key_B, mix=mix)
+    view = model.g.view(batch.x_BSSC, key_B, kind)
     fixed = _Fixed(model.a, batch.x_BSSC, key_B)
     model.a = fixed  # type: ignore[assignment]
     model.g.augment = fixed  # type: ignore[assignment]

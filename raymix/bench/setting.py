@@ -11,7 +11,7 @@ from raymix.data.splits import Splits
 from raymix.local import LocalRuntime
 from raymix.plan import Facts, Kind, Plan, resolve
 from raymix.report.history import History
-from raymix.spec import Augment, Data, DigitsSource, FixedSchedule, JobSpec, Mae, Optim, Vit, num_visible
+from raymix.spec import Augment, Data, DigitsSource, FixedSchedule, JobError, JobSpec, Mae, Optim, Vit, num_visible
 from raymix.train.cache import Cache
 from raymix.train.checkpoint import Checkpoints
 from raymix.train.feed import Feed
@@ -64,7 +64,13 @@ class Dataset:
 
 
 def plan(spec: JobSpec, kind: Kind, steps: int, num_rows: int) -> Plan:
-    """A run of `steps` steps of one kind."""
+    """A run of `steps` steps of one kind.
+
+    Raises:
+        JobError: mix steps are of several kinds.
+    """
+    if isinstance(spec.objective, Mae) and len(spec.objective.mix_ratios) > 1:
+        raise JobError("objective.mix_mask_ratio", "a list has mix steps of several kinds", "measure one at a time")
     epochs = steps * spec.batch / num_rows
     schedule = FixedSchedule(
         ssl_epochs=0 if kind == "sl" else epochs,
@@ -121,7 +127,7 @@ def plain_loop(
     """The rival, on the same images with the same weights at the start; `fast`: compiled and replayed."""
     planned = plan(spec, kind, 1, len(data.labels))
     assert isinstance(spec.objective, Mae)
-    hidden = spec.objective.mix_ratio_masked if kind == "mix" else spec.objective.mask_ratio
+    hidden = spec.objective.hidden("mix" if kind == "mix" else "ssl")
     recipe = Recipe(
         kind=kind,
         optim=spec.optim,

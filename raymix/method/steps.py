@@ -26,7 +26,7 @@ from raymix.method.mixing import Mixing, Pair
 from raymix.method.objectives import Objective, View
 from raymix.method.views import Augment
 from raymix.plan import Kind
-from raymix.spec import JobSpec, Passes
+from raymix.spec import MIX_KINDS, JobSpec, Passes
 
 
 class Batch(NamedTuple):
@@ -153,7 +153,7 @@ class SlStep(nn.Module):
         if self.view is None:
             x, keep = self.a(batch.x_BSSC, batch.key_B), None
         else:
-            v = self.view(batch.x_BSSC, batch.key_B, mix=True)
+            v = self.view(batch.x_BSSC, batch.key_B, "sl_drop")
             x, keep = v.x_BCHW, v.keep_BK
         x, pair = mixed(self.mixing, x, batch)
         logits = self.h(self.f(x, keep, key_B=batch.key_B))
@@ -170,8 +170,9 @@ class MixStep(nn.Module):
     separate: z as in ssl steps for g and z' = f(x) for h, two passes (as in SSAT, Das et al., arXiv 2310.20704).
     """
 
-    def __init__(self, model: Model, spec: JobSpec, passes: Passes) -> None:
+    def __init__(self, model: Model, spec: JobSpec, passes: Passes, kind: Kind) -> None:
         super().__init__()
+        self.kind = kind
         self.f, self.g, self.h, self.mixing = model.f, model.g, model.h, model.mixing
         self.shares = passes.mix != "separate" and not spec.schedule.whole_rows
         self.up_to = model.up_to(on=self.shares)
@@ -181,7 +182,7 @@ class MixStep(nn.Module):
         self.num_whole, self.smoothing = spec.num_whole, spec.optim.label_smoothing
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
-        v, y, scale = self.g.view(batch.x_BSSC, batch.key_B, mix=True), batch.y_B, batch.scale
+        v, y, scale = self.g.view(batch.x_BSSC, batch.key_B, self.kind), batch.y_B, batch.scale
         pair = None
         if self.mix_shared:
             x, pair = mixed(self.mixing, v.x_BCHW, batch)
@@ -215,6 +216,6 @@ def build(spec: JobSpec, model: Model, kind: Kind) -> nn.Module:
     smoothing, passes = spec.optim.label_smoothing, spec.passes(model.f.drops)
     if kind == "ssl":
         return SslStep(model, passes.ssl)
-    if kind == "mix":
-        return MixStep(model, spec, passes)
+    if kind in MIX_KINDS and spec.has_ssl_loss(kind):
+        return MixStep(model, spec, passes, kind)
     return SlStep(model, smoothing, drop=kind == "sl_drop")

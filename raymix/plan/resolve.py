@@ -9,7 +9,7 @@ import math
 
 from raymix.plan.turns import asked, merged
 from raymix.plan.types import SHARDS, Facts, Kind, Phase, Plan
-from raymix.spec import JobError, JobSpec
+from raymix.spec import MIX_KINDS, JobError, JobSpec
 
 GOAL_TAIL = 0.3  # of a run that its goal may end: until then the rate stays up, since nobody knows when that will be
 
@@ -95,8 +95,8 @@ def _check_sides(plan: Plan) -> None:
     if schedule.policy != "fixed":
         return  # a budget that holds no step ends the run at once and says so
     sides: list[tuple[str, float, str, int, set[Kind]]] = [
-        ("schedule.ssl_epochs", schedule.ssl_epochs, "training", plan.facts.num_train, {"ssl", "mix"}),
-        ("schedule.sl_epochs", schedule.sl_epochs, "labelled", plan.facts.num_labelled, {"sl", "sl_drop", "mix"}),
+        ("schedule.ssl_epochs", schedule.ssl_epochs, "training", plan.facts.num_train, {"ssl", *MIX_KINDS}),
+        ("schedule.sl_epochs", schedule.sl_epochs, "labelled", plan.facts.num_labelled, {"sl", "sl_drop", *MIX_KINDS}),
     ]
     for field, epochs, which, rows, kinds in sides:
         if epochs and not kinds.intersection(plan.kinds):

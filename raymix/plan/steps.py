@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from raymix.plan.curves import rate, weight
 from raymix.plan.types import STREAM_OF, Kind, Plan, Segment, Stream
+from raymix.spec import MIX_KINDS
 
 
 def runs(plan: Plan, start: int, end: int) -> Iterator[tuple[Kind, int]]:
@@ -28,19 +29,19 @@ def pattern(plan: Plan, start: int, steps: int) -> tuple[tuple[Kind, int], ...]:
 def rows_per_step(plan: Plan, kind: Kind) -> dict[Stream, int]:
     """Rows of each stream that a step of a kind takes; they stand in the batch in this order."""
     batch, share = plan.spec.batch, plan.spec.data.labelled_share
-    if kind == "mix" and share is not None:
+    if kind in MIX_KINDS and share is not None:
         labelled = round(share * batch)
         return {"labelled": labelled, "unlabelled": batch - labelled}
     return {STREAM_OF[kind]: batch}
 
 
 def classified_rows(plan: Plan, kind: Kind, workers: int) -> int:
-    """Rows, the first ones, of the batch of a step with labels that the classifier sees: all, but for whole_rows.
+    """Rows, the first ones, of the batch of a step with labels that the classifier sees: all, but for `whole_rows`.
 
     Worker r has the positions r, r + workers, ...: the first rows of each are the first of the batch.
     """
-    batch = plan.spec.batch
-    whole = plan.spec.num_whole(batch // workers) if kind == "mix" else 0
+    batch, shared = plan.spec.batch, kind in MIX_KINDS and plan.spec.has_ssl_loss(kind)
+    whole = plan.spec.num_whole(batch // workers) if shared else 0
     return workers * whole or batch
 
 
@@ -52,7 +53,9 @@ def positions(plan: Plan, step: int) -> dict[Stream, int]:
             continue
         done = min(max(step - phase.start, 0), phase.steps)
         on_labelled = phase.labelled_steps(done)
-        other: Kind = "mix" if phase.turns[0][0] == "mix" else "ssl"  # what its other steps are; none in an SL phase
+        other: Kind = (
+            "mix" if phase.turns[0][0] in MIX_KINDS else "ssl"
+        )  # what its other steps are; none in an SL phase
         for stream, rows in rows_per_step(plan, other).items():
             consumed[stream] += (done - on_labelled) * rows
         consumed["labelled"] += on_labelled * plan.spec.batch

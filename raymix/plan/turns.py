@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from raymix.plan.types import Facts, Kind, PhaseKind
-from raymix.spec import AdaptiveSchedule, JobError, JobSpec, PhasesSchedule, Weight
+from raymix.spec import MIX_KINDS, AdaptiveSchedule, JobError, JobSpec, Mae, PhasesSchedule, Weight
 
 Turns = tuple[tuple[Kind, int], ...]
 _NOMINAL_EPOCHS = 200.0  # of a run whose length only its budget says, until the steps' costs are known
@@ -49,7 +49,15 @@ def more(spec: JobSpec, facts: Facts, kind: PhaseKind, before: Turns, steps: int
         done, dropped = (sum(n for name, n in before if name == of) for of in ("sl", "sl_drop"))
         more_dropped = min(steps, max(0, round(schedule.sl_drop * (done + dropped + steps)) - dropped))
         return (("sl_drop", more_dropped), ("sl", steps - more_dropped))
-    return ((kind, steps),)
+    return _in_parts(spec, before, steps) if kind == "mix" else ((kind, steps),)
+
+
+def _in_parts(spec: JobSpec, before: Turns, steps: int) -> Turns:
+    """Mix steps after those done: one kind, or one for each of the equal parts whose mask ratios a job lists."""
+    num = len(spec.objective.mix_ratios) if isinstance(spec.objective, Mae) else 1
+    done = sum(count for _, count in before)
+    ends = [max(done, round((done + steps) * (part + 1) / num)) for part in range(num)]
+    return tuple((MIX_KINDS[part], end - start) for part, (start, end) in enumerate(pairwise([done, *ends])))
 
 
 def merged(turns: Iterable[tuple[Kind, int]]) -> Turns:
@@ -62,7 +70,7 @@ def epochs_of(spec: JobSpec, facts: Facts, kind: PhaseKind, turns: Turns) -> flo
     """Passes over the phase's source: all images, in sl phases the labelled ones."""
     if kind == "sl":
         return sum(steps for _, steps in turns) * spec.batch / max(1, facts.num_labelled)
-    return sum(steps for name, steps in turns if name in ("ssl", "mix")) * spec.batch / facts.num_train
+    return sum(steps for name, steps in turns if name == "ssl" or name in MIX_KINDS) * spec.batch / facts.num_train
 
 
 def alternate(ssl: int, sl: int, turn: int | None, epochs: float) -> tuple[tuple[Kind, int], ...]:
@@ -97,7 +105,7 @@ def _merged(spec: JobSpec, facts: Facts) -> Iterator[Asked]:
         labelled = _steps(spec, mix, facts.num_labelled)
         yield Asked("mix", mix, alternate(mixed, labelled, schedule.alternate_steps, mix))
     else:
-        yield Asked("mix", mix, (("mix", mixed),))
+        yield Asked("mix", mix, _in_parts(spec, (), mixed))
     dropped = _steps(spec, schedule.sl_drop * sl_epochs, facts.num_labelled)
     steps = _steps(spec, sl_epochs, facts.num_labelled)
     yield Asked("sl", sl_epochs, (("sl_drop", dropped), ("sl", steps - dropped)))
@@ -129,5 +137,5 @@ def _listed(spec: JobSpec, schedule: PhasesSchedule, facts: Facts) -> Iterator[A
     for index, phase in enumerate(schedule.phases):
         share = phase.duration.amount if phase.duration.unit == "share" else 0.1
         steps = known.get(index) or max(1, round(share * total))
-        turns: Turns = ((phase.kind, steps),)
+        turns = more(spec, facts, phase.kind, (), steps)
         yield Asked(phase.kind, epochs_of(spec, facts, phase.kind, turns), turns, phase.weight)

@@ -9,13 +9,18 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from raymix.spec import Budget, FixedSchedule, JobSpec, Section, Weight
+from raymix.spec import MIX_KINDS, Budget, FixedSchedule, JobSpec, MixKind, Section, Weight
 
-Kind = Literal["ssl", "mix", "sl", "sl_drop"]
+Kind = Literal["ssl", MixKind, "sl", "sl_drop"]
 Stream = Literal["all", "labelled", "unlabelled"]
 PhaseKind = Literal["ssl", "mix", "sl"]
 
-STREAM_OF: dict[Kind, Stream] = {"ssl": "all", "mix": "all", "sl": "labelled", "sl_drop": "labelled"}
+STREAM_OF: dict[Kind, Stream] = {
+    "ssl": "all",
+    **dict.fromkeys(MIX_KINDS, "all"),
+    "sl": "labelled",
+    "sl_drop": "labelled",
+}
 SHARDS = 48  # residues of a position that always stay on one rank where images are streamed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raymix.report.pilot import Interval
+from raymix.spec import MIX_KINDS
 
 PRICE_NOT_SET = "price not set"
 ARM_WORDS = {
@@ -13,7 +14,13 @@ ARM_WORDS = {
     "mix": "SSL, then both losses in shared steps, then SL",
     "pretrained": "fine-tuning of given weights",
 }
-KIND_WORDS = {"ssl": "self-supervised", "mix": "mixed", "sl": "supervised", "sl_drop": "supervised, patches dropped"}
+KIND_WORDS: dict[str, str] = {
+    "ssl": "self-supervised",
+    "mix": "mixed",
+    **{kind: f"mixed, part {number} of its phase" for number, kind in enumerate(MIX_KINDS[1:], 2)},
+    "sl": "supervised",
+    "sl_drop": "supervised, patches dropped",
+}
 
 
 def money(cost: float | None) -> str:

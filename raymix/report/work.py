@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from raymix.plan import Kind, Plan, classified_rows
-from raymix.spec import VIT_SIZES, JobSpec, Mae, SimClr, Vit, num_visible
+from raymix.spec import MIX_KINDS, VIT_SIZES, JobSpec, Mae, SimClr, Vit, num_visible
 
 BYTES = 4  # of a weight, of its gradient and of each of AdamW's two moments: all are kept in fp32
 
@@ -33,23 +33,23 @@ def step_flops(spec: JobSpec, num_classes: int, kind: Kind) -> float | None:
         return None
     B, shape, head = spec.batch, _shape(spec), 6.0 * VIT_SIZES[spec.backbone.size][0] * num_classes
     passes = spec.passes(drops=True)
-    if kind in ("sl", "sl_drop"):
-        return B * (_backbone(shape, _seen(spec, "masked" if kind == "sl_drop" else "full", mix=True)) + head)
+    if not spec.has_ssl_loss(kind):
+        return B * (_backbone(shape, _seen(spec, "masked" if kind == "sl_drop" else "full", kind)) + head)
     if kind == "ssl":
-        return _ssl(spec, _decoded(spec, shape), _seen(spec, passes.ssl, mix=False), mix=False)
+        return _ssl(spec, _decoded(spec, shape), _seen(spec, passes.ssl, kind), kind)
     separate = passes.mix == "separate"
     whole = B if separate else spec.num_whole(B)  # rows that the classifier has a pass of its own for
     of = _decoded(spec, shape) if whole else shape
-    total = _ssl(spec, of, _seen(spec, passes.ssl if separate else passes.mix, mix=True), mix=True)
+    total = _ssl(spec, of, _seen(spec, passes.ssl if separate else passes.mix, kind), kind)
     return total + (whole * (_backbone(shape, shape.L) + head) if whole else B * _num_classified(spec) * head)
 
 
 def labelled_share(plan: Plan, kind: Kind) -> float:
     """Of the rows of a step, those that feed the supervised loss; of mix steps that draw from all rows, on average."""
-    if kind != "mix":
+    if kind not in MIX_KINDS:
         return 0.0 if kind == "ssl" else 1.0
     facts, batch, share = plan.facts, plan.spec.batch, plan.spec.data.labelled_share
-    seen = classified_rows(plan, "mix", plan.spec.cluster.num_replicas)
+    seen = classified_rows(plan, kind, plan.spec.cluster.num_replicas)
     labelled = seen * facts.num_labelled / facts.num_train if share is None else min(seen, round(share * batch))
     return labelled / batch
 
@@ -70,9 +70,9 @@ def labelled_tokens(plan: Plan) -> int | None:
 def _classified(spec: JobSpec, kind: Kind) -> int:
     """Patches of one labelled row that reach the classifier in a step."""
     mix = spec.passes(drops=True).mix
-    if kind == "mix" and mix != "separate" and not spec.schedule.whole_rows:
-        return _seen(spec, mix, mix=True) * _num_classified(spec)
-    return _seen(spec, "masked" if kind == "sl_drop" else "full", mix=True)
+    if spec.has_ssl_loss(kind) and mix != "separate" and not spec.schedule.whole_rows:
+        return _seen(spec, mix, kind) * _num_classified(spec)
+    return _seen(spec, "masked" if kind == "sl_drop" else "full", kind)
 
 
 def num_parameters(spec: JobSpec, num_classes: int) -> int | None:
@@ -109,11 +109,11 @@ def _decoded(spec: JobSpec, shape: _Shape) -> _Shape:
     return shape if block is None else shape._replace(N=block)
 
 
-def _seen(spec: JobSpec, which: str, mix: bool) -> int:
+def _seen(spec: JobSpec, which: str, kind: Kind) -> int:
     """Patches that a pass of the backbone computes."""
     if which == "full" or not isinstance(spec.objective, Mae):
         return spec.num_patches
-    return num_visible(spec.num_patches, spec.objective.mix_ratio_masked if mix else spec.objective.mask_ratio)
+    return num_visible(spec.num_patches, spec.objective.hidden(kind))
 
 
 def _num_classified(spec: JobSpec) -> int:
@@ -122,14 +122,14 @@ def _num_classified(spec: JobSpec) -> int:
     return 2 if isinstance(g, SimClr) and g.first_view == g.second_view else 1
 
 
-def _ssl(spec: JobSpec, shape: _Shape, seen: int, mix: bool) -> float:
+def _ssl(spec: JobSpec, shape: _Shape, seen: int, kind: Kind) -> float:
     """Backbone and objective, over the batch."""
     B, g, (L, P, D, _) = spec.batch, spec.objective, shape
     if isinstance(g, SimClr):
         projector = 6.0 * (D * g.projector_width + g.projector_width * g.output_width)
         similar = 6.0 * (2 * B) ** 2 * g.output_width  # every view with every other of the batch
         return 2 * B * (_backbone(shape, seen) + projector) + similar
-    E, M = g.decoder_width, L - _seen(spec, "masked", mix)
+    E, M = g.decoder_width, L - _seen(spec, "masked", kind)
     decoder = 6.0 * seen * D * E + _blocks(L, E, g.decoder_depth) + 6.0 * M * E * P
     return B * (_backbone(shape, seen) + decoder)
 

@@ -10,6 +10,7 @@ from raymix.spec.backbone import VIT_SIZES, Backbone, Timm, Torchvision, Vit
 from raymix.spec.base import Bytes, Folder, JobError, Name, Seconds, Section, Share
 from raymix.spec.data import Data, check_channels
 from raymix.spec.method import (
+    MIX_KINDS,
     SHARED_PASSES,
     Mae,
     Objective,
@@ -120,6 +121,7 @@ class JobSpec(Section):
         _check_mixing(self)
         _check_shared_pass(self)
         _check_whole_rows(self)
+        _check_mix_ratios(self)
         _check_workers(self)
         _check_accumulate(self)
         _check_compute(self)
@@ -150,6 +152,12 @@ class JobSpec(Section):
         """Patches (tokens) of one image, of raymix's own ViT; other backbones tell theirs when they are built."""
         assert isinstance(self.backbone, Vit)
         return (self.data.image_size // self.backbone.patch) ** 2
+
+    def has_ssl_loss(self, kind: str) -> bool:
+        """Whether steps of a kind have the SSL loss: ssl steps, and mix steps but those that hide no patch."""
+        if kind not in MIX_KINDS:
+            return kind == "ssl"
+        return not isinstance(self.objective, Mae) or self.objective.hidden(kind) > 0
 
     def num_whole(self, rows: int) -> int:
         """Rows, the first ones, of a worker's `rows` rows of a mix batch that the classifier sees whole.
@@ -202,15 +210,15 @@ def check_masks(spec: JobSpec, num_patches: int, hint: str) -> None:
     """Raises JobError where MAE would leave no patch visible, or hide none."""
     if not isinstance(spec.objective, Mae):
         return
-    for field in ("mask_ratio", "mix_mask_ratio"):
-        ratio = getattr(spec.objective, field)
-        if ratio is None:
+    for kind in ("ssl", "sl_drop", *MIX_KINDS[: len(spec.objective.mix_ratios)]):
+        ratio, mixed = spec.objective.hidden(kind), kind != "ssl" and spec.objective.mix_mask_ratio is not None
+        if not ratio and kind in MIX_KINDS:
             continue
         visible = num_visible(num_patches, ratio)
         if not 0 < visible < num_patches:
             which = "visible" if visible == 0 else "hidden"
             problem = f"{ratio} leaves no {which} patch of {num_patches}"
-            raise JobError(f"objective.{field}", problem, f"change it, or {hint}")
+            raise JobError(f"objective.{'mix_' if mixed else ''}mask_ratio", problem, f"change it, or {hint}")
 
 
 def check_decode_from(spec: JobSpec, num_blocks: int) -> None:
@@ -268,6 +276,19 @@ def _check_whole_rows(spec: JobSpec) -> None:
     if spec.optim.accumulate > 1:
         problem = "the whole rows are the first of a batch, and most of its optim.accumulate parts would have none"
         raise JobError(field, problem, "set optim.accumulate=1, and speed.recompute=true to save memory")
+
+
+def _check_mix_ratios(spec: JobSpec) -> None:
+    """A mix phase in parts is one whose length is known when it begins."""
+    schedule, field = spec.schedule, "objective.mix_mask_ratio"
+    if not isinstance(spec.objective, Mae) or len(spec.objective.mix_ratios) == 1:
+        return
+    if schedule.interleave == "alternate":
+        problem = "interleave: alternate has no mix steps whose ratio could fall"
+        raise JobError(field, problem, "name one ratio, or set schedule.interleave=joint")
+    if schedule.policy not in ("fixed", "phases") or spec.budget is not None or spec.goal is not None:
+        problem = "a list cuts the mix phase into parts, and a budget, a goal or a policy changes its length"
+        raise JobError(field, problem, "name one ratio, or plan in epochs")
 
 
 def _check_pretrained(spec: JobSpec) -> None:

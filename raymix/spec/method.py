@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from statistics import fmean
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from raymix.spec.base import Section, Share
 from raymix.spec.data import ViewAugment, check_crop
+
+MixKind = Literal["mix", "mix_2", "mix_3", "mix_4"]  # kinds of mix steps: one, or one for each part of the phase
+MIX_KINDS: tuple[MixKind, ...] = get_args(MixKind)
+_Ratio = Annotated[float, Field(gt=0, lt=1)]
+_Ratios = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=2, max_length=len(MIX_KINDS))]
 
 
 class Mae(Section):
@@ -15,7 +21,11 @@ class Mae(Section):
 
     type: Literal["mae"]
     mask_ratio: float = Field(0.75, gt=0, lt=1, description="share of patches hidden in ssl steps")
-    mix_mask_ratio: float | None = Field(None, gt=0, lt=1, description="the same in mix steps; null: mask_ratio")
+    mix_mask_ratio: _Ratio | _Ratios | None = Field(
+        None,
+        description="the same in mix steps; a list, as in [0.75, 0.5, 0]: in equal parts of the mix phase, one after "
+        "another, where 0 leaves the SL loss alone; null: mask_ratio",
+    )
     decoder_width: int = Field(96, ge=8, le=4096, multiple_of=8)
     decoder_depth: int = Field(2, ge=1, le=24)
     decode_from: int | None = Field(
@@ -32,9 +42,16 @@ class Mae(Section):
     )
 
     @property
-    def mix_ratio_masked(self) -> float:
-        """Share of patches hidden in mix steps."""
-        return self.mask_ratio if self.mix_mask_ratio is None else self.mix_mask_ratio
+    def mix_ratios(self) -> tuple[float, ...]:
+        """Shares of patches hidden in the parts of the mix phase, of which MIX_KINDS are the steps."""
+        asked = self.mask_ratio if self.mix_mask_ratio is None else self.mix_mask_ratio
+        return asked if isinstance(asked, tuple) else (asked,)
+
+    def hidden(self, kind: str) -> float:
+        """Share of patches hidden in steps of a kind; `sl_drop` hides what mix steps hide on average."""
+        if kind == "ssl":
+            return self.mask_ratio
+        return fmean(self.mix_ratios) if kind == "sl_drop" else self.mix_ratios[MIX_KINDS.index(kind)]
 
 
 class SimClr(Section):

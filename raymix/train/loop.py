@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from raymix.method import optim
-from raymix.plan import STREAM_OF, Plan, Segment, changed, rate, weight
+from raymix.plan import Plan, Segment, changed, rate, weight
 from raymix.policy import End
 from raymix.report.history import SegmentReport
 from raymix.train.checkpoint import Checkpoints
@@ -85,7 +85,7 @@ def _report(plan: Plan, segment: Segment, totals: np.ndarray, labelled: int, lab
     if not math.isfinite(ssl + sl):
         first, last = segment.start, segment.start + segment.steps - 1
         raise FloatingPointError(f"the loss is not finite in steps {first} to {last}: a lower optim.lr may help")
-    ssl_steps = sum(steps for kind, steps in segment.pattern if STREAM_OF[kind] == "all")
+    ssl_steps = sum(steps for kind, steps in segment.pattern if plan.spec.has_ssl_loss(kind))
     return SegmentReport(
         segment=segment,
         seconds=seconds,

@@ -15,7 +15,8 @@ from raymix.method import draw
 from raymix.method.objectives import View
 from raymix.method.steps import Model, look
 from raymix.method.views import Augment
-from raymix.plan import Plan
+from raymix.plan import Kind, Plan
+from raymix.spec import MIX_KINDS
 from raymix.train.compiling import eager
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
@@ -45,25 +46,25 @@ def samples(plan: Plan, state: TrainState, splits: Splits, runtime: Runtime) -> 
     with eager(), torch.autocast(runtime.device.type, dtype, enabled=dtype is not None):
         x_NSSC = torch.cat(list(runtime.supply.batches(ids)))
         pictures = {"image": _shown(model.a, model.a.clean(x_NSSC))}
-        if kinds & {"ssl", "mix"}:
+        if kinds & {"ssl", *MIX_KINDS}:
             rows_N = torch.from_numpy(ids).to(runtime.device)
             key_N = draw.keys(plan.spec.seed, torch.zeros_like(rows_N), rows_N)
-            found = _of_objective(plan, model, x_NSSC, key_N, mix="ssl" not in kinds)
+            found = _of_objective(plan, model, x_NSSC, key_N, "ssl" if "ssl" in kinds else "mix")
             pictures |= {name: _shown(model.a, x_NCHW) for name, x_NCHW in found.items()}
         predicted = model.classify(x_NSSC).argmax(1).cpu().numpy() if kinds - {"ssl"} else None
     return Samples(splits.labels[ids], predicted, pictures)
 
 
-def _of_objective(plan: Plan, model: Model, x_NSSC: Tensor, key_N: Tensor, mix: bool) -> dict[str, Tensor]:
+def _of_objective(plan: Plan, model: Model, x_NSSC: Tensor, key_N: Tensor, kind: Kind) -> dict[str, Tensor]:
     """What the objective shows of its work on these images, as its steps see them."""
     passes = plan.spec.passes(model.f.drops)
-    whole = (passes.mix if mix and passes.mix != "separate" else passes.ssl) == "full"
+    whole = (passes.mix if kind == "mix" and passes.mix != "separate" else passes.ssl) == "full"
     m, f = model.m if whole else None, model.up_to(on=False)
 
     def see(view: View) -> Tensor:
         return look(f, view, m)[0]
 
-    return model.g.pictures(x_NSSC, model.a.clean(x_NSSC), key_N, see, mix)
+    return model.g.pictures(x_NSSC, model.a.clean(x_NSSC), key_N, see, kind)
 
 
 def _shown(augment: Augment, x_NCHW: Tensor) -> np.ndarray:

@@ -10,6 +10,7 @@ from models import batch_of, model_of, spec_of
 from torch import Tensor
 
 from raymix.method import draw
+from raymix.plan import Kind
 
 N = 20_000
 # of rows 0, 1 (epoch 0) and 123456 (epoch 9) under seed 3
@@ -86,15 +87,15 @@ def test_numbers_are_the_same_on_every_machine() -> None:
     assert draw.uniform(keys_B, draw.MASK, 2).mul(2**24).long().tolist() == NUMBERS
 
 
-@pytest.mark.parametrize("mix", [False, True])
+@pytest.mark.parametrize("kind", ["ssl", "mix"])
 @pytest.mark.parametrize("objective", ["mae", "simclr"])
-def test_the_view_of_a_row_does_not_depend_on_its_batch(objective: str, mix: bool) -> None:
+def test_the_view_of_a_row_does_not_depend_on_its_batch(objective: str, kind: Kind) -> None:
     """Any number of workers, any cut into batches, any order: the same pixels are seen and hidden."""
     spec = spec_of(objective, augment={"crop": [0.3, 1], "color": 0.4, "grayscale": 0.2})
     model, batch = model_of(spec), batch_of([0] * 96, size=10)
-    whole = model.g.view(batch.x_BSSC, batch.key_B, mix)
+    whole = model.g.view(batch.x_BSSC, batch.key_B, kind)
     for order in ([5], [95, 0, 31], list(range(95, -1, -1))):
-        part = model.g.view(batch.x_BSSC[order], batch.key_B[order], mix)
+        part = model.g.view(batch.x_BSSC[order], batch.key_B[order], kind)
         both = torch.tensor([i + 96 * view for view in range(whole.num_views) for i in order])
         torch.testing.assert_close(part.x_BCHW, whole.x_BCHW[both], rtol=0, atol=1e-5)
         if whole.keep_BK is not None and part.keep_BK is not None:

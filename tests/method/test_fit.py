@@ -95,7 +95,7 @@ def test_mae_decodes_from_within_other_vits(row: str) -> None:
     assert {name.partition("blocks.")[2][:1] for name in trained["ssl"]} == {"", "0"}, "no second block"
     assert not any(name.startswith(("net.norm.", "net.fc_norm.")) for name in trained["ssl"])
     assert trained["mix"] > trained["ssl"]
-    v = model.g.view(batch.x_BSSC, batch.key_B, mix=True)
+    v = model.g.view(batch.x_BSSC, batch.key_B, "mix")
     logits = model.h(model.f(v.x_BCHW, v.keep_BK))
     torch.testing.assert_close(sl, steps.cross_entropy(logits, batch.y_B, batch.scale, spec.optim.label_smoothing))
 

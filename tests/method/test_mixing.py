@@ -123,7 +123,7 @@ def test_the_loss_is_that_of_both_labels(kind: Kind, labels: list[int]) -> None:
     keep = None
     x_BCHW = model.a(batch.x_BSSC, batch.key_B)
     if kind == "sl_drop":
-        view = model.g.view(batch.x_BSSC, batch.key_B, mix=True)
+        view = model.g.view(batch.x_BSSC, batch.key_B, "mix")
         x_BCHW, keep = view.x_BCHW, view.keep_BK
     x_BCHW, pair = model.mixing(x_BCHW, batch.y_B, batch.key_B)
     logits = model.h(model.f(x_BCHW, keep))
@@ -165,7 +165,7 @@ def test_a_shared_pass_is_mixed_for_both_losses_where_the_job_says_so(shared_pas
     model, labels = model_of(spec), [0, -1, 3, 1, 2, 4]
     batch, w = batch_of(labels), torch.tensor(0.3)
     assert model.mixing is not None
-    plain = model.g.view(batch.x_BSSC, batch.key_B, mix=True)
+    plain = model.g.view(batch.x_BSSC, batch.key_B, "mix")
     x_BCHW, pair = model.mixing(plain.x_BCHW, batch.y_B, batch.key_B)
     assert not torch.equal(x_BCHW, plain.x_BCHW)
     view = plain._replace(x_BCHW=x_BCHW)

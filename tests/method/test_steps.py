@@ -116,7 +116,7 @@ def naive(model: Model, spec: JobSpec, kind: Kind, batch: Batch, w: float) -> Te
     smoothing = spec.optim.label_smoothing
     if kind == "sl":
         return ce(model.h(model.f(model.a(x, key))), y, smoothing)
-    v = model.g.view(x, key, mix=kind != "ssl")
+    v = model.g.view(x, key, kind)
     z = model.f(v.x_BCHW, v.keep_BK)
     if kind == "ssl":
         return ssl_loss(model, spec, z, v)
@@ -172,7 +172,7 @@ def test_ssl_steps_compute_all_patches_where_they_are_told_to(shared_pass: str, 
     spec = spec_of(shared_pass=shared_pass, objective_options={"ssl_pass": "full"})
     model, batch, w = model_of(spec), batch_of(LABELS), 0.3
     L, _ = steps.build(spec, model, kind)(batch, torch.tensor(w))
-    v = model.g.view(batch.x_BSSC, batch.key_B, mix=kind == "mix")
+    v = model.g.view(batch.x_BSSC, batch.key_B, kind)
     expected = mae(model, spec, with_tokens(model, v), v)
     if kind == "mix":
         logits = model.h(model.f(model.a(batch.x_BSSC, batch.key_B)))
@@ -204,6 +204,22 @@ def test_decoding_from_a_block_leaves_later_ones_to_the_classifier(shared_pass: 
         torch.testing.assert_close(L, naive(model, spec, kind, batch, w), rtol=1e-5, atol=1e-5)
 
 
+def test_the_mask_ratio_falls_from_part_to_part_of_a_mix_phase() -> None:
+    """`objective.mix_mask_ratio` as a list: a kind of step each; where nothing is hidden the CE is left."""
+    spec = spec_of(objective_options={"mix_mask_ratio": [0.75, 0.25, 0]})
+    model, batch, seen = model_of(spec), batch_of(LABELS), []
+    model.f.register_forward_hook(lambda _, __, z: seen.append(z.shape[1]))
+    kinds: tuple[Kind, ...] = ("mix", "mix_2", "mix_3", "sl_drop", "ssl")
+    for kind in kinds:
+        step = steps.build(spec, model, kind)
+        L, (ssl, sl, _) = step(batch, torch.tensor(0.3))
+        assert (sl if kind in ("mix_3", "sl_drop") else ssl if kind == "ssl" else 0.3 * ssl + (1 - 0.3) * sl) == L
+    assert seen == [4, 12, 16, 10, 4], "sl_drop: what mix steps see on average"
+    logits = model.h(model.f(model.a(batch.x_BSSC, batch.key_B)))
+    last, _ = steps.build(spec, model, "mix_3")(batch, torch.tensor(0.3))
+    torch.testing.assert_close(last, ce(logits, batch.y_B, spec.optim.label_smoothing))
+
+
 @pytest.mark.parametrize("options", [{}, {"decode_from": 2}])
 def test_the_first_rows_are_classified_whole(options: dict[str, int]) -> None:
     """`schedule.whole_rows`: the CE is of these alone, seen as they are augmented for g; MAE is of all rows, masked."""
@@ -214,7 +230,7 @@ def test_the_first_rows_are_classified_whole(options: dict[str, int]) -> None:
     scale = torch.tensor(1 / 2)  # rows 0 and 2 of the first three have a label
     L, (ssl, sl, hits) = step(batch._replace(scale=scale), torch.tensor(w))
     assert passes == [(6, 8), (3, 16)][bool(options) :], "what only g would need of a block after its own is left out"
-    v = model.g.view(batch.x_BSSC, batch.key_B, mix=True)
+    v = model.g.view(batch.x_BSSC, batch.key_B, "mix")
     logits = model.h(model.f(v.x_BCHW[:3]))
     torch.testing.assert_close(sl, ce(logits, batch.y_B[:3], spec.optim.label_smoothing))
     torch.testing.assert_close(ssl, ssl_loss(model, spec, model.f(v.x_BCHW, v.keep_BK), v))
@@ -230,7 +246,7 @@ def test_hidden_pixels_reach_no_loss_but_as_the_target(shared_pass: str) -> None
     spec = spec_of(shared_pass=shared_pass, augment={"crop": [1, 1], "flip": False})
     model, batch = model_of(spec), batch_of(LABELS)
     step = steps.build(spec, model, "mix")
-    hidden = model.g.view(batch.x_BSSC, batch.key_B, mix=True).hide_BM
+    hidden = model.g.view(batch.x_BSSC, batch.key_B, "mix").hide_BM
     assert hidden is not None
     assert hidden.shape == (6, 8), "half of 16 patches: mix_mask_ratio, not mask_ratio"
     changed = batch.x_BSSC.clone()

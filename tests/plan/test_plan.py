@@ -14,6 +14,7 @@ import pytest
 
 from raymix.plan import STREAM_OF, Plan, Stream, pattern, positions, rate, rows_per_step, segment, weight
 from raymix.spec import JobError
+from tests.conftest import JOB
 
 PlanOf = Callable[..., Plan]
 
@@ -105,6 +106,30 @@ def test_alternate_with_few_labels_joins_turns_that_meet(plan_of: PlanOf) -> Non
     turns = plan.phases[0].turns
     assert Counter(steps_of(plan)) == {"ssl": 40, "sl": 4}
     assert all(before[0] != after[0] for before, after in pairwise(turns))
+
+
+FALLING = {"type": "mae", "mix_mask_ratio": [0.75, 0.5, 0], "decoder_width": 32, "decoder_depth": 1}
+
+
+def test_a_list_of_mask_ratios_cuts_the_mix_phase_into_equal_parts(plan_of: PlanOf) -> None:
+    """Every mix phase anew; rows go on across the parts as if it were one kind of step."""
+    one, parts = (
+        plan_of(schedule={"ssl_epochs": 10, "sl_epochs": 10, "mix_ratio": 1}, optim={"batch": 100}, **more)
+        for more in ({}, {"objective": FALLING})
+    )
+    assert parts.phases[0].turns == (("mix", 33), ("mix_2", 34), ("mix_3", 33))
+    assert all(positions(parts, step) == positions(one, step) for step in range(101))
+    assert all(weight(parts, step) == weight(one, step) and rate(parts, step) == rate(one, step) for step in range(100))
+    listed = [{"kind": kind, "for": steps} for kind, steps in (("mix", 6), ("sl", 1), ("mix", 3))]
+    plan = plan_of(schedule={"policy": "phases", "phases": listed}, objective=FALLING)
+    assert steps_of(plan) == ["mix", "mix", "mix_2", "mix_2", "mix_3", "mix_3", "sl", "mix", "mix_2", "mix_3"]
+
+
+def test_a_list_of_mask_ratios_leaves_labelled_share_as_it_is(plan_of: PlanOf) -> None:
+    data = {**JOB["data"], "labelled_share": 0.25}
+    plan = plan_of(1000, 100, data=data, objective=FALLING, schedule={"ssl_epochs": 1, "sl_epochs": 1, "mix_ratio": 1})
+    assert {str(rows_per_step(plan, kind)) for kind in plan.kinds[:3]} == {"{'labelled': 24, 'unlabelled': 72}"}
+    assert positions(plan, 3) == {"all": 0, "labelled": 72, "unlabelled": 216}
 
 
 @pytest.mark.parametrize("turn", [None, 1, 3, 17, 1000])

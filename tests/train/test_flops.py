@@ -12,7 +12,7 @@ from raymix.jobfile import load_spec
 from raymix.method.steps import Model
 from raymix.plan import Kind
 from raymix.report import work
-from raymix.spec import JobSpec
+from raymix.spec import MIX_KINDS, JobSpec, Mae
 from raymix.train import flops
 from raymix.train.flops import step_flops
 
@@ -28,6 +28,7 @@ CASES: list[list[str]] = [
     ["schedule.shared_pass=separate", "objective.decode_from=2"],
     ["schedule.shared_pass=separate"],
     ["schedule.shared_pass=separate", "objective.ssl_pass=full"],
+    ["objective.mix_mask_ratio=[0.75, 0.25, 0]", "schedule.whole_rows=0.5"],
     ["schedule.whole_rows=0.25", "objective.decode_from=2", "data.labelled_share=0.5"],
     ["data.channels=gray16", "data.augment={blur: 0.5}"],
     ["data.augment={mixup: 0.8, hue: 0.1, erase: 0.3}"],
@@ -50,7 +51,9 @@ def asked(*overrides: str) -> JobSpec:
 
 
 def kinds(spec: JobSpec) -> tuple[Kind, ...]:
-    return ("ssl", "mix", "sl", "sl_drop") if spec.objective.type == "mae" else ("ssl", "mix", "sl")
+    if isinstance(spec.objective, Mae):
+        return ("ssl", *MIX_KINDS[: len(spec.objective.mix_ratios)], "sl", "sl_drop")
+    return ("ssl", "mix", "sl")
 
 
 @pytest.mark.parametrize("overrides", CASES, ids=lambda overrides: " ".join(overrides) or "default")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from small_runs import Digits, trained
 
+from raymix.arms import seconds_of
 from raymix.plan import positions
 from raymix.policy import segments
 from raymix.report.history import Rates
@@ -55,6 +56,25 @@ def test_simclr_learns(digits: DigitsOf) -> None:
     assert losses[-1] is not None
     assert losses[-1] < losses[0]
     assert losses[-1] < 0.85 * math.log(47), "a view finds its partner among 47 better than by guessing"
+
+
+def test_parts_of_a_mix_phase_are_steps_of_their_own(digits: DigitsOf) -> None:
+    """Each is timed, and has its own price in the plan's seconds; the part that hides nothing reports no SSL loss."""
+    objective = {"type": "mae", "mix_mask_ratio": [0.75, 0.5, 0], "decoder_width": 32, "decoder_depth": 1}
+    asked = digits(objective=objective, schedule={**MIX, "mix_ratio": 1}, evaluate={"every": 0})
+    [(_, first), (_, second), (_, third)] = asked.plan.phases[0].turns
+    own = Rates(step_seconds={"mix": 1, "mix_2": 10, "mix_3": 100})
+    assert seconds_of(asked.plan, own) == first + 10 * second + 100 * third
+    state, runtime = asked.state(), asked.runtime()
+    feed = Feed(asked.plan, asked.splits, runtime)
+    _, rates = prepare(asked.plan, asked.plan.kinds, state, feed, runtime, None)
+    assert set(rates.step_seconds) == {"mix", "mix_2", "mix_3"}
+    _, watcher = asked.run(rates=Rates(step_seconds=dict.fromkeys(asked.plan.kinds, 2.0)))  # a step a segment
+    for report in watcher.reports:
+        [(kind, _)] = report.segment.pattern
+        assert (report.ssl_loss is None) == (kind == "mix_3")
+        assert report.sl_loss is not None
+    assert {report.segment.kind for report in watcher.reports} == {"mix"}
 
 
 # ---- segments ---------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from raymix.method.draw import Key
 from raymix.method.views import Augment
+from raymix.plan import Kind
 
 
 class View(NamedTuple):
@@ -32,15 +33,15 @@ class Objective(nn.Module):
     decode_from: int | None = None  # block of the backbone whose tokens it takes; None: the last ones
 
     @abstractmethod
-    def view(self, x_BSSC: Tensor, key_B: Key, mix: bool = False) -> View:
-        """Stored images to what the backbone is given, in ssl or in mix steps. Uses no parameter."""
+    def view(self, x_BSSC: Tensor, key_B: Key, kind: Kind = "ssl") -> View:
+        """Stored images to what the backbone is given in steps of a kind. Uses no parameter."""
 
     @abstractmethod
     def forward(self, z_BLD: Tensor, view: View) -> Tensor:
         """g: the loss of the backbone's tokens for that view. Its mean over ranks is the global batch's loss."""
 
     def pictures(
-        self, x_BSSC: Tensor, clean_BCHW: Tensor, key_B: Key, look: Callable[[View], Tensor], mix: bool
+        self, x_BSSC: Tensor, clean_BCHW: Tensor, key_B: Key, look: Callable[[View], Tensor], kind: Kind
     ) -> dict[str, Tensor]:
         """What a report shows of its work on some images: normalised ones (B, C, H, W) by name.
 
@@ -49,7 +50,7 @@ class Objective(nn.Module):
             clean_BCHW: The same, normalised, without augmentation.
             key_B: Of their random draws.
             look: The backbone's tokens for a view.
-            mix: As in mix steps, else as in ssl steps.
+            kind: As in steps of that kind.
         """
         return {}
 

@@ -17,7 +17,8 @@ from raymix.method.backbones.vit import Block
 from raymix.method.draw import Key
 from raymix.method.objectives.base import Objective, View
 from raymix.method.views import Augment
-from raymix.spec import JobSpec, Mae, num_visible
+from raymix.plan import Kind
+from raymix.spec import MIX_KINDS, JobSpec, Mae, num_visible
 
 
 class MaeObjective(Objective):
@@ -28,10 +29,8 @@ class MaeObjective(Objective):
         assert isinstance(spec.objective, Mae)
         mae, self.patch = spec.objective, f.patch
         self.augment, self.norm_pixels, self.num_patches = augment, mae.norm_pixels, f.num_patches
-        self.num_visible = {
-            False: num_visible(f.num_patches, mae.mask_ratio),
-            True: num_visible(f.num_patches, mae.mix_ratio_masked),
-        }
+        kinds: tuple[Kind, ...] = ("ssl", "sl_drop", *MIX_KINDS[: len(mae.mix_ratios)])
+        self.num_visible = {kind: num_visible(f.num_patches, mae.hidden(kind)) for kind in kinds}
         self.decode_from, width = mae.decode_from, mae.decoder_width
         # tokens from within the backbone have not been through its last norm, which is the classifier's alone then
         self.entry = nn.Identity() if mae.decode_from is None else nn.LayerNorm(f.width)
@@ -45,9 +44,9 @@ class MaeObjective(Objective):
         init(self)
 
     @torch.no_grad()
-    def view(self, x_BSSC: Tensor, key_B: Key, mix: bool = False) -> View:
+    def view(self, x_BSSC: Tensor, key_B: Key, kind: Kind = "ssl") -> View:
         """One augmented view with a random share of its patches hidden."""
-        return self._masked(self.augment(x_BSSC, key_B), key_B, mix)
+        return self._masked(self.augment(x_BSSC, key_B), key_B, kind)
 
     def forward(self, z_BLD: Tensor, view: View) -> Tensor:
         """The loss, from the tokens of the visible patches (B, K, D) or of all (B, L, D)."""
@@ -55,13 +54,13 @@ class MaeObjective(Objective):
         return self.leave(*self._decoded(z_BLD, view), view.x_BCHW, view.hide_BM)
 
     def pictures(
-        self, x_BSSC: Tensor, clean_BCHW: Tensor, key_B: Key, look: Callable[[View], Tensor], mix: bool
+        self, x_BSSC: Tensor, clean_BCHW: Tensor, key_B: Key, look: Callable[[View], Tensor], kind: Kind
     ) -> dict[str, Tensor]:
         """What is left to see, and what is drawn at the hidden places.
 
         Where the target is normalised pixels, each patch's own mean and deviation are given back to what is drawn.
         """
-        view = self._masked(clean_BCHW, key_B, mix)
+        view = self._masked(clean_BCHW, key_B, kind)
         assert view.hide_BM is not None
         patches_BLP = patchify(clean_BCHW, self.patch)
         place_BMP = view.hide_BM[:, :, None].expand(-1, -1, patches_BLP.shape[2])
@@ -96,10 +95,10 @@ class MaeObjective(Objective):
         """The loss; if thorough, the view and what stands before the blocks."""
         return ["view", "enter", "leave"] if thorough else ["leave"]
 
-    def _masked(self, x_BCHW: Tensor, key_B: Key, mix: bool) -> View:
+    def _masked(self, x_BCHW: Tensor, key_B: Key, kind: Kind) -> View:
         """These images with a random share of their patches hidden."""
         order_BL = draw.uniform(key_B, draw.MASK, self.num_patches).argsort(1)
-        K = self.num_visible[mix]
+        K = self.num_visible[kind]
         return View(x_BCHW, order_BL[:, :K], order_BL[:, K:])
 
     def _decoded(self, z_BLD: Tensor, view: View) -> tuple[Tensor, Tensor]:

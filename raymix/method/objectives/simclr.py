@@ -20,6 +20,7 @@ from raymix.method.backbones.base import Backbone, init
 from raymix.method.draw import Key
 from raymix.method.objectives.base import Objective, View
 from raymix.method.views import Augment
+from raymix.plan import Kind
 from raymix.spec import JobSpec, SimClr, ViewAugment
 
 
@@ -40,16 +41,16 @@ class SimClrObjective(Objective):
         init(self)
 
     @torch.no_grad()
-    def view(self, x_BSSC: Tensor, key_B: Key, mix: bool = False) -> View:
+    def view(self, x_BSSC: Tensor, key_B: Key, kind: Kind = "ssl") -> View:
         """Two augmented views of each image."""
         views = self.augment(x_BSSC, key_B), self.second(x_BSSC, key_B, draw.SECOND_VIEW)
         return View(torch.cat(views), num_views=2, num_classified=self.num_classified)
 
     def pictures(
-        self, x_BSSC: Tensor, clean_BCHW: Tensor, key_B: Key, look: Callable[[View], Tensor], mix: bool
+        self, x_BSSC: Tensor, clean_BCHW: Tensor, key_B: Key, look: Callable[[View], Tensor], kind: Kind
     ) -> dict[str, Tensor]:
         """The two views that are to find each other."""
-        first, second = self.view(x_BSSC, key_B, mix).x_BCHW.chunk(2)
+        first, second = self.view(x_BSSC, key_B, kind).x_BCHW.chunk(2)
         return {"first view": first, "second view": second}
 
     def pieces(self, thorough: bool) -> list[str]:
