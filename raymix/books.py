@@ -45,7 +45,7 @@ class Books:
         self._earlier: dict[Account, float] = {}  # what groups that died had reported
         self._group: tuple[float, tuple[SegmentReport, ...]] = (0.0, ())  # of this one: its first step, its reports
         self._outcome: Outcome | None = None
-        self._lock, self._done = threading.Lock(), threading.Event()
+        self._lock, self._writing, self._done = threading.Lock(), threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._keep, name="raymix-books", daemon=True)
 
     def __enter__(self) -> Books:
@@ -73,6 +73,7 @@ class Books:
                 self._restart_seconds += max(0.0, began_at - ended_at)
                 self._earlier = added(self._earlier, booked(reports))
             self._group, self.history = (began_at, ()), history
+        self.write()
 
     def decided(self, run: str, decision: Decision) -> None:
         """The plan is changed."""
@@ -83,6 +84,7 @@ class Books:
         """A segment is done."""
         with self._lock:
             self._group, self.history = (self._group[0], (*self._group[1], report)), self.history.add(report)
+        self.write()
 
     def note(self, text: str) -> None: ...
 
@@ -118,8 +120,9 @@ class Books:
         return (*self.before, self.now())
 
     def write(self) -> None:
-        """Keeps this attempt until now."""
-        self.folder.write_attempt(len(self.before) + 1, self.now())
+        """Keeps this attempt until now: at every segment's end, and by the clock while none ends."""
+        with self._writing:
+            self.folder.write_attempt(len(self.before) + 1, self.now())
 
     def _after(self, saved: float) -> dict[Account, float]:
         """What came after the last report; the group's reports hold `saved` seconds of its checkpoints."""
