@@ -7,7 +7,7 @@ nor ray. Errors travel up as exceptions; `raymix.__main__` turns them into one l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -116,18 +116,8 @@ def run(
     """
     from raymix.runner import run as train
 
-    spec = _load(job, overrides)
-    with _interrupted_too(spec, as_json):
-        done = train(
-            spec,
-            resume=resume,
-            overwrite=overwrite,
-            verbose=verbose,
-            quiet=as_json,
-            allow_import=tuple(allow_import or ()),
-            profile=profile,
-        )
-        _finish(done, spec, as_json)
+    options = {"resume": resume, "overwrite": overwrite, "verbose": verbose, "profile": profile}
+    _carry_out(train, _load(job, overrides), allow_import, as_json, **options)
 
 
 @app.command(epilog="Example:  raymix pilot jobs/digits.yaml --set pilot.arms='[ssl_sl, mix]'")
@@ -147,17 +137,9 @@ def pilot(
     """
     from raymix.pilot import pilot as compare
 
-    spec = _load(job, overrides)
-    with _interrupted_too(spec, as_json):
-        done = compare(
-            spec,
-            resume=resume,
-            overwrite=overwrite,
-            verbose=verbose,
-            quiet=as_json,
-            allow_import=tuple(allow_import or ()),
-        )
-        _finish(done, spec, as_json)
+    _carry_out(
+        compare, _load(job, overrides), allow_import, as_json, resume=resume, overwrite=overwrite, verbose=verbose
+    )
 
 
 @app.command(epilog="Example:  raymix sweep jobs/digits-sweep.yaml --set sweep.data.label_fraction='[0.2, 1]'")
@@ -177,17 +159,9 @@ def sweep(
     """
     from raymix.sweeping import sweep as run_cells
 
-    spec = _load(job, overrides)
-    with _interrupted_too(spec, as_json):
-        done = run_cells(
-            spec,
-            resume=resume,
-            overwrite=overwrite,
-            verbose=verbose,
-            quiet=as_json,
-            allow_import=tuple(allow_import or ()),
-        )
-        _finish(done, spec, as_json)
+    _carry_out(
+        run_cells, _load(job, overrides), allow_import, as_json, resume=resume, overwrite=overwrite, verbose=verbose
+    )
 
 
 @app.command(epilog="Example:  raymix tune jobs/digits-tune.yaml --set tune.trials=24")
@@ -207,17 +181,9 @@ def tune(
     """
     from raymix.tuning import tune as search
 
-    spec = _load(job, overrides)
-    with _interrupted_too(spec, as_json):
-        done = search(
-            spec,
-            resume=resume,
-            overwrite=overwrite,
-            verbose=verbose,
-            quiet=as_json,
-            allow_import=tuple(allow_import or ()),
-        )
-        _finish(done, spec, as_json)
+    _carry_out(
+        search, _load(job, overrides), allow_import, as_json, resume=resume, overwrite=overwrite, verbose=verbose
+    )
 
 
 @app.command(epilog="Example:  raymix schema > raymix.schema.json   and point your editor's YAML support at it")
@@ -234,6 +200,15 @@ app.command("report", epilog="Example:  raymix report runs/digits runs/other --c
 
 def _load(job: str, overrides: list[str] | None) -> JobSpec:
     return load_spec(job, overrides or [])
+
+
+def _carry_out(
+    command: Callable[..., AnyReport], spec: JobSpec, allow_import: list[str] | None, as_json: bool, **options: bool
+) -> None:
+    """Do what a job asks for, and print what came of it."""
+    with _interrupted_too(spec, as_json):
+        done = command(spec, quiet=as_json, allow_import=tuple(allow_import or ()), **options)
+        _finish(done, spec, as_json)
 
 
 def _finish(done: AnyReport, spec: JobSpec, as_json: bool) -> None:

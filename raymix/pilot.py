@@ -82,8 +82,9 @@ def compared(
     searches_of(spec.report)  # one that is not there is found before anything starts
     quick = spec.pilot.preset == "quick"
     seeds = range(spec.seed, spec.seed + max(spec.pilot.seeds_of(arm) for arm in spec.pilot.compared))
-    checked = {seed: check(spec.model_copy(update={"seed": seed}), allow_import, rows) for seed in seeds}
-    first = checked[spec.seed]
+    first = check(spec, allow_import, rows)
+    others = {seed: check(spec.model_copy(update={"seed": seed}), allow_import, first.rows) for seed in seeds[1:]}
+    checked = {spec.seed: first, **others}
     arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec, first.drops)}
     for name, arm in arms.items():  # an arm that the data or the backbone cannot carry is found before anything starts
         if name not in ARMS:

@@ -53,9 +53,8 @@ def positions(plan: Plan, step: int) -> dict[Stream, int]:
             continue
         done = min(max(step - phase.start, 0), phase.steps)
         on_labelled = phase.labelled_steps(done)
-        other: Kind = (
-            "mix" if phase.turns[0][0] in MIX_KINDS else "ssl"
-        )  # what its other steps are; none in an SL phase
+        # what its other steps are; none in an SL phase
+        other: Kind = "mix" if phase.turns[0][0] in MIX_KINDS else "ssl"
         for stream, rows in rows_per_step(plan, other).items():
             consumed[stream] += (done - on_labelled) * rows
         consumed["labelled"] += on_labelled * plan.spec.batch
