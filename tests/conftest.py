@@ -40,6 +40,20 @@ JOB: dict[str, Any] = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--few", action="store_true", help="the chaos belt with few rounds of each kind, as CI runs it")
+
+
+@pytest.fixture(scope="session")
+def rounds(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """`rounds(100, 5)`: how often something is done to a run: 100 times, or 5 under --few."""
+
+    def choose(all_of_them: int, few: int) -> int:
+        return few if request.config.getoption("--few") else all_of_them
+
+    return choose
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fixtures that several tests share are made before `own_cache`."""

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -181,6 +182,7 @@ def test_too_many_bad_images_stop_it(raymix: Raymix, photos: Path, tmp_path: Pat
     out = tmp_path / "out"
     done = raymix("data", "prepare", photos, out, "--rows", "20")
     assert done.code == 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("raymix-blocks")], "works on"
     line = f"error: --max-bad: above 0.01: 1 of 60 images so far are unreadable, see {out}/skipped.tsv"
     assert done.err.splitlines()[-1].startswith(line)
     assert not (out / "raymix.json").exists()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -29,9 +29,10 @@ class MapBlocks(Protocol):
     """Runs a function over blocks in parallel; the results come in any order, few of them waiting at a time.
 
     The function, the blocks and the results are plain data that pickles. An exception of the function ends it all.
+    Who does not take all results closes the generator; left to the garbage collector, threads would work on meanwhile.
     """
 
-    def __call__(self, function: Callable[[B], R], blocks: Iterable[B]) -> Iterator[R]: ...
+    def __call__(self, function: Callable[[B], R], blocks: Iterable[B]) -> Generator[R, None, None]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_threads(function: Callable[[B], R], blocks: Iterable[B]) -> Iterator[R]:
+def map_threads(function: Callable[[B], R], blocks: Iterable[B]) -> Generator[R, None, None]:
     """Runs a function over blocks on a thread for each core; see `MapBlocks`."""
     cores = num_cores()
     pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="raymix-blocks")

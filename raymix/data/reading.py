@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 
@@ -31,16 +32,18 @@ def read_part(rows: Rows, ids: Ids, frame: Frame) -> Part:
 def read_local(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None = None) -> Images:
     """Reads `ids` with a thread for each core; `progress` is told rows done and rows in all."""
     assembly = Assembly(len(rows), ids, frame)
-    for part in _parts(rows, ids, frame, progress):
-        assembly.add(part)
+    with closing(_parts(rows, ids, frame, progress)) as parts:
+        for part in parts:
+            assembly.add(part)
     return assembly.images()
 
 
 def check_local(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None = None) -> dict[int, str]:
     """Reads `ids` and keeps nothing but id -> cause of those that cannot be read."""
     skipped: dict[int, str] = {}
-    for part in _parts(rows, ids, frame, progress):
-        skipped.update(part.skipped)
+    with closing(_parts(rows, ids, frame, progress)) as parts:
+        for part in parts:
+            skipped.update(part.skipped)
     return dict(sorted(skipped.items()))
 
 
@@ -78,15 +81,16 @@ def read_all(rows: Rows, ids: Ids, frame: Frame) -> Pixels:
     return pixels
 
 
-def _parts(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None) -> Iterator[Part]:
+def _parts(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None) -> Generator[Part, None, None]:
     """The parts of `ids` as they come, from a thread for each core."""
     blocks = (ids[first : first + _PART] for first in range(0, len(ids), _PART))
     done = 0
-    for part in map_threads(lambda block: read_part(rows, block, frame), blocks):
-        done += len(part.ids) + len(part.skipped)
-        yield part
-        if progress:
-            progress(done, len(ids))
+    with closing(map_threads(lambda block: read_part(rows, block, frame), blocks)) as parts:
+        for part in parts:
+            done += len(part.ids) + len(part.skipped)
+            yield part
+            if progress:
+                progress(done, len(ids))
 
 
 def sample_frame(rows: Rows, data: Data, ids: Ids) -> Frame:

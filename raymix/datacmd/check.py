@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -29,5 +30,6 @@ def check(what: Named, how: How) -> CheckReport:
     with console(how, "nothing is kept") as sink, workers(what.spec.cluster, len(rows), how, sink) as map_blocks:
         started = time.monotonic()
         parts = map_blocks(partial(check_block, channels=data.channels), blocks)
-        facts = gathered(len(rows), told(parts, sink, "reading images", len(rows), lambda part: len(part.ids)))
+        with closing(told(parts, sink, "reading images", len(rows), lambda part: len(part.ids))) as found:
+            facts = gathered(len(rows), found)
         return summary(rows, facts, data, time.monotonic() - started)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -60,9 +61,10 @@ def prepare(what: Named, folder: str, options: Options, how: How) -> Manifest:
         new = list[Written]()
         with workers(what.spec.cluster, num_left, how, sink) as map_blocks:
             results = map_blocks(partial(write_shard, folder=folder, writing=writing), left)
-            for shard in told(results, sink, "writing images", num_left, lambda one: one.rows + len(one.skipped)):
-                new.append(shard)
-                _check_bad([*written, *new], data, len(rows), folder)
+            with closing(told(results, sink, "writing images", num_left, _num_rows)) as done:
+                for shard in done:
+                    new.append(shard)
+                    _check_bad([*written, *new], data, len(rows), folder)
         _check_back(new, folder, sink)
     return _finish(folder, made, rows, [*written, *new])
 
@@ -142,6 +144,10 @@ def _open(folder: str, made: Made) -> None:
 # ---- the shards -------------------------------------------------------------------------------------------------
 
 
+def _num_rows(shard: Written) -> int:
+    return shard.rows + len(shard.skipped)
+
+
 def _entries(folder: str, shards: Iterable[Shard]) -> list[Written]:
     """The entries of the shards that were written before."""
     found = []
@@ -158,7 +164,8 @@ def _sound(written: Sequence[Written], folder: str, sink: ConsoleSink, text: str
     if not written:
         return []
     checked = map_threads(partial(_checked, folder=folder), written)
-    return [shard for shard, sound in told(checked, sink, text, len(written), lambda _: 1) if sound]
+    with closing(told(checked, sink, text, len(written), lambda _: 1)) as found:
+        return [shard for shard, sound in found if sound]
 
 
 def _checked(written: Written, folder: str) -> tuple[Written, bool]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -66,11 +66,17 @@ def workers(cluster: Cluster, num_rows: int, how: How, sink: ConsoleSink) -> Ite
         yield map_ray
 
 
-def told(results: Iterable[R], sink: ConsoleSink, text: str, total: int, count: Callable[[R], int]) -> Iterator[R]:
-    """The results as they come; the console hears how many of `total` things they are about."""
+def told(
+    results: Generator[R, None, None], sink: ConsoleSink, text: str, total: int, count: Callable[[R], int]
+) -> Generator[R, None, None]:
+    """The results as they come; the console hears how many of `total` things they are about.
+
+    To be closed by who stops taking them (`contextlib.closing`): no thread works on behind its back.
+    """
     done = 0
     sink.stage(text, done, total)
-    for result in results:
-        yield result
-        done += count(result)
-        sink.stage(text, done, total)
+    with closing(results):
+        for result in results:
+            yield result
+            done += count(result)
+            sink.stage(text, done, total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ def ray_for_blocks(cluster: Cluster, verbose: bool) -> Iterator[None]:
             ray.shutdown()
 
 
-def map_ray(function: Callable[[B], R], blocks: Iterable[B]) -> Iterator[R]:
+def map_ray(function: Callable[[B], R], blocks: Iterable[B]) -> Generator[R, None, None]:
     """Runs a function over blocks, a task each on one CPU of the cluster; see `raymix.data.blocks.MapBlocks`.
 
     A task whose worker or node dies is run again; whatever the function raises is raised here.
