@@ -20,7 +20,7 @@ from raymix.spec import JobError, JobSpec
 
 SKIPPED_FILE = "skipped.tsv"
 # sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
-MAY_CHANGE = ("cluster", "storage", "checkpoint", "pilot", "tune", "sweep", "report", "budget", "goal")
+MAY_CHANGE = ("cluster", "storage", "checkpoint", "failures", "pilot", "tune", "sweep", "report", "budget", "goal")
 _MAY_GROW = ("ssl_epochs", "sl_epochs")  # of a fixed schedule, where a run that is over is extended
 
 

@@ -222,7 +222,7 @@ def _run(
     signals.stop_gently(board, sink)
     sink.stage("searching", len(choose.finished(board.trials)), asked)
     path = whole.folder.path / TRIALS_FOLDER
-    search(board, objective, path, whole.spec.cluster, concurrent, ended, verbose)
+    search(board, objective, path, whole.spec, concurrent, ended, verbose)
 
 
 def _num_asked(whole: _Search) -> int:

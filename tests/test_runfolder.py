@@ -123,14 +123,14 @@ def started(spec: JobSpec, plan: Plan, path: Path) -> RunFolder:
 def test_a_resumed_folder_stays_as_it_is(spec: JobSpec, plan_of: Callable[..., Plan], tmp_path: Path) -> None:
     started(spec, plan_of(), tmp_path / "run")
     before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
-    other_cluster = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"max_restarts": 9})})
+    other_cluster = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"object_store": 10**9})})
     folder = RunFolder(other_cluster, tmp_path / "run", resume=True)
     folder.start(plan_of(num_train=500), 16)
     assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
     stored = folder.stored_plan(plan_of().facts)
     assert stored is not None
     assert stored.phases == plan_of().phases
-    assert stored.spec.cluster.max_restarts == 9, "on this job's cluster"
+    assert stored.spec.cluster.object_store == 10**9, "on this job's cluster"
 
 
 def test_a_resumed_folder_knows_its_facts(spec: JobSpec, plan_of: Callable[..., Plan], tmp_path: Path) -> None:

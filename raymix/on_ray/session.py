@@ -73,7 +73,7 @@ class RaySession:
 
         Raises:
             NotFinite: a loss is not.
-            RunFailed: the group died more often than cluster.max_restarts; the next task gets another one.
+            RunFailed: the group died more often than failures.max_restarts; the next task gets another one.
         """
         self._idle = False
         if not self._thread.is_alive():
@@ -188,7 +188,7 @@ class RaySession:
             run_config=ray.train.RunConfig(
                 name=f"raymix-{uuid.uuid4().hex[:12]}",
                 storage_path=self._folder,
-                failure_config=ray.train.FailureConfig(max_failures=cluster.max_restarts),
+                failure_config=ray.train.FailureConfig(max_failures=self._spec.failures.max_restarts),
                 logging_config=ray.train.LoggingConfig(log_level="INFO" if self._verbose else "ERROR"),
             ),
         )

@@ -26,7 +26,7 @@ from raymix.on_ray import together
 from raymix.report.folder import write_text
 from raymix.search.board import Board
 from raymix.search.trial import Trial
-from raymix.spec import Cluster
+from raymix.spec import Cluster, JobSpec
 
 # set before a search begins; what the user has set stays
 ENVIRONMENT = {
@@ -54,7 +54,7 @@ def search(
     board: Board,
     objective: Objective,
     folder: Path,
-    cluster: Cluster,
+    spec: JobSpec,
     concurrent: int,
     ended: Callable[[Trial], None],
     verbose: bool = False,
@@ -65,7 +65,7 @@ def search(
         board: What is tried.
         objective: What trains a trial; goes to its process, so it must be a function of a module.
         folder: Each trial gets one in it.
-        cluster: What a trial takes.
+        spec: Says what a trial takes, and how often one that fails is tried again.
         concurrent: Trials at once.
         ended: Hears of every trial that is over, from another thread.
         verbose: Let Tune's own lines through.
@@ -76,7 +76,7 @@ def search(
 
     def fit() -> None:
         try:
-            _tuner(board, desk, objective, folder, cluster, concurrent, ended, state, verbose).fit()
+            _tuner(board, desk, objective, folder, spec, concurrent, ended, state, verbose).fit()
         except BaseException as error:
             failed.append(error)
 
@@ -105,12 +105,13 @@ def _tuner(
     desk: Any,
     objective: Objective,
     folder: Path,
-    cluster: Cluster,
+    spec: JobSpec,
     concurrent: int,
     ended: Callable[[Trial], None],
     state: str,
     verbose: bool,
 ) -> Any:
+    cluster = spec.cluster
     trainable = tune.with_parameters(drive, objective=objective, desk=desk, folder=str(folder))
     if cluster.workers:  # the group that it starts has its own resources: `concurrent` sees to it that they are there
         resources: Any = tune.PlacementGroupFactory([{"memory": 1.0}])
@@ -130,7 +131,7 @@ def _tuner(
             name="search",
             storage_path=state,
             verbose=1 if verbose else 0,
-            failure_config=tune.FailureConfig(max_failures=cluster.max_restarts),
+            failure_config=tune.FailureConfig(max_failures=spec.failures.max_restarts),
         ),
     )
 

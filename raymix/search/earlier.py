@@ -12,8 +12,8 @@ from raymix.spec import JobError, JobSpec, Tune
 
 _MAY_CHANGE = ("trials", "budget", "concurrent")  # of a search that is resumed
 # what may differ between searches of the same: where and how long they search, what they are called
-_OTHER = ("name", "storage", "checkpoint", "pilot", "report")
-_OTHER_CLUSTER = ("address", "object_store", "price_per_worker_hour", "price_file", "node_type", "max_restarts")
+_OTHER = ("name", "storage", "checkpoint", "failures", "pilot", "report")
+_OTHER_CLUSTER = ("address", "object_store", "price_per_worker_hour", "price_file", "node_type")
 
 
 def same_search(folder: Path, tune: Tune) -> None:

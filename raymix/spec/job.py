@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from raymix.spec.backbone import VIT_SIZES, Backbone, Timm, Torchvision, Vit
 from raymix.spec.base import Bytes, Folder, JobError, Name, Seconds, Section, Share
 from raymix.spec.data import Data, check_channels
+from raymix.spec.failures import Failures
 from raymix.spec.method import (
     MIX_KINDS,
     SHARED_PASSES,
@@ -41,7 +42,6 @@ class Cluster(Section):
     price_per_worker_hour: float | None = Field(None, ge=0)
     price_file: Folder | None = Field(None, description="YAML of prices per worker-hour by node type, for `node_type`")
     node_type: str | None = Field(None, min_length=1, description="what price_file calls the machines")
-    max_restarts: int = Field(3, ge=0, description="restarts of the worker group after a failure")
     device_flops: float | None = Field(
         None,
         gt=0,
@@ -104,6 +104,7 @@ class JobSpec(Section):
     speed: Speed = Speed()
     cluster: Cluster = Cluster()
     checkpoint: CheckpointSpec = CheckpointSpec()
+    failures: Failures = Failures()
     evaluate: Evaluate = Evaluate()
     pilot: Pilot = Pilot()
     tune: Tune | None = None

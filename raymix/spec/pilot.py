@@ -25,6 +25,7 @@ SHARED = {
     "storage": "it is the whole pilot's",
     "cluster": "all arms have the same workers",
     "checkpoint": "it is the whole pilot's",
+    "failures": "it is the whole pilot's",
     "speed": "arms are compared on the same build and compilation",
     "optim.precision": "arms are compared in the same precision",
     "budget": "it would end runs that are compared at equal seconds",

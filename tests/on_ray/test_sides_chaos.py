@@ -45,7 +45,8 @@ def test_a_run_whose_process_is_killed_is_tried_again(
         "schedule": {"ssl_epochs": 8, "sl_epochs": 8, "mix_ratio": 0.5},
         "evaluate": {"every": 0.05, "max_share": 1},
         "checkpoint": {"every": 0},
-        "cluster": {"workers": 1, "max_restarts": 0},
+        "cluster": {"workers": 1},
+        "failures": {"max_restarts": 0},
         "pilot": {"preset": "quick", "arms": ["ssl_sl", "mix"], "concurrent": concurrent},
     }
     report = raymix.pilot(job, quiet=True)
