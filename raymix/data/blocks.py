@@ -29,7 +29,8 @@ class MapBlocks(Protocol):
     """Runs a function over blocks in parallel; the results come in any order, few of them waiting at a time.
 
     The function, the blocks and the results are plain data that pickles. An exception of the function ends it all.
-    Who does not take all results closes the generator; left to the garbage collector, threads would work on meanwhile.
+    Who does not take all results closes the generator: left to the garbage collector, threads would work on meanwhile,
+    and to end them from within it can deadlock (a thread that starts or ends needs a lock that its caller may hold).
     """
 
     def __call__(self, function: Callable[[B], R], blocks: Iterable[B]) -> Generator[R, None, None]: ...
