@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from raymix.cli_bench import bench_app
+from raymix.cli_cluster import cluster_app
 from raymix.cli_common import AsJson, Verbose, help_alone, show
 from raymix.cli_data import data_app
 from raymix.cli_report import AnyReport, report, table
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.add_typer(runs_app, name="runs")
 app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
+app.add_typer(cluster_app, name="cluster")
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's YAML file, or - for standard input.")]
 Overrides = Annotated[

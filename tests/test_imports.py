@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "raymix"
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["cli_bench", "cli_data", "cli_plan", "cli_runs"],
+    ["cli_bench", "cli_cluster", "cli_data", "cli_plan", "cli_runs"],
     ["cli_report"],
     ["cli_common"],
     ["__init__"],
@@ -42,6 +42,7 @@ LAYERS = [
     ["arms"],
     ["report"],
     ["search"],
+    ["manifests"],
     ["jobfile"],
     ["joberrors"],
     ["plan"],
@@ -51,7 +52,7 @@ DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 # the one place that chooses between the two runtimes names both, inside a function
 CHOICES = {("session", "local"), ("session", "on_ray")}
 
-PURE = ["spec", "plan", "policy", "report", "search", "jobfile", "joberrors", "watch"]
+PURE = ["spec", "plan", "policy", "report", "search", "jobfile", "joberrors", "manifests", "watch"]
 HEAVY = {"torch", "torchvision", "ray"}
 
 

@@ -8,6 +8,7 @@ from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, V
 from raymix.spec.base import JobError, Section
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import Cluster, JobSpec, Passes, Weights, check_decode_from, check_masks, nearest_size
+from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import MIX_KINDS, SHARED_PASSES, Mae, MixKind, Optim, SimClr, num_visible
 from raymix.spec.pilot import ARMS, PRETRAINED, Defined, Pilot
 from raymix.spec.report import ReportSpec
@@ -67,6 +68,7 @@ __all__ = [
     "Import",
     "JobError",
     "JobSpec",
+    "Kubernetes",
     "Mae",
     "MixKind",
     "NpzSource",

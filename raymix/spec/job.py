@@ -10,6 +10,7 @@ from raymix.spec.backbone import VIT_SIZES, Backbone, Timm, Torchvision, Vit
 from raymix.spec.base import Bytes, Folder, JobError, Name, Seconds, Section, Share
 from raymix.spec.data import Data, check_channels
 from raymix.spec.failures import Failures
+from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import (
     MIX_KINDS,
     SHARED_PASSES,
@@ -48,6 +49,7 @@ class Cluster(Section):
         description="FLOP/s that one worker reaches in training; `raymix plan` goes by it where nothing like the job "
         "was measured yet; null: 20e9 a CPU, 60e12 a GPU",
     )
+    kubernetes: Kubernetes = Kubernetes()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
