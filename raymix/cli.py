@@ -18,6 +18,7 @@ from raymix.cli_bench import bench_app
 from raymix.cli_cluster import cluster_app
 from raymix.cli_common import AsJson, Verbose, help_alone, show
 from raymix.cli_data import data_app
+from raymix.cli_jobs import jobs_app, submit
 from raymix.cli_report import AnyReport, report, table
 from raymix.cli_runs import runs_app
 from raymix.jobfile import load_spec
@@ -38,6 +39,7 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
+app.add_typer(jobs_app, name="jobs")
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's YAML file, or - for standard input.")]
 Overrides = Annotated[
@@ -186,6 +188,9 @@ def tune(
     _carry_out(
         search, _load(job, overrides), allow_import, as_json, resume=resume, overwrite=overwrite, verbose=verbose
     )
+
+
+app.command(epilog="Example:  raymix submit jobs/digits.yaml --address http://127.0.0.1:8265")(submit)
 
 
 @app.command(epilog="Example:  raymix schema > raymix.schema.json   and point your editor's YAML support at it")
