@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from raymix.cli_common import AsJson, help_alone, show
 from raymix.cli_report import read, table
 from raymix.report.run import RunReport
+from raymix.spec import JobError
+
+WATCH_SECONDS = 1.0  # between two looks at the folder
 
 runs_app = typer.Typer(invoke_without_command=True)
 Storage = Annotated[Path, typer.Option("--storage", metavar="DIR", help="The folder that holds run folders.")]
@@ -60,6 +66,34 @@ def runs_best(storage: Storage = Path("runs"), as_json: AsJson = False) -> None:
         typer.echo(json.dumps(_summary(*best), indent=2))
     else:
         show(runs_table([best]))
+
+
+@runs_app.command("watch", epilog="Example:  raymix runs watch digits --storage /shared/runs")
+def runs_watch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The run's or pilot's name: its folder in the storage.")],
+    storage: Storage = Path("runs"),
+    once: Annotated[bool, typer.Option("--once", help="Say where it stands now, and end.")] = False,
+) -> None:
+    """Watch a run that another process trains, here or on another node that sees its folder, until it ends."""
+    from rich.console import Console
+
+    from raymix.watch.follow import follow, running, standing
+
+    folder = storage / name
+    if not folder.is_dir():
+        raise JobError("NAME", f"{folder} is no folder", "see raymix runs ls, or pass --storage")
+    if once:
+        typer.echo(standing(running(folder)).line(time.time()))
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        for now in follow(folder, partial(time.sleep, WATCH_SECONDS)):
+            typer.echo(now.line(time.time()))
+        return
+    with console.status("") as shown:
+        for now in follow(folder, partial(time.sleep, WATCH_SECONDS)):
+            shown.update(escape(now.line(time.time())))
+    console.print(now.line(time.time()), markup=False)
 
 
 def _summary(folder: Path, done: RunReport) -> dict[str, object]:
