@@ -12,6 +12,7 @@ from raymix.report.run import RunReport
 from raymix.runfolder import Attempt, RunFolder
 from raymix.session import Session
 from raymix.train.task import Outcome
+from raymix.watch.trouble import Tell, Trouble, unheard
 
 BOOK_SECONDS = 5.0
 
@@ -34,8 +35,10 @@ class Books:
     Its history is all that a run which fails leaves to report. Workers' clocks are taken to show the driver's time.
     """
 
-    def __init__(self, folder: RunFolder, session: Session, clock: Clock, alone: bool, workers: int) -> None:
-        """`alone`: the command serves this run only, so its start-up is billed to it."""
+    def __init__(
+        self, folder: RunFolder, session: Session, clock: Clock, alone: bool, workers: int, tell: Tell = unheard
+    ) -> None:
+        """`alone`: the command serves this run only, so its start-up is billed to it. `tell` hears of a full disk."""
         self.folder, self.session, self.clock = folder, session, clock
         self.before, self.history = folder.attempts(), History(rates=Rates(step_seconds={}))
         self._held, self._groups = (0.0, 0) if alone else (session.worker_seconds, session.groups - 1)
@@ -47,6 +50,7 @@ class Books:
         self._outcome: Outcome | None = None
         self._lock, self._writing, self._done = threading.Lock(), threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._keep, name="raymix-books", daemon=True)
+        self._trouble = Trouble("the attempt's costs", tell)
 
     def __enter__(self) -> Books:
         self.write()
@@ -122,7 +126,11 @@ class Books:
     def write(self) -> None:
         """Keeps this attempt until now: at every segment's end, and by the clock while none ends."""
         with self._writing:
-            self.folder.write_attempt(len(self.before) + 1, self.now())
+            try:
+                self.folder.write_attempt(len(self.before) + 1, self.now())
+                self._trouble.over()
+            except OSError as error:
+                self._trouble.came(error)
 
     def _after(self, saved: float) -> dict[Account, float]:
         """What came after the last report; the group's reports hold `saved` seconds of its checkpoints."""

@@ -65,13 +65,19 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
 
     Raises:
         RunFailed: training failed for good; `report.json` says so.
+        RunFailed: the folder could not be written at the start or the end; what came of the run is the exception's.
     """
     folder = job.folder
-    folder.start(job.plan, session.frame.size)
-    folder.write_skipped(job.rows, session.skipped)
-    _foretell(job)
-    books = Books(folder, session, clock, job.alone, job.plan.spec.cluster.num_replicas)
-    sink = Sinks([books, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
+    try:
+        folder.start(job.plan, session.frame.size)
+        folder.write_skipped(job.rows, session.skipped)
+        _foretell(job)
+    except OSError as error:
+        raise RunFailed(f"{folder.path} cannot be written: {error.strerror or error}; nothing was trained") from error
+    tell = shown.note
+    books = Books(folder, session, clock, job.alone, job.plan.spec.cluster.num_replicas, tell)
+    metrics = JsonlSink(folder.path / "metrics.jsonl", tell=tell)
+    sink = Sinks([books, metrics, TensorBoardSink(folder.path, tell), shown])
     name = folder.path.name
     task = Task(
         name,
@@ -87,11 +93,14 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         try:
             outcome = session.execute(task, sink)
         except RunFailed:
-            _finish(job, _build(job, session, books, "failed", None, books.history, None), sink, None)
+            failed = _build(job, session, books, "failed", None, books.history, None)
+            if unwritten := _finish(job, failed, sink, None):
+                tell(unwritten)
             raise
         books.settle(outcome)
         report = _report(job, session, outcome, books)
-    _finish(job, report, sink, outcome)
+    if unwritten := _finish(job, report, sink, outcome):
+        raise RunFailed(f"{name}: training is {report.status}, but {unwritten}; --resume writes it again", report)
     _remember(job, session, report, outcome.history)
     return report
 
@@ -130,7 +139,19 @@ def _foretell(job: Job) -> None:
             write_foretold(job.folder.path, Foretold(costs=told.costs, source=told.source))
 
 
-def _finish(job: Job, report: RunReport, sink: Sinks, outcome: Outcome | None) -> None:
+def _finish(job: Job, report: RunReport, sink: Sinks, outcome: Outcome | None) -> str | None:
+    """Writes the report and tells the end. Returns why the report could not be written."""
+    unwritten = None
+    try:
+        _write_report(job, report, outcome)
+    except OSError as error:
+        unwritten = f"the report could not be written to {job.folder.path}: {error.strerror or error}"
+    sink.end(job.folder.path.name, report)
+    Sinks(sink.sinks[:-1]).close()  # the console goes on: a pilot has more runs
+    return unwritten
+
+
+def _write_report(job: Job, report: RunReport, outcome: Outcome | None) -> None:
     from raymix.report.html import page
 
     path = job.folder.path
@@ -141,8 +162,6 @@ def _finish(job: Job, report: RunReport, sink: Sinks, outcome: Outcome | None) -
     write_text(path / "report.html", page(path, report))
     if report.ledger is not None:
         write_text(path / LEDGER_FILE, report.ledger.csv())
-    sink.end(path.name, report)
-    Sinks(sink.sinks[:-1]).close()  # the console goes on: a pilot has more runs
 
 
 def _remember(job: Job, session: Session, report: RunReport, history: History) -> None:

@@ -14,8 +14,9 @@ from raymix.data.reading import check_bad, check_local, read_local, stream_local
 from raymix.plan import Decision, Plan, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
-from raymix.session import Needs, NotFinite, decide, known_unreadable
+from raymix.session import Needs, NotFinite, RunFailed, decide, known_unreadable
 from raymix.train.cache import Cache
+from raymix.train.checkpoint import NotSaved
 from raymix.train.device import name_of
 from raymix.train.execute import execute, set_up_process
 from raymix.train.stream import Streamed
@@ -66,6 +67,10 @@ class LocalRuntime:
         """Tells the sink."""
         self.sink.segment(self._run, report)
 
+    def note(self, text: str) -> None:
+        """Tells the sink."""
+        self.sink.note(text)
+
 
 class LocalSession:
     """A session in this process, on its first GPU where there is one."""
@@ -95,12 +100,15 @@ class LocalSession:
 
         Raises:
             NotFinite: a loss is not.
+            RunFailed: its last checkpoint could not be written.
         """
         self._runtime.sink = sink
         try:
             return execute(task, self._runtime)
         except FloatingPointError as error:
             raise NotFinite(f"{task.run}: {error}") from error
+        except NotSaved as error:
+            raise RunFailed(f"{task.run}: {error}") from error
 
     def stop(self) -> None:
         """Ends the run at the end of the segment that runs."""

@@ -13,10 +13,10 @@ from raymix.plan import Facts, Kind, Plan, resolve
 from raymix.report.history import History
 from raymix.spec import Augment, Data, DigitsSource, FixedSchedule, JobError, JobSpec, Mae, Optim, Vit, num_visible
 from raymix.train.cache import Cache
-from raymix.train.checkpoint import Checkpoints
 from raymix.train.feed import Feed
 from raymix.train.loop import train
 from raymix.train.prepare import prepare
+from raymix.train.saving import Checkpoints
 from raymix.train.state import TrainState
 from raymix.train.stepper import autocast_dtype
 from raymix.watch import Sinks
@@ -114,7 +114,7 @@ class RaymixLoop:
         self.state.history = History(rates=self.rates)
         self.runtime.begin(self.kind, planned, self.state.history)
         feed = Feed(planned, self.data.splits(), self.runtime)
-        train(planned, self.state, self.step, feed, self.runtime, Checkpoints.of(planned, None, 0))
+        train(planned, self.state, self.step, feed, self.runtime, Checkpoints.of(planned, None, 0, self.runtime.note))
         w = planned.spec.schedule.weight.start if self.kind == "mix" else 1.0 if self.kind == "ssl" else 0.0
         reports = self.state.history.reports
         total = sum((w * (r.ssl_loss or 0) + (1 - w) * (r.sl_loss or 0)) * r.segment.steps for r in reports)

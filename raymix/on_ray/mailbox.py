@@ -18,7 +18,7 @@ from raymix.report.history import History, Rates, SegmentReport
 class Event(NamedTuple):
     """Something that a worker told."""
 
-    what: Literal["joined", "begin", "decided", "segment", "done", "failed"]
+    what: Literal["joined", "begin", "decided", "segment", "note", "done"]
     run: str
     value: Any
 
@@ -99,11 +99,15 @@ class Mailbox:
         """A segment is done."""
         self._events.append(Event("segment", run, report))
 
+    async def note(self, run: str, text: str) -> None:
+        """A line for the user."""
+        self._events.append(Event("note", run, text))
+
     async def stopped(self) -> None:
         """Returns when the run is to end."""
         await self._stopping.wait()
 
-    async def finish(self, run: str, outcome: bytes | str) -> None:
-        """A run has its outcome, or the line that says why it has none."""
+    async def finish(self, run: str, outcome: bytes) -> None:
+        """A run has its outcome, or why it has none."""
         del self._tasks[run]
-        self._events.append(Event("failed" if isinstance(outcome, str) else "done", run, outcome))
+        self._events.append(Event("done", run, outcome))

@@ -21,7 +21,7 @@ from raymix.on_ray.entry import Workers, work
 from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.reading import Streaming
-from raymix.session import Needs, NotFinite, RunFailed, decide, known_unreadable
+from raymix.session import Failure, Needs, NotFinite, RunFailed, decide, known_unreadable
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
@@ -73,6 +73,7 @@ class RaySession:
 
         Raises:
             NotFinite: a loss is not.
+            RunFailed: its last checkpoint could not be written.
             RunFailed: the group died more often than failures.max_restarts; the next task gets another one.
         """
         self._idle = False
@@ -145,13 +146,13 @@ class RaySession:
             sink.decided(event.run, event.value)
         elif event.what == "segment":
             sink.segment(event.run, event.value)
-        elif event.what == "failed":
-            self._idle = True
-            raise NotFinite(str(event.value))
+        elif event.what == "note":
+            sink.note(event.value)
         else:
-            outcome: Outcome = pickle.loads(event.value)
-            for note in outcome.notes:
-                sink.note(note)
+            outcome: Outcome | Failure = pickle.loads(event.value)
+            if isinstance(outcome, Failure):
+                self._idle = True
+                raise (RunFailed if outcome.again else NotFinite)(outcome.why)
             return outcome
         return None
 

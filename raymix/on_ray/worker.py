@@ -21,7 +21,9 @@ from raymix.on_ray.reading import Streaming
 from raymix.plan import Decision, Plan, Segment
 from raymix.policy import Named
 from raymix.report.history import History, SegmentReport
+from raymix.session import Failure
 from raymix.train.cache import Cache
+from raymix.train.checkpoint import NotSaved
 from raymix.train.device import name_of
 from raymix.train.execute import execute, set_up_process
 from raymix.train.stream import Streamed
@@ -74,10 +76,10 @@ class RayRuntime:
             time.sleep(POLL_SECONDS)
         return None if task == "close" else pickle.loads(task)
 
-    def finish(self, task: Task, outcome: Outcome | str) -> None:
+    def finish(self, task: Task, outcome: Outcome | Failure) -> None:
         """Hands over what a run brought, or why it brought nothing, and waits until it has arrived."""
         if self.rank == 0:
-            told = outcome if isinstance(outcome, str) else pickle.dumps(outcome)
+            told = pickle.dumps(outcome)
             ray.get(self._mailbox.finish.remote(task.run, told))
 
     def close(self) -> None:
@@ -128,6 +130,11 @@ class RayRuntime:
         if self.rank == 0:
             self._mailbox.report.remote(self._run, report)
 
+    def note(self, text: str) -> None:
+        """Tells the driver without waiting for it."""
+        if self.rank == 0:
+            self._mailbox.note.remote(self._run, text)
+
     def _ask_for_task(self) -> Any:
         return ray.get(self._mailbox.next_task.remote()) if self.rank == 0 else None
 
@@ -151,9 +158,11 @@ def work_off(config: dict[str, Any]) -> None:
     if runtime.load(config["cache"], config["gpu_share"]):
         while (task := runtime.next_task()) is not None:
             try:
-                outcome: Outcome | str = execute(task, runtime)
+                outcome: Outcome | Failure = execute(task, runtime)
             except FloatingPointError as error:  # a restart would come to the same point
-                outcome = f"{task.run}: {error}"
+                outcome = Failure(f"{task.run}: {error}", again=False)
+            except NotSaved as error:
+                outcome = Failure(f"{task.run}: {error}", again=True)
             runtime.finish(task, outcome)
     runtime.close()
 

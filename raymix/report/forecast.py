@@ -248,8 +248,8 @@ def _costs(plan: Plan, basis: _Basis) -> Costs:
     spec, rates = plan.spec, basis.rates
     train = sum(rates.step_seconds[kind] * steps for kind, steps in _steps(plan).items())
     evaluate = _evaluate_seconds(plan, rates, train)
-    saves = math.floor(train / spec.checkpoint.every) + 1 if spec.checkpoint.every else 1
-    rest = evaluate + saves * rates.checkpoint_seconds + basis.startup + rates.prepare_seconds
+    # those before the last one are written while training goes on
+    rest = evaluate + rates.checkpoint_seconds + basis.startup + rates.prepare_seconds
     trained = Interval(value=train, low=train * basis.low, high=train * basis.high)
     wall = Interval(**{
         end: getattr(trained, end) + rest * factor
@@ -260,7 +260,7 @@ def _costs(plan: Plan, basis: _Basis) -> Costs:
     return Costs(
         train_seconds=trained,
         evaluate_seconds=evaluate,
-        checkpoint_seconds=saves * rates.checkpoint_seconds,
+        checkpoint_seconds=rates.checkpoint_seconds,
         startup_seconds=basis.startup,
         prepare_seconds=rates.prepare_seconds,
         wall_seconds=wall,

@@ -7,7 +7,16 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, Vit, long_form
 from raymix.spec.base import JobError, Section
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
-from raymix.spec.job import Cluster, JobSpec, Passes, Weights, check_decode_from, check_masks, nearest_size
+from raymix.spec.job import (
+    CheckpointSpec,
+    Cluster,
+    JobSpec,
+    Passes,
+    Weights,
+    check_decode_from,
+    check_masks,
+    nearest_size,
+)
 from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import MIX_KINDS, SHARED_PASSES, Mae, MixKind, Optim, SimClr, num_visible
 from raymix.spec.pilot import ARMS, PRETRAINED, Defined, Pilot
@@ -54,6 +63,7 @@ __all__ = [
     "Budget",
     "BudgetedSchedule",
     "Channels",
+    "CheckpointSpec",
     "CifarBinarySource",
     "Cluster",
     "Currency",

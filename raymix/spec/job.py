@@ -73,10 +73,15 @@ class Cluster(Section):
 
 
 class CheckpointSpec(Section):
-    """When training state is saved, and how many of them stay."""
+    """When training state is saved, and which of them stay."""
 
     every: Seconds = 60.0
-    keep: int = Field(2, ge=1, le=1000)
+    keep: int = Field(2, ge=1, le=1000, description="the last ones, from which a run is resumed")
+    best: bool = Field(
+        False,
+        description="keep also the one that classified the select rows best, named by checkpoints/best.json; it is "
+        "saved when they are evaluated, and the run's own result remains that of its last weights",
+    )
 
 
 Weights = Literal["raw", "ema"]  # as the last step left them, or averaged
@@ -138,6 +143,11 @@ class JobSpec(Section):
             raise JobError("optim.decay", problem, "leave it out, and set schedule.tail")
         if self.evaluate.weights == "ema" and self.optim.ema is None:
             raise JobError("evaluate.weights", "there are no averaged weights", "set optim.ema, as in optim.ema=1%")
+        if self.checkpoint.best and not (self.evaluate.every and self.evaluate.max_share and self.data.select):
+            problem = "there is nothing to choose by: no select rows are looked at while training"
+            raise JobError(
+                "checkpoint.best", problem, "leave it out, or set evaluate.every, .max_share and data.select"
+            )
         if "://" in self.storage:
             raise JobError("storage", f"{self.storage} is not a folder", "name a folder that every node can reach")
         return self

@@ -13,7 +13,7 @@ from raymix.plan import followed, kinds_to_come, positions
 from raymix.report.history import History, Rates
 from raymix.train import checkpoint, compiling
 from raymix.train.batch import largest
-from raymix.train.checkpoint import Checkpoints
+from raymix.train.checkpoint import NotSaved
 from raymix.train.device import name_of
 from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
@@ -21,6 +21,7 @@ from raymix.train.loop import train
 from raymix.train.prepare import prepare
 from raymix.train.runtime import Runtime
 from raymix.train.samples import samples
+from raymix.train.saving import Checkpoints
 from raymix.train.state import TrainState
 from raymix.train.task import Outcome, Task
 
@@ -47,7 +48,7 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
 
 
 def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Outcome:
-    notes = _restore(task, state, runtime)
+    newest = _restore(task, state, runtime)
     plan = feed.plan = followed(task.plan, state.history.decisions)
     resumed = bool(state.history.reports)
     news = _news(state.history.rates, runtime) if resumed else ""
@@ -68,15 +69,15 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
         state.history = History(rates=rates)
     allowance = _allowance(task, state.history.training_seconds, rates, runtime)
     state.history = state.history.begin(allowance, rates, news, time.time())
-    checkpoints = Checkpoints.of(plan, task.checkpoints, runtime.rank)
     runtime.begin(task.run, plan, state.history)
     first_step_at = time.time()
-    ended = train(plan, state, step, feed, runtime, checkpoints)
-    plan = feed.plan
-    before_settling = time.perf_counter()
-    settle_all(plan, state, task.splits, runtime)  # what is saved last is what will be classified with
-    settling = time.perf_counter() - before_settling
-    checkpoints.save(state)
+    with Checkpoints.of(plan, task.checkpoints, runtime.rank, runtime.note, newest) as checkpoints:
+        ended = train(plan, state, step, feed, runtime, checkpoints)
+        plan = feed.plan
+        before_settling = time.perf_counter()
+        settle_all(plan, state, task.splits, runtime)  # what is saved last is what will be classified with
+        settling = time.perf_counter() - before_settling
+        _save(checkpoints, state, runtime)
     correct, before_val = {}, time.perf_counter()
     # after SSL alone the classifier is still zero, and what it says is no result
     trained = any(kind != "ssl" for report in state.history.reports for kind, _ in report.segment.pattern)
@@ -93,7 +94,6 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
         first_step_at=first_step_at,
         finished_at=time.time(),
         seen=positions(plan, state.history.done_steps),
-        notes=notes,
         samples=shown,
     )
 
@@ -122,15 +122,37 @@ def _allowance(task: Task, gone: float, rates: Rates, runtime: Runtime) -> float
     return max(0.0, seconds)
 
 
-def _restore(task: Task, state: TrainState, runtime: Runtime) -> tuple[str, ...]:
-    """Loads the newest checkpoint that verifies; rank 0 chooses, so that all ranks load the same."""
+def _restore(task: Task, state: TrainState, runtime: Runtime) -> str | None:
+    """Loads the newest checkpoint that verifies, and gives its name; rank 0 chooses, so that all ranks load the same.
+
+    What is newer and does not verify is told.
+    """
     if task.checkpoints is None:
-        return ()
-    folder = Path(task.checkpoints)
-    name, skipped = runtime.gather(checkpoint.newest(folder) if runtime.rank == 0 else (None, []))[0]
+        return None
+    folder, run = Path(task.checkpoints), checkpoint.run_of(task.plan.spec)
+    found = checkpoint.newest(folder, run, state) if runtime.rank == 0 else (None, [])
+    name, skipped = runtime.gather(found)[0]
+    for line in skipped:
+        runtime.note(line)
     if name is not None:
         checkpoint.read(folder / name, state)
-    return tuple(skipped)
+    return name  # type: ignore[no-any-return]
+
+
+def _save(checkpoints: Checkpoints, state: TrainState, runtime: Runtime) -> None:
+    """Saves the last checkpoint.
+
+    Raises:
+        NotSaved: it could not be written; on every rank, so that none waits for the others.
+    """
+    trouble: NotSaved | None = None
+    try:
+        checkpoints.save(state)
+    except NotSaved as error:
+        trouble = error
+    told = runtime.gather(str(trouble or ""))[0]
+    if told:
+        raise trouble or NotSaved(told)
 
 
 def set_up_process(device: torch.device, threads: int) -> None:

@@ -12,10 +12,10 @@ from raymix.method import optim
 from raymix.plan import Plan, Segment, changed, rate, weight
 from raymix.policy import End
 from raymix.report.history import SegmentReport
-from raymix.train.checkpoint import Checkpoints
 from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
 from raymix.train.runtime import Runtime
+from raymix.train.saving import Checkpoints
 from raymix.train.state import TrainState
 from raymix.train.stepper import Stepper
 from raymix.train.trial import with_trial
@@ -31,9 +31,11 @@ def train(
     Raises:
         FloatingPointError: a loss is not finite; the last checkpoint was made before that segment.
     """
-    began, saved = time.perf_counter(), 0.0
+    began, saved, last = time.perf_counter(), 0.0, state.history.done_steps
     while True:
         named = runtime.name_next(state.history)
+        if named.segment is not None and state.history.done_steps > last:  # at the end it is saved in any case
+            checkpoints.save_if_due(state)
         if named.decision is not None:
             plan, state.history = changed(plan, named.decision), state.history.decide(named.decision)
             feed.plan = plan
@@ -49,7 +51,6 @@ def train(
         report = report.model_copy(update={"checkpoint_seconds": saving, "elapsed": time.perf_counter() - began})
         state.history = state.history.add(report)
         runtime.report(report)
-        checkpoints.save_if_due(state)
 
 
 def run_segment(

@@ -93,13 +93,22 @@ def _evaluate_seconds(plan: Plan, model: Model, rows: Ids, splits: Splits, runti
 
 
 def checkpoint_seconds(state: TrainState, folder: Path | None, runtime: Runtime) -> float:
-    """Seconds that a checkpoint takes where checkpoints go: one is written and taken away again; 0 without a folder."""
-    mine = 0.0
+    """Seconds that a checkpoint takes where checkpoints go: one is written and taken away again; 0 without a folder.
+
+    Raises:
+        NotSaved: there is no room for one. Better now than hours later.
+    """
+    mine, trouble = 0.0, ""
     if folder is not None:
         shutil.rmtree(folder / _TRIAL, ignore_errors=True)  # what is already there would not be written again
         started = time.perf_counter()
-        checkpoint.write(folder / _TRIAL, state)
+        try:
+            checkpoint.write(folder / _TRIAL, checkpoint.snapshot(state, "trial"))
+        except OSError as error:
+            trouble = f"no checkpoint can be written to {folder}: {error.strerror or error}"
         mine = time.perf_counter() - started
         shutil.rmtree(folder / _TRIAL, ignore_errors=True)
-    seconds: float = max(runtime.gather(mine))
-    return seconds
+    told: list[tuple[float, str]] = runtime.gather((mine, trouble))
+    if told[0][1]:
+        raise checkpoint.NotSaved(told[0][1])
+    return max(seconds for seconds, _ in told)

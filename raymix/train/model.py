@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -61,11 +62,15 @@ def load(run: Path, allow_import: tuple[str, ...] = ()) -> Trained:
         size = json.loads((run / "resolved.json").read_text())["data"]["store_size"]
     except (OSError, ValueError, KeyError) as error:
         raise JobError(str(run), f"holds no run: {type(error).__name__}: {error}", "name a run folder") from None
-    name, skipped = checkpoint.newest(run / "checkpoints")
+    name, skipped = checkpoint.newest(run / "checkpoints", checkpoint.run_of(plan.spec))
     if name is None:
         raise JobError(str(run), "holds no checkpoint that verifies", "; ".join(skipped))
-    tensors = load_file(run / "checkpoints" / name / checkpoint.TENSORS)
     model = Model(plan.spec, plan.facts.num_classes, How(allow_import, start=False))
     prefix = AVERAGED if plan.spec.evaluate.weights == "ema" else MODEL  # those whose accuracy the run reports
-    model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    try:
+        tensors = load_file(run / "checkpoints" / name / checkpoint.TENSORS)
+        model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    except (SafetensorError, RuntimeError) as error:  # hashed all the same: by another raymix, or by an enemy
+        problem = " ".join(str(error).split())[:300]
+        raise JobError(str(run), f"checkpoint {name} does not fit the run: {problem}") from None
     return Trained(model, plan.facts.class_names, Frame(size, plan.spec.data.channels)).eval()

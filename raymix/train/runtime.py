@@ -38,3 +38,6 @@ class Runtime(Protocol):
 
     def report(self, report: SegmentReport) -> None:
         """A segment is done. Waits for nobody."""
+
+    def note(self, text: str) -> None:
+        """A line for the user; rank 0's alone is told. Waits for nobody."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from raymix.method.backbones import START, How
 from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.report.history import History, Rates
+from raymix.train.hostcopy import HostCopy
 
 MODEL, AVERAGED, OPTIM = "model.", "ema.", "optim."
 
@@ -28,6 +30,7 @@ class TrainState:
     optimizer: torch.optim.AdamW
     history: History
     averaged: Model | None = None
+    host: HostCopy = field(default_factory=HostCopy)  # where checkpoints are written from
 
     @classmethod
     def fresh(cls, plan: Plan, device: torch.device, how: How = START) -> TrainState:
@@ -52,13 +55,22 @@ class TrainState:
         return named
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Puts back what `tensors` gave, in place.
 
         Raises:
-            KeyError: a tensor is missing.
+            ValueError: a tensor is missing, of another shape or type, or not the state's; nothing was changed.
         """
-        for name, value in self.tensors().items():
+        mine = self.tensors()
+        for name in (*mine, *tensors):
+            if name not in tensors:
+                raise ValueError(f"tensor {name} is missing")
+            if name not in mine:
+                raise ValueError(f"tensor {name} is none of this model's")
+            told, wanted = (f"{value.dtype} {list(value.shape)}" for value in (tensors[name], mine[name]))
+            if told != wanted:
+                raise ValueError(f"tensor {name} is {told} instead of {wanted}")
+        for name, value in mine.items():
             value.copy_(tensors[name])
 
     def snapshot(self) -> dict[str, Tensor]:

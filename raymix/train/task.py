@@ -53,7 +53,6 @@ class Outcome:
     finished_at: float = 0.0  # time.time() when all of it was done
     seconds: float = 0.0  # the whole task
     seen: dict[Stream, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
     samples: Samples | None = None  # for the page
     batch: int = 0  # where `largest` was asked for
 

@@ -1,32 +1,38 @@
-"""`metrics.jsonl`: a row a segment and a change of plan, flushed as it is written.
+"""`metrics.jsonl`: a row a segment and a change of plan, handed to the operating system as it is written.
 
-It is cut back when a run goes on from an earlier step.
+It is cut back when a run goes on from an earlier step. Rows for which there is no room wait for it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from raymix.plan import Decision, Plan
 from raymix.report.folder import write_text
 from raymix.report.history import History, SegmentReport
 from raymix.report.run import RunReport
+from raymix.watch.trouble import Tell, Trouble, unheard
 
+WAITING = 100_000  # rows that wait for room at most; the oldest ones are let go
 Key = tuple[int, tuple[int, ...], str]  # of a run's row: its step, and of a decision steps and reason
 
 
 class JsonlSink:
     """Appends to one file; the runs of a pilot may share it, each row says whose it is."""
 
-    def __init__(self, path: str | Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: str | Path, clock: Callable[[], float] = time.time, tell: Tell = unheard) -> None:
         self.path = Path(path)
         self._clock = clock
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
+        self._begun: tuple[str, History] | None = None  # a run whose rows are not made those of its history yet
+        self._waiting = deque[tuple[str, bytes]](maxlen=WAITING)  # whose row, and the row
+        self._trouble = Trouble(self.path.name, tell)
 
     def stage(self, text: str, done: int | None = None, total: int | None = None) -> None:
         """Stages leave no row."""
@@ -37,10 +43,9 @@ class JsonlSink:
         What it holds and the file does not was trained after the driver had been killed: workers live a little longer.
         """
         self.close()
-        there = cut(self.path, run, history) if self.path.exists() else set()
-        for event in _events(history):
-            if _key(row(run, event, 0.0)) not in there:
-                self._write(run, event)
+        self._waiting = deque((rows for rows in self._waiting if rows[0] != run), WAITING)
+        self._begun = run, history
+        self._flush()
 
     def decided(self, run: str, decision: Decision) -> None:
         """Write the row of a change of plan."""
@@ -58,17 +63,51 @@ class JsonlSink:
 
     def close(self) -> None:
         """Close the file; a later segment opens it again."""
+        if self._waiting:
+            self._flush()
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _write(self, run: str, event: SegmentReport | Decision) -> None:
         """A row, whole, to the operating system: what is killed next keeps it."""
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8", buffering=1)
-        self._file.write(json.dumps(row(run, event, self._clock()), allow_nan=False) + "\n")
-        self._file.flush()
+        self._waiting.append((run, self._line(run, event)))
+        self._flush()
+
+    def _line(self, run: str, event: SegmentReport | Decision) -> bytes:
+        return json.dumps(row(run, event, self._clock()), allow_nan=False).encode() + b"\n"
+
+    def _flush(self) -> None:
+        """Writes what waits, as far as there is room."""
+        try:
+            if self._begun is not None:
+                self._cut_back(*self._begun)
+                self._begun = None
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("ab", buffering=0)
+            while self._waiting:
+                _append(self._file, self._waiting[0][1])
+                self._waiting.popleft()
+            self._trouble.over()
+        except OSError as error:
+            self._trouble.came(error)
+
+    def _cut_back(self, run: str, history: History) -> None:
+        there = cut(self.path, run, history) if self.path.exists() else set()
+        missing = [event for event in _events(history) if _key(row(run, event, 0.0)) not in there]
+        self._waiting = deque([*((run, self._line(run, event)) for event in missing), *self._waiting], WAITING)
+
+
+def _append(file: BinaryIO, line: bytes) -> None:
+    """A whole line, or nothing of it."""
+    end, rest = file.seek(0, os.SEEK_END), memoryview(line)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 def row(run: str, event: SegmentReport | Decision, now: float) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_a_task_is_named_until_it_has_an_outcome() -> None:
         assert await box.next_task() == b"1"
         await box.finish("first", b"outcome")
         assert await box.next_task() == b"2"
-        await box.finish("second", "second: the loss is not finite")
+        await box.finish("second", b"why there is none")
         assert await box.next_task() == "wait"
 
     run(talk())
@@ -86,12 +86,13 @@ def test_events_are_read_once_by_cursor_and_stay_for_who_asks_again() -> None:
         box = Mailbox()
         await box.join("cpu", "CPU", "host")
         await box.put_task("run", b"1")
-        await box.finish("run", "run: failed")
-        both = await box.events(0)
-        assert [event.what for event in both] == ["joined", "failed"]
-        assert both[0].value == ("cpu", "CPU", "host")
-        assert await box.events(1) == both[1:]
-        assert await box.events(2) == []
+        await box.note("run", "the disk is full")
+        await box.finish("run", b"outcome")
+        all_of_them = await box.events(0)
+        assert [event.what for event in all_of_them] == ["joined", "note", "done"]
+        assert [event.value for event in all_of_them] == [("cpu", "CPU", "host"), "the disk is full", b"outcome"]
+        assert await box.events(1) == all_of_them[1:]
+        assert await box.events(3) == []
 
     run(talk())
 
