@@ -50,7 +50,7 @@ class Checkpoints:
         self._writing: tuple[int, float | None, Future[str]] | None = None  # step, accuracy if it is the best, name
         self._told_at: float | None = None  # when trouble was told, since the last one that was written
         self._best = _best_in(folder) if folder and asked.best else None
-        self._judged = 0  # reports that were looked at for the best
+        self._judged = 0  # step up to which reports were looked at for the best
 
     @classmethod
     def of(
@@ -139,8 +139,8 @@ class Checkpoints:
 
     def _better(self, history: History) -> float | None:
         """Accuracy on the select rows after the last segment, where it is the best so far and that is kept."""
-        new, self._judged = history.reports[self._judged :], len(history.reports)
-        found = select_of(new[-1], self._weights) if self._asked.best and new else None
+        new, self._judged = history.done_steps > self._judged, history.done_steps
+        found = select_of(history.reports[-1], self._weights) if self._asked.best and new else None
         before = (self._best and self._best[1], self._writing and self._writing[1])
         return found if found is not None and all(top1 is None or found > top1 for top1 in before) else None
 

@@ -83,10 +83,10 @@ class JsonlSink:
             if self._begun is not None:
                 self._cut_back(*self._begun)
                 self._begun = None
-            if self._file is None:
+            if self._file is None and self._waiting:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self.path.open("ab", buffering=0)
-            while self._waiting:
+            while self._file is not None and self._waiting:
                 _append(self._file, self._waiting[0][1])
                 self._waiting.popleft()
             self._trouble.over()

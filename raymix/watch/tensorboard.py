@@ -29,7 +29,7 @@ class TensorBoardSink:
 
     def __init__(self, folder: str | Path, tell: Tell = unheard, clock: Callable[[], float] = time.monotonic) -> None:
         self.folder, self._clock = Path(folder), clock
-        self._into = self.folder  # of the run that writes now
+        self._into: Path | None = None  # of the run that writes now
         self._writer: Any = None  # a tensorboardX EventsWriter
         self._waiting = deque[Any](maxlen=WAITING)  # events that are in no file
         self._written = deque[Any](maxlen=WAITING)  # in the file, but perhaps not on the disk
@@ -46,7 +46,7 @@ class TensorBoardSink:
         from tensorboardX.proto.event_pb2 import SessionLog  # slow to import, and `raymix validate` must be quick
 
         self._step = history.done_steps
-        self._into = self.folder if run == self.folder.name else self.folder / run
+        self._enter(run)
         self._waiting.clear()
         if self._step:  # the first step that comes again is the one after the last that is kept
             self._add(self._step + 1, session_log=SessionLog(status=SessionLog.START))
@@ -57,6 +57,8 @@ class TensorBoardSink:
 
     def segment(self, run: str, report: SegmentReport) -> None:
         """A point for each figure that the segment has."""
+        if self._into is None:
+            self._enter(run)
         self._step = report.segment.start + report.segment.steps
         for name, value in scalars(report).items():
             if value is not None:
@@ -68,7 +70,7 @@ class TensorBoardSink:
 
     def end(self, run: str, report: RunReport) -> None:
         """The final top-1, as a point at the last step."""
-        if report.final is not None:
+        if self._into is not None and report.final is not None:
             self._add_scalar("top1/val", report.final.top1)
         self.close()
 
@@ -79,6 +81,9 @@ class TensorBoardSink:
             self._write()
         if self._writer is not None:
             self._leave()
+
+    def _enter(self, run: str) -> None:
+        self._into = self.folder if run == self.folder.name else self.folder / run
 
     def _add_scalar(self, name: str, value: float) -> None:
         from tensorboardX.summary import scalar
@@ -94,6 +99,7 @@ class TensorBoardSink:
         """Writes what waits; what a file that could not be written may have lost goes into a new one."""
         from tensorboardX.event_file_writer import EventsWriter
 
+        assert self._into is not None
         try:
             if self._writer is None:
                 self._into.mkdir(parents=True, exist_ok=True)

@@ -82,6 +82,7 @@ class Watcher:
         self.stop_after, self.reports = stop_after, list[SegmentReport]()
         self.decisions = list[Decision]()
         self.began = History(rates=Rates(step_seconds={}))
+        self.notes = list[str]()
 
     def stage(self, text: str, done: int | None = None, total: int | None = None) -> None: ...
 
@@ -96,7 +97,8 @@ class Watcher:
         if len(self.reports) == self.stop_after:
             self.runtime.stopping = True
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def end(self, run: str, report: RunReport) -> None: ...
 

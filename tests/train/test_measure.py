@@ -13,7 +13,7 @@ from small_runs import Digits
 
 from raymix.report import work
 from raymix.train import measure
-from raymix.train.checkpoint import Checkpoints, names
+from raymix.train.checkpoint import names, snapshot, write
 from raymix.train.feed import Feed
 from raymix.train.prepare import prepare
 from raymix.train.supply import Supply
@@ -64,7 +64,7 @@ def test_the_trial_checkpoint_is_taken_away_and_no_folder_costs_nothing(digits: 
     rates, state, _ = prepared(digits())
     assert rates.checkpoint_seconds == 0
     (folder / measure._TRIAL).mkdir()
-    Checkpoints(folder, 60, 2).save(state)
+    write(folder, snapshot(state, "run"))
     assert [path.name for path in folder.iterdir()] == names(folder), "the next checkpoint clears it away"
 
 
