@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,6 +154,17 @@ def spec_in(folder: Path, data: dict[str, Any] | None = None, **sections: Any) -
 def spec_of(tmp_path: Path) -> Callable[..., JobSpec]:
     """`spec_of(name="...", optim={...})`: `spec_in` the test's own folder."""
     return partial(spec_in, tmp_path)
+
+
+@contextmanager
+def no_larger_file(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond so many bytes: what a full disk does, without one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

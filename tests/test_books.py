@@ -15,6 +15,7 @@ from raymix.report.history import History, Rates
 from raymix.report.ledger import ledger
 from raymix.runfolder import Attempt
 from raymix.train.task import Outcome
+from raymix.watch.trouble import Tell, unheard
 from tests.report.factory import STEP_SECONDS, make_plan, make_reports
 from tests.report.test_ledger import group
 
@@ -36,11 +37,11 @@ class Folder:
         self.kept[number] = attempt
 
 
-def books_of(folder: Any, started: float) -> Books:
+def books_of(folder: Any, started: float, tell: Tell = unheard) -> Books:
     """Books of a command with 2 workers that was started some seconds ago and has held them since."""
     clock: Any = SimpleNamespace(seconds=started, started_at=time.time() - started)
     session: Any = SimpleNamespace(worker_seconds=2 * started, groups=1, startup={"ray": 1.0})
-    return Books(folder, session, clock, True, 2)
+    return Books(folder, session, clock, True, 2, tell)
 
 
 def test_a_group_that_dies_costs_its_work_and_the_time_until_the_next() -> None:
@@ -98,3 +99,25 @@ def test_a_clock_goes_on() -> None:
     clock = Clock()
     assert 0 <= clock.seconds <= clock.seconds
     assert clock.started_at <= time.time()
+
+
+def test_books_that_cannot_be_written_end_nothing() -> None:
+    folder, told = Folder(), list[str]()
+    books = books_of(folder, 1.0, told.append)
+    write = folder.write_attempt
+
+    def full(number: int, attempt: Attempt) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder.write_attempt = full  # type: ignore[method-assign]
+    with books:
+        books.segment("run", REPORTS[0])
+    assert folder.kept == {}
+    (line,) = told
+    assert (
+        line
+        == "the attempt's costs could not be written (No space left on device); it is tried again, training goes on"
+    )
+    folder.write_attempt = write  # type: ignore[method-assign]
+    books.write()
+    assert list(folder.kept) == [1]

@@ -13,8 +13,9 @@ import pytest
 import torch
 import yaml
 
+from raymix import conduct
 from raymix.data.reading import read_local
-from raymix.jobfile import load_spec
+from raymix.jobfile import job_text, load_spec
 from raymix.pilot import pilot
 from raymix.report.ledger import STEPS
 from raymix.report.pilot import PilotReport
@@ -23,7 +24,7 @@ from raymix.runner import Interrupted, RunFailed, check, plan, run
 from raymix.spec import JobError, JobSpec
 from raymix.train import measure
 from raymix.train.model import load
-from tests.conftest import spec_in
+from tests.conftest import Raymix, spec_in
 
 SpecOf = Callable[..., JobSpec]
 torch.set_num_threads(1)  # small models are quickest on one thread, most of all beside other tests
@@ -468,6 +469,40 @@ def test_a_run_that_fails_says_so_and_keeps_its_books(spec_of: SpecOf) -> None:
     assert len(report.curve) == len(rows)
     assert report.totals.worker_seconds > 0
     assert report.step_seconds
+
+
+def test_a_report_that_cannot_be_written_is_told_after_the_result(
+    spec_of: SpecOf, raymix: Raymix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, file, write = spec_of(), tmp_path / "job.yaml", conduct.write_text
+    file.write_text(job_text(spec))
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(conduct, "write_text", full)
+    code, out, err = raymix("run", file)
+    assert code == 3
+    assert "top-1" in out
+    assert err.splitlines()[-1] == (
+        "error: digits: training is done, but the report could not be written to "
+        f"{folder_of(spec)}: No space left on device; --resume writes it again"
+    )
+    monkeypatch.setattr(conduct, "write_text", write)
+    code, again, _ = raymix("run", file, "--resume", "--json")
+    assert code == 0
+    assert RunReport.model_validate_json(again).attempts == 2
+
+
+def test_a_folder_that_cannot_be_written_ends_a_run_before_it_trains(
+    spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("raymix.runfolder.write_text", full)
+    with pytest.raises(RunFailed, match=r"digits cannot be written: Read-only file system; nothing was trained$"):
+        run(spec_of(), quiet=True)
 
 
 # ---- a pilot --------------------------------------------------------------------------------------------------------

@@ -157,6 +157,8 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ("objective={type: simclr}; optim.accumulate=2", "optim.accumulate: simclr contrasts all images of a batch"),
         ("speed.compile=fast", 'speed.compile: unknown value "fast" (one of auto, off, default, max)'),
         ("optim.ema=0", "optim.ema: must be above 0, not 0"),
+        ("checkpoint.best=true; evaluate.every=0", "checkpoint.best: there is nothing to choose by"),
+        ("checkpoint.best=true; data.select=0", "checkpoint.best: there is nothing to choose by"),
         ("evaluate.weights=ema", "evaluate.weights: there are no averaged weights (set optim.ema, as in optim.ema=1%)"),
         ("objective={type: simclr}; optim.batch=4; cluster.workers=4", "optim.batch: 4 leaves a worker without"),
         (

@@ -91,6 +91,9 @@ class JsonlSink:
                 self._waiting.popleft()
             self._trouble.over()
         except OSError as error:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
             self._trouble.came(error)
 
     def _cut_back(self, run: str, history: History) -> None:

@@ -34,6 +34,7 @@ class TensorBoardSink:
         self._waiting = deque[Any](maxlen=WAITING)  # events that are in no file
         self._written = deque[Any](maxlen=WAITING)  # in the file, but perhaps not on the disk
         self._flushed_at = -FLUSH_SECONDS
+        self._suffix, self._kept = "", False  # of the file's name; whether any of it is on the disk
         self._step = 0
         self._trouble = Trouble("the TensorBoard file", tell)
 
@@ -79,8 +80,7 @@ class TensorBoardSink:
         if self._waiting or self._written:
             self._flushed_at = -FLUSH_SECONDS
             self._write()
-        if self._writer is not None:
-            self._leave()
+        self._leave()
 
     def _enter(self, run: str) -> None:
         self._into = self.folder if run == self.folder.name else self.folder / run
@@ -103,26 +103,30 @@ class TensorBoardSink:
         try:
             if self._writer is None:
                 self._into.mkdir(parents=True, exist_ok=True)
-                suffix = f".{os.getpid()}.{next(_NUMBERS)}"
-                self._writer = EventsWriter(str(self._into / "events"), suffix)
+                self._suffix, self._kept = f".{os.getpid()}.{next(_NUMBERS)}", False
+                self._writer = EventsWriter(str(self._into / "events"), self._suffix)
             while self._waiting:
                 self._writer.write_event(self._waiting[0])
                 self._written.append(self._waiting.popleft())
             if self._clock() - self._flushed_at >= FLUSH_SECONDS:
                 self._writer.flush()
                 self._written.clear()
-                self._flushed_at = self._clock()
+                self._flushed_at, self._kept = self._clock(), True
             self._trouble.over()
         except OSError as error:
             self._waiting = deque([*self._written, *self._waiting], WAITING)
             self._written.clear()
             self._leave()
+            if not self._kept:  # or there would be a file for every try
+                for empty in self._into.glob(f"events.*{self._suffix}"):
+                    empty.unlink()
             self._trouble.came(error)
 
     def _leave(self) -> None:
-        with suppress(OSError):
-            self._writer.close()
-        self._writer = None
+        if self._writer is not None:
+            with suppress(OSError):
+                self._writer.close()
+            self._writer = None
 
 
 def scalars(report: SegmentReport) -> dict[str, float | None]:

@@ -52,13 +52,16 @@ def saving_child(folder: Path, states: list[TrainState], strace: list[str]) -> t
     known, (ready, go) = mmap.mmap(-1, 1), os.pipe()
     child = os.fork()
     if child == 0:
-        ctypes.CDLL(None).prctl(*_ANY_TRACER, 0, 0, 0)
-        os.read(ready, 1)
-        with Checkpoints(folder, CheckpointSpec(every=0, keep=2), RUN, print) as kept:
-            for number, state in enumerate(states, 1):
-                kept.save(state)
-                known[0] = number
-        os._exit(0)
+        try:
+            ctypes.CDLL(None).prctl(*_ANY_TRACER, 0, 0, 0)
+            os.read(ready, 1)
+            with Checkpoints(folder, CheckpointSpec(every=0, keep=2), RUN, print) as kept:
+                for number, state in enumerate(states, 1):
+                    kept.save(state)
+                    known[0] = number
+            os._exit(0)
+        finally:
+            os._exit(1)  # whatever happens, it is no second pytest
     calls = ",".join(f"?{call}" for call in CALLS)  # each machine has its own of them
     command = ["strace", "-f", "-qq", "-p", str(child), "-e", f"trace={calls}", *strace]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

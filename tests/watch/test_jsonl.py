@@ -9,6 +9,7 @@ import pytest
 
 from raymix.plan import Decision
 from raymix.watch.jsonl import JsonlSink
+from tests.conftest import no_larger_file
 from tests.report.factory import make_history, make_plan, make_reports, make_run
 
 
@@ -131,3 +132,46 @@ def test_nothing_is_written_before_there_is_a_segment(tmp_path: Path) -> None:
     sink.close()
     sink.close()
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_rows_wait_for_room_and_none_is_written_by_halves(tmp_path: Path) -> None:
+    path, told, plan = tmp_path / "metrics.jsonl", list[str](), make_plan()
+    sink, reports = JsonlSink(path, tell=told.append), make_reports(plan)
+    sink.begin("a", plan, make_history(plan, 0))
+    sink.segment("a", reports[0])
+    whole = path.read_bytes()
+    for first in (1, 4):
+        with no_larger_file(path.stat().st_size + 100):
+            for report in reports[first : first + 2]:
+                sink.segment("a", report)
+            assert path.read_bytes() == whole
+        sink.segment("a", reports[first + 2])
+        whole = path.read_bytes()
+    sink.close()
+    assert len(rows(path)) == len({str(row["step"]) for row in rows(path)}) == 7
+    assert told == 2 * ["metrics.jsonl could not be written (File too large); it is tried again, training goes on"]
+
+
+def test_a_run_that_begins_without_room_is_cut_back_later(tmp_path: Path) -> None:
+    path, plan = tmp_path / "metrics.jsonl", make_plan()
+    write(path, "a", 0, 4)
+    before = path.read_bytes()
+    sink, reports = JsonlSink(path, clock=lambda: 100.0), make_reports(plan)
+    with no_larger_file(100):
+        sink.begin("a", plan, make_history(plan, 2))
+        sink.segment("a", reports[2])
+        assert path.read_bytes() == before
+    sink.segment("a", reports[3])
+    sink.close()
+    assert path.read_bytes() == before, "each row once"
+
+
+def test_rows_that_wait_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raymix.watch.jsonl.WAITING", 2)
+    path = tmp_path / "metrics.jsonl"
+    sink, reports = JsonlSink(path), make_reports(make_plan())
+    with no_larger_file(0):
+        for report in reports[:4]:
+            sink.segment("a", report)
+    sink.close()
+    assert [row["step"] for row in rows(path)] == [r.segment.start + r.segment.steps for r in reports[2:4]]

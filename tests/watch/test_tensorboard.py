@@ -7,6 +7,7 @@ from pathlib import Path
 from tensorboardX.proto.event_pb2 import Event
 
 from raymix.watch.tensorboard import TensorBoardSink
+from tests.conftest import no_larger_file
 from tests.report.factory import make_history, make_plan, make_reports, make_run
 
 
@@ -67,3 +68,22 @@ def test_nothing_is_needed_before_begin(tmp_path: Path) -> None:
     sink.end("demo", make_run())
     sink.close()
     assert not (tmp_path / "demo").exists()
+
+
+def test_points_wait_for_room_and_go_into_a_new_file(tmp_path: Path) -> None:
+    plan, told, now = make_plan(), list[str](), [0.0]
+    sink, reports = TensorBoardSink(tmp_path / "demo", told.append, lambda: now[0]), make_reports(plan)
+    sink.begin("demo", plan, make_history(plan, 0))
+    sink.segment("demo", reports[0])
+    with no_larger_file(64):
+        for report in reports[1:4]:
+            now[0] += 20
+            sink.segment("demo", report)
+    (broken,) = (tmp_path / "demo").iterdir()
+    now[0] += 20
+    sink.segment("demo", reports[4])
+    broken.unlink()
+    sink.close()
+    steps = [report.segment.start + report.segment.steps for report in reports[:5]]
+    assert [step for step, _ in points(tmp_path / "demo", "schedule/lr")] == steps
+    assert told == ["the TensorBoard file could not be written (File too large); it is tried again, training goes on"]
