@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -15,6 +16,7 @@ from raymix.spec import JobError
 
 # typer 0.2x carries its own copy of click, older ones use the package; either way its usage error is this one
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -44,6 +46,8 @@ def _exit_of_run(error: Exception) -> None:
         _fail(128 + error.signum, f"interrupted: {error}")
     if isinstance(error, RunFailed):
         _fail(3, f"error: {error}")
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        _fail(3, f"error: {error.filename or 'a file'} could not be written: {error.strerror}")
 
 
 def _usage(error: Exception) -> str:

@@ -134,19 +134,20 @@ def sweep(
     )
 
 
-def load_model(run: str | Path, *, allow_import: Factories = ()) -> Trained:
+def load_model(run: str | Path, *, allow_import: Factories = (), best: bool = False) -> Trained:
     """The trained model of a run folder: an nn.Module from images to logits. Needs no Ray.
 
     Args:
         run: The folder.
         allow_import: The factory of its backbone, where that is a module of your own.
+        best: Of the checkpoint that classified the select rows best (`checkpoint.best`), not of the newest one.
 
     Raises:
         JobError: the folder holds no run, or no checkpoint that verifies; its backbone is not allowed.
     """
     from raymix.train.model import load
 
-    return load(Path(run), tuple(allow_import))
+    return load(Path(run), tuple(allow_import), best)
 
 
 __all__ = ["JobError", "load_model", "load_spec", "pilot", "plan", "run", "sweep", "tune"]

@@ -385,6 +385,12 @@ def test_a_failed_run(raymix: Raymix, ends_with: Callable[[BaseException], None]
     assert raymix("run", DIGITS) == Done(3, "", "error: worker 1 died three times\n")
 
 
+def test_no_room_for_what_came_of_it(raymix: Raymix, ends_with: Callable[[BaseException], None]) -> None:
+    ends_with(OSError(28, "No space left on device", "runs/digits/pilot.json"))
+    line = "error: runs/digits/pilot.json could not be written: No space left on device\n"
+    assert raymix("run", DIGITS) == Done(3, "", line)
+
+
 def test_our_own_mistakes_keep_their_traceback(ends_with: Callable[[BaseException], None]) -> None:
     ends_with(ZeroDivisionError("ours"))
     with pytest.raises(ZeroDivisionError):

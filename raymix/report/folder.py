@@ -31,7 +31,7 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a file whole or not at all: under a temporary name beside it, to the disk, then renamed.
 
     Raises:
-        OSError: the folder is missing, read-only or full; what stood there before is untouched.
+        OSError: the folder is missing, read-only or full, and it names the file; what stood there before is untouched.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -41,8 +41,10 @@ def write_text(path: str | Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
 
 

@@ -17,6 +17,7 @@ from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.spec import JobError
 from raymix.train import checkpoint
+from raymix.train.saving import best_in
 from raymix.train.state import AVERAGED, MODEL
 
 
@@ -51,8 +52,8 @@ class Trained(nn.Module):
         return features
 
 
-def load(run: Path, allow_import: tuple[str, ...] = ()) -> Trained:
-    """The newest checkpoint of a run that verifies, in evaluation mode on the CPU.
+def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> Trained:
+    """The newest checkpoint of a run that verifies, or the `best` on select rows, in evaluation mode on the CPU.
 
     Raises:
         JobError: the folder holds no run, or no checkpoint that verifies; its backbone may not be imported.
@@ -62,9 +63,7 @@ def load(run: Path, allow_import: tuple[str, ...] = ()) -> Trained:
         size = json.loads((run / "resolved.json").read_text())["data"]["store_size"]
     except (OSError, ValueError, KeyError) as error:
         raise JobError(str(run), f"holds no run: {type(error).__name__}: {error}", "name a run folder") from None
-    name, skipped = checkpoint.newest(run / "checkpoints", checkpoint.run_of(plan.spec))
-    if name is None:
-        raise JobError(str(run), "holds no checkpoint that verifies", "; ".join(skipped))
+    name = (_best if best else _newest)(run, checkpoint.run_of(plan.spec))
     model = Model(plan.spec, plan.facts.num_classes, How(allow_import, start=False))
     prefix = AVERAGED if plan.spec.evaluate.weights == "ema" else MODEL  # those whose accuracy the run reports
     try:
@@ -74,3 +73,19 @@ def load(run: Path, allow_import: tuple[str, ...] = ()) -> Trained:
         problem = " ".join(str(error).split())[:300]
         raise JobError(str(run), f"checkpoint {name} does not fit the run: {problem}") from None
     return Trained(model, plan.facts.class_names, Frame(size, plan.spec.data.channels)).eval()
+
+
+def _newest(run: Path, whose: str) -> str:
+    name, skipped = checkpoint.newest(run / "checkpoints", whose)
+    if name is None:
+        raise JobError(str(run), "holds no checkpoint that verifies", "; ".join(skipped))
+    return name
+
+
+def _best(run: Path, whose: str) -> str:
+    found = best_in(run / "checkpoints")
+    if found is None:
+        raise JobError(str(run), "kept no best checkpoint", "train with checkpoint.best=true, or take the newest")
+    if (problem := checkpoint.problem(run / "checkpoints" / found[0], whose)) is not None:
+        raise JobError(str(run), f"its best checkpoint {found[0]} does not verify: {problem}", "take the newest")
+    return found[0]

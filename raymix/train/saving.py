@@ -49,7 +49,7 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, "raymix-checkpoint")
         self._writing: tuple[int, float | None, Future[str]] | None = None  # step, accuracy if it is the best, name
         self._told_at: float | None = None  # when trouble was told, since the last one that was written
-        self._best = _best_in(folder) if folder and asked.best else None
+        self._best = best_in(folder) if folder and asked.best else None
         self._judged = 0  # step up to which reports were looked at for the best
 
     @classmethod
@@ -145,8 +145,8 @@ class Checkpoints:
         return found if found is not None and all(top1 is None or found > top1 for top1 in before) else None
 
 
-def _best_in(folder: Path) -> tuple[str, float] | None:
-    """Name and accuracy of the best checkpoint of an earlier attempt, where it is still there."""
+def best_in(folder: Path) -> tuple[str, float] | None:
+    """Name and accuracy of the best checkpoint so far, where one was kept and is still there."""
     try:
         found = json.loads((folder / BEST).read_bytes())
         name, top1 = str(found["name"]), float(found["select_top1"])
