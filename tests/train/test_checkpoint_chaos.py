@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import json
 import mmap
 import os
@@ -76,15 +75,22 @@ def saving_child(folder: Path, states: list[TrainState], strace: list[str]) -> t
     return os.waitstatus_to_exitcode(status), known[0]
 
 
-def kill_points(folder: Path, states: list[TrainState], log: Path) -> list[tuple[str, int]]:
-    """Every call of the writing thread, as the n-th of its kind; the kinds take turns, so that few rounds see all."""
+def kill_points(folder: Path, states: list[TrainState], log: Path, num: int) -> list[tuple[str, int]]:
+    """Calls of the writing thread, each as the n-th of its kind: all that are no openat and no write, if they fit."""
     code, known = saving_child(folder, states, ["-o", str(log)])
     assert (code, known) == (0, len(states))
     calls = [(thread, call) for thread, call in re.findall(r"^(\d+) +(\w+)\(", log.read_text(), re.MULTILINE)]
     writer = Counter(thread for thread, call in calls if call == "fsync").most_common(1)[0][0]
     counts = Counter(call for thread, call in calls if thread == writer)
-    turns = itertools.zip_longest(*([(call, n) for n in range(1, count + 1)] for call, count in counts.items()))
-    return [point for turn in turns for point in turn if point]
+    rare = [(call, n) for call, count in counts.items() if count < 10 * SAVES for n in range(1, count + 1)]
+    common = [(call, n) for call, count in counts.items() if count >= 10 * SAVES for n in range(1, count + 1)]
+    first = spread(rare, num * 2 // 3)
+    return first + spread(common, num - len(first))
+
+
+def spread(points: list[tuple[str, int]], num: int) -> list[tuple[str, int]]:
+    """So many of them, evenly; all, where there are fewer."""
+    return points if num >= len(points) else [points[i * len(points) // num] for i in range(num)]
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -94,15 +100,16 @@ def test_killed_at_any_call_the_newest_complete_one_is_there(
     monkeypatch.setattr(checkpoint, "_CHUNK", 1 << 15)  # so that a file is written in several calls
     asked = digits()
     states = [at(asked, step) for step in range(1, SAVES + 1)]
-    points = kill_points(tmp_path / "whole", states, tmp_path / "log")
     num, read, killed = rounds(200, 15), asked.state(), 0
-    spread = points if num >= len(points) else [points[i * len(points) // num] for i in range(num)]
-    for number, (call, n) in zip(range(num), itertools.cycle(spread), strict=False):
+    points = kill_points(tmp_path / "whole", states, tmp_path / "log", num)
+    assert len(points) == num
+    for number, (call, n) in enumerate(points):
         folder = tmp_path / f"{number}"
         code, known = saving_child(folder, states, ["-o", "/dev/null", "-e", f"inject={call}:signal=SIGKILL:when={n}"])
         killed += code == -signal.SIGKILL
         name, skipped = checkpoint.newest(folder, RUN, read)
         assert skipped == [], (call, n)
+        assert not any(checkpoint.problem(folder / other, RUN) for other in checkpoint.names(folder)), (call, n)
         step = int(name.removeprefix("step-")) if name else 0
         assert step in (known, known + 1), (call, n)
         if name is not None:
@@ -111,7 +118,7 @@ def test_killed_at_any_call_the_newest_complete_one_is_there(
         assert saved(asked, folder, SAVES + 1)[0] == f"step-{SAVES + 1:09d}"
         assert all(path.name.startswith("step-") for path in folder.iterdir()), "what was half-written is cleared away"
         shutil.rmtree(folder)
-    print(f"{killed} of {num} killed, {len(points)} points")
+    print(f"{killed} of {num} killed: {dict(Counter(call for call, _ in points))}")
     assert killed == num
 
 
@@ -142,7 +149,7 @@ def test_no_byte_can_be_changed_unseen(two: tuple[Path, str, TrainState], rounds
         name = (COMMIT, STATE, TENSORS)[number % 3]
         raw = bytearray(whole[name])
         within = len(raw) if number % 2 else min(len(raw), 4096)  # the header of the tensors as often as themselves
-        place = number // 3 if name == COMMIT and number // 3 < len(raw) else chance.randrange(within)
+        place = number // 3 * 101 % len(raw) if name == COMMIT else chance.randrange(within)  # each of its bytes once
         raw[place] ^= chance.randrange(1, 256)
         (newest / name).write_bytes(raw)
         assert_passed_over(folder, older, state, (name, place))
