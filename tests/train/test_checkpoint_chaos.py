@@ -100,7 +100,7 @@ def test_killed_at_any_call_the_newest_complete_one_is_there(
     monkeypatch.setattr(checkpoint, "_CHUNK", 1 << 15)  # so that a file is written in several calls
     asked = digits()
     states = [at(asked, step) for step in range(1, SAVES + 1)]
-    num, read, killed = rounds(200, 15), asked.state(), 0
+    num, read, killed = rounds(200, 25), asked.state(), 0
     points = kill_points(tmp_path / "whole", states, tmp_path / "log", num)
     assert len(points) == num
     for number, (call, n) in enumerate(points):
