@@ -117,7 +117,8 @@ def _allowance(task: Task, gone: float, rates: Rates, runtime: Runtime) -> float
         return max(0.0, budget.training - gone)
     assert task.deadline is not None
     weights = 1 if task.plan.spec.optim.ema is None else 2
-    after = weights * rates.row_seconds * len(task.splits.val) + rates.checkpoint_seconds + CLOSING_SECONDS
+    saving = 2 * rates.checkpoint_seconds  # the last one, and another that may be on its way to the disk by then
+    after = weights * rates.row_seconds * len(task.splits.val) + saving + CLOSING_SECONDS
     seconds: float = runtime.gather(task.deadline - time.time() - after)[0]  # rank 0's clock
     return max(0.0, seconds)
 
