@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -14,6 +15,8 @@ from types import FrameType
 
 import grpc  # type: ignore[import-untyped]
 import ray
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config
 
 from raymix.data.keep import room_of_machine
 from raymix.runfolder import in_ray_job
@@ -31,6 +34,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CPU actors keep the GPU variables they started with
 }
+_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _SMALLEST_STORE = 80 * 10**6  # Ray refuses less
 _DATA_CPUS = 1  # reading needs a CPU beside those that the workers hold
 ANSWER_SECONDS = 10.0  # in which a cluster must answer; left to itself, Ray tries for minutes
@@ -66,9 +70,15 @@ def connect(cluster: Cluster, verbose: bool) -> bool:
     try:
         check_resources(cluster)
     except JobError:
-        ray.shutdown()
+        disconnect()
         raise
     return True
+
+
+def disconnect() -> None:
+    """Ends the Ray of this process's own, or leaves a cluster; the next one may have another token, or none."""
+    ray.shutdown()
+    _read_token()
 
 
 def set_environment() -> None:
@@ -100,13 +110,42 @@ def _start(cluster: Cluster, options: dict[str, object]) -> None:
     cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker) + _DATA_CPUS + 1)
     # blocks on their way; half of what images may take, which is only used by streams
     store = cluster.object_store or room_of_machine() // 2
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        object_store_memory=max(store, _SMALLEST_STORE),
-        include_dashboard=False,
-        **options,
-    )
+    with _to_itself():
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            object_store_memory=max(store, _SMALLEST_STORE),
+            include_dashboard=False,
+            **options,
+        )
+
+
+@contextmanager
+def _to_itself() -> Iterator[None]:
+    """A Ray that starts in here listens on loopback, and serves nobody but who has its token.
+
+    The token is of this Ray alone, and what the user has set stays. Ray's own would lie in a file of the home folder
+    that others may read, and that must be writable.
+    """
+    token = {"RAY_AUTH_MODE": "token"}
+    if not any(name in os.environ for name in _TOKENS):
+        token["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    added = {} if "RAY_AUTH_MODE" in os.environ else token
+    os.environ.update(added)
+    clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    _read_token()
+    try:
+        yield
+    finally:  # what Ray has started has it in its environment; this process has read it
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        for name in added:
+            del os.environ[name]
+
+
+def _read_token() -> None:
+    """Ray reads its mode and token of the environment once; this makes it read them anew."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
