@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "raymix"
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["cli_bench", "cli_cluster", "cli_data", "cli_jobs", "cli_plan", "cli_runs"],
+    ["cli_bench", "cli_cluster", "cli_data", "cli_doctor", "cli_jobs", "cli_plan", "cli_runs"],
     ["cli_report"],
     ["cli_common"],
     ["__init__"],
@@ -29,7 +29,7 @@ LAYERS = [
     ["errands", "merge"],
     ["freeze"],
     ["recommend"],
-    ["runner", "datacmd"],
+    ["runner", "datacmd", "doctor"],
     ["conduct"],
     ["books"],
     ["on_ray", "local"],

@@ -16,7 +16,7 @@ from types import FrameType
 import grpc  # type: ignore[import-untyped]
 import ray
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from raymix.data.keep import room_of_machine
 from raymix.runfolder import in_ray_job
@@ -93,6 +93,14 @@ def smallest_store() -> int:
     return int(min(resources.get("object_store_memory", 0) for resources in nodes))
 
 
+def store_bytes(cluster: Cluster) -> int:
+    """Bytes of the object store of a Ray of our own: blocks on their way.
+
+    Without a word half of what images may take, which is only used by streams.
+    """
+    return max(cluster.object_store or room_of_machine() // 2, _SMALLEST_STORE)
+
+
 def room(cluster: Cluster, owned: bool) -> int:
     """Bytes of images that the smallest node can hold: what its operator granted Ray for data that is shared."""
     return room_of_machine() if owned and cluster.object_store is None else smallest_store()
@@ -108,13 +116,11 @@ def hush_data() -> None:
 def _start(cluster: Cluster, options: dict[str, object]) -> None:
     """A Ray of this machine alone. CPUs are logical: reading goes on beside workers that hold them all."""
     cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker) + _DATA_CPUS + 1)
-    # blocks on their way; half of what images may take, which is only used by streams
-    store = cluster.object_store or room_of_machine() // 2
     with _to_itself():
         ray.init(
             address="local",
             num_cpus=cpus,
-            object_store_memory=max(store, _SMALLEST_STORE),
+            object_store_memory=store_bytes(cluster),
             include_dashboard=False,
             **options,
         )
