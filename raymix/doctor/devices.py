@@ -53,8 +53,8 @@ def checkpoint_bytes(spec: JobSpec) -> int:
             model = Model(spec, NUM_CLASSES, How(start=False, meta=True))
     except Exception:  # one that computes with its weights while it is made
         return 0
-    weights = sum(value.nbytes for value in model.state_dict().values())
-    moments = 2 * sum(value.nbytes for value in model.parameters())
+    weights: int = sum(value.nbytes for value in model.state_dict().values())
+    moments: int = 2 * sum(value.nbytes for value in model.parameters())
     return weights * (1 if spec.optim.ema is None else 2) + moments
 
 

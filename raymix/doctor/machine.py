@@ -95,16 +95,20 @@ def _rooms() -> Iterator[int]:
 
 def _candidates(file: str, old: str) -> Iterator[Path]:
     """Version 2 has one tree, version 1 one for each controller (`old`)."""
-    try:
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for group in groups:
+    for group in _groups():
         _, controllers, path = group.split(":", 2)
         if not controllers:
             here = CGROUPS / path.lstrip("/")
             yield from (folder / file for folder in (here, *here.parents) if folder.is_relative_to(CGROUPS))
     yield CGROUPS / old
+
+
+def _groups() -> list[str]:
+    """The groups that this process is in, as the system lists them."""
+    try:
+        return Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
 
 
 def _read(path: Path) -> int | None:

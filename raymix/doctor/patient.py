@@ -24,17 +24,32 @@ class Patient:
     def __init__(self, spec: JobSpec, is_job: bool) -> None:
         self.spec, self.is_job = spec, is_job
         self.folders = set[Path]()  # that checks have made and not yet taken away
-        asked = json.dumps({"spec": spec.model_dump(mode="json"), "is_job": is_job})
-        self.torch = Child("raymix.doctor.devices", asked)
-        self.ray = Child("raymix.on_ray.checkup", asked) if spec.cluster.workers else None
+        self._children, self._lock = dict[str, Child](), threading.Lock()
+
+    @property
+    def torch(self) -> Child:
+        """The process that looks at torch and its GPUs; it starts when it is first asked for."""
+        return self._child("raymix.doctor.devices")
+
+    @property
+    def ray(self) -> Child | None:
+        """The process that looks at Ray, where the job uses it."""
+        return self._child("raymix.on_ray.checkup") if self.spec.cluster.workers else None
 
     def close(self) -> None:
         """Ends the processes, and takes away what checks that did not end have left."""
-        for child in (self.torch, self.ray):
-            if child is not None:
+        with self._lock:
+            for child in self._children.values():
                 child.close()
         for folder in tuple(self.folders):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _child(self, module: str) -> Child:
+        with self._lock:  # several checks ask at once
+            if module not in self._children:
+                asked = {"spec": self.spec.model_dump(mode="json"), "is_job": self.is_job}
+                self._children[module] = Child(module, json.dumps(asked))
+            return self._children[module]
 
 
 class Child:
