@@ -66,7 +66,8 @@ def connect(cluster: Cluster, verbose: bool) -> bool:
             ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise JobError("cluster.address", f"no Ray cluster answers at {address}: {reason}", "is it running?") from error
+        hint = "is it running? if it asks for a token, set RAY_AUTH_MODE=token"
+        raise JobError("cluster.address", f"no Ray cluster answers at {address}: {reason}", hint) from error
     try:
         check_resources(cluster)
     except JobError:
