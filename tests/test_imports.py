@@ -21,6 +21,7 @@ LAYERS = [
     ["cli_common"],
     ["__init__"],
     ["api"],
+    ["background"],
     ["bench"],
     ["tuning", "sweeping"],
     ["trialrun"],
