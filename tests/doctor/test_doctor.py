@@ -13,17 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from raymix import doctor
+from raymix import cli_doctor, doctor
 from raymix.doctor import CHECKS, Check, examine
 from raymix.doctor.patient import Patient
-from raymix.report.finding import Told, worst
+from raymix.report.finding import Finding, Told, worst
 from tests.conftest import REPOSITORY, Raymix
 
 WITHOUT_RAY = ("--set", "cluster.workers=0")
 ONLY_RAY = {"ray", "object store", "access", "nodes"}  # looked at in tests/on_ray
 
 
-def test_every_check_of_a_job_answers_within_its_time_and_says_what_to_do(patient: Callable[..., Patient]) -> None:
+def test_every_check_of_a_job_answers_within_its_time_and_says_what_to_do(
+    patient: Callable[..., Patient], tmp_path: Path
+) -> None:
     started = time.monotonic()
     found = {finding.name: finding for finding in examine(patient())}
     assert time.monotonic() - started < min(check.seconds for check in CHECKS.values() if check.seconds > 10)
@@ -34,6 +36,10 @@ def test_every_check_of_a_job_answers_within_its_time_and_says_what_to_do(patien
         assert bool(finding.todo) == (finding.status != "ok"), finding
         assert "the check itself failed" not in finding.todo, finding
     assert {name: finding.status for name, finding in found.items() if finding.status == "problem"} == {}
+    told = found["storage"].found
+    assert told.startswith(f"{tmp_path}: writes, reads, renames, syncs, locks"), "where the storage will be made"
+    assert "3 checkpoints of 3.39 MB" in told, "of the nano model's size"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_check_that_raises_or_hangs_is_a_problem_and_the_others_answer(
@@ -69,15 +75,28 @@ def test_a_process_that_dies_is_a_problem_with_its_last_words(patient: Callable[
     assert (told.status, told.found) == ("problem", "its process ended with code -9: ")
 
 
-def test_the_command_is_green_here_and_exits_with_one_where_there_is_a_problem(raymix: Raymix, tmp_path: Path) -> None:
-    done = raymix("doctor", *WITHOUT_RAY, "--set", f"storage={tmp_path}")
-    assert (done.code, done.out.splitlines()[-1]) == (0, "no problem found")
+def test_the_command_exits_with_one_where_there_is_a_problem(raymix: Raymix) -> None:
     done = raymix("doctor", *WITHOUT_RAY, "--set", "storage=/proc/1/here", "--json")
     assert done.code == 1
     found = {finding["name"]: finding for finding in json.loads(done.out)}
     assert found["storage"]["status"] == "problem"
     assert found["storage"]["todo"].startswith("name another folder")
     assert set(found["storage"]) == {"name", "status", "found", "todo"}
+    assert "data" not in found, "without a job there is none"
+
+
+def test_a_line_for_each_check_and_one_for_all(capsys: pytest.CaptureFixture[str]) -> None:
+    fine = Finding(name="clock", status="ok", found="steady", todo="")
+    cli_doctor._show([fine])
+    assert capsys.readouterr().out.splitlines()[-1] == "no problem found"
+    cli_doctor._show([fine, Finding(name="disk", status="problem", found="is [red]", todo="buy one")])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[-4:] == [
+        ["clock", "ok", "steady"],
+        ["disk", "problem", "is", "[red]"],
+        ["->", "buy", "one"],
+        ["1", "problem", "found"],
+    ]
 
 
 def test_a_wrong_job_is_refused_as_ever(raymix: Raymix) -> None:
@@ -86,8 +105,7 @@ def test_a_wrong_job_is_refused_as_ever(raymix: Raymix) -> None:
     assert "optim.btach" in done.err
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM])
-def test_a_signal_ends_it_and_what_it_has_started(signum: int, tmp_path: Path) -> None:
+def test_a_signal_ends_it_and_what_it_has_started(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "raymix", "doctor", *WITHOUT_RAY, "--set", f"storage={tmp_path}"]
     marker = str(tmp_path)
     process = subprocess.Popen(
@@ -97,9 +115,9 @@ def test_a_signal_ends_it_and_what_it_has_started(signum: int, tmp_path: Path) -
     while not _with(marker, besides=process.pid):
         assert time.monotonic() < until
         time.sleep(0.01)
-    process.send_signal(signum)
+    process.terminate()
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err.startswith("interrupted")) == (128 + signum, True)
+    assert (process.returncode, err.startswith("interrupted")) == (128 + signal.SIGTERM, True)
     assert _with(marker, besides=process.pid) == []
     assert list(tmp_path.glob(".raymix-doctor-*")) == []
 

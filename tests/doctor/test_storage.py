@@ -7,16 +7,6 @@ from raymix.doctor import storage
 from raymix.doctor.patient import Patient
 
 
-def test_a_folder_that_is_not_there_yet_is_looked_at_where_it_will_be_made(
-    patient: Callable[..., Patient], tmp_path: Path
-) -> None:
-    told = storage.look(patient(storage=str(tmp_path / "deep" / "er")))
-    assert told.status == "ok"
-    assert told.found.startswith(f"{tmp_path}: writes, reads, renames, syncs, locks")
-    assert "3 checkpoints of 3.39 MB" in told.found, "of the nano model's size"
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_read_only_file_system_is_a_problem(patient: Callable[..., Patient], mounted: Callable[..., Path]) -> None:
     folder = mounted("ro")
     told = storage.look(patient(storage=str(folder / "runs")))
