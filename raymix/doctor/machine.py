@@ -13,7 +13,8 @@ from raymix.report import words
 from raymix.report.finding import Told, worst
 
 FILES = 4096  # open ones: Ray asks for 65,536 and warns below this
-THREADS, THREADS_A_WORKER = 800, 200  # of Ray, and of each worker beside it
+# Ray keeps a process ready for each core; on two cores it has 213 threads, and each worker that imports torch 24
+THREADS, THREADS_A_CORE, THREADS_A_WORKER = 400, 50, 50
 RAY_BYTES, WORKER_BYTES = 1_000_000_000, 500_000_000  # resident, on CPUs, without images
 DRIFT_SECONDS = 0.05  # between two clocks over a fifth of a second: one of them is being set
 CGROUPS = Path("/sys/fs/cgroup")
@@ -24,7 +25,9 @@ def limits(patient: Patient) -> Told:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     processes = [resource.getrlimit(resource.RLIMIT_NPROC)[0], _of_group("pids.max", "pids/pids.max")]
     allowed = min((number for number in processes if number not in (None, resource.RLIM_INFINITY)), default=None)
-    needed = THREADS + THREADS_A_WORKER * patient.spec.cluster.workers if patient.spec.cluster.workers else 200
+    needed, workers = THREADS, patient.spec.cluster.workers
+    if workers:
+        needed += THREADS_A_CORE * (os.cpu_count() or 1) + THREADS_A_WORKER * workers
     told = [Told("ok", f"open files {_limit(files)}, processes {_limit(allowed)}")]
     if files != resource.RLIM_INFINITY and files < FILES:
         found = f"at most {files:,} open files are allowed (ulimit -Hn)"
