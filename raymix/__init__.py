@@ -14,6 +14,7 @@ Importing it loads neither torch nor ray; they come with the first call that tra
 from __future__ import annotations
 
 from raymix.api import load_model, load_spec, pilot, plan, run, sweep, tune
+from raymix.background import BackgroundRun
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
 from raymix.report.search import SearchReport
@@ -24,6 +25,7 @@ from raymix.signals import Interrupted
 from raymix.spec import JobError, JobSpec
 
 __all__ = [
+    "BackgroundRun",
     "Interrupted",
     "JobError",
     "JobSpec",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from raymix import runner
+from raymix.background import BackgroundRun, start
 from raymix.jobfile import load_spec
 
 # before `raymix.pilot` becomes the function of that name: importing the module later would put it back
@@ -39,6 +40,7 @@ def plan(job: JobLike, overrides: Overrides = (), *, allow_import: Factories = (
     return runner.plan(load_spec(job, overrides), tuple(allow_import))
 
 
+@overload
 def run(
     job: JobLike,
     overrides: Overrides = (),
@@ -49,7 +51,37 @@ def run(
     quiet: bool = False,
     allow_import: Factories = (),
     profile: bool = False,
-) -> RunReport:
+    wait: Literal[True] = True,
+) -> RunReport: ...
+
+
+@overload
+def run(
+    job: JobLike,
+    overrides: Overrides = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+    allow_import: Factories = (),
+    profile: bool = False,
+    wait: Literal[False],
+) -> BackgroundRun: ...
+
+
+def run(
+    job: JobLike,
+    overrides: Overrides = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+    allow_import: Factories = (),
+    profile: bool = False,
+    wait: bool = True,
+) -> RunReport | BackgroundRun:
     """Trains one backbone as the job says, with progress; returns the report, which shows itself in a notebook.
 
     Args:
@@ -61,6 +93,7 @@ def run(
         quiet: No progress.
         allow_import: Factories of backbones, as `package.module:factory`, that the job may import.
         profile: Leave a profiler's trace of a few steps of each kind in the run folder.
+        wait: False: return at once, with a handle on a process that trains; it shows itself in a notebook, too.
 
     Raises:
         JobError: the job is wrong; nothing was started or written.
@@ -68,6 +101,9 @@ def run(
         Interrupted: a signal (the notebook's stop button) ended it; a checkpoint was saved, `resume` goes on.
     """
     spec = load_spec(job, overrides)
+    if not wait:
+        flags = {"resume": resume, "overwrite": overwrite, "verbose": verbose, "profile": profile}
+        return start(spec, tuple(allow_import), **flags)
     return runner.run(
         spec,
         resume=resume,

@@ -199,6 +199,23 @@ def schema() -> None:
     typer.echo(json.dumps(JobSpec.model_json_schema(), indent=2))
 
 
+@app.command(epilog="Example:  raymix doctor jobs/digits.yaml      without Ray: --set cluster.workers=0")
+def doctor(
+    job: Annotated[
+        str | None, typer.Argument(metavar="[JOB]", help="A job, whose data and storage are looked at too.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether this machine, its cluster and a job's data and storage can carry a run; trains nothing.
+
+    Exit code 0: no problem; 1: there is one, with a sentence on what to do about it.
+    """
+    from raymix.cli_doctor import doctor as examine
+
+    examine(job, overrides or [], as_json)
+
+
 # ---- what was done ----------------------------------------------------------------------------------------------
 
 

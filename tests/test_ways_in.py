@@ -68,6 +68,8 @@ def test_a_piped_run_is_interrupted_and_resumed(tmp_path: Path) -> None:
         assert first.end() == 130
         assert first.left() == []
     assert_plain(first.err)
+    assert {"gcs_server", "raylet", "raymix"} & {name for name, _ in first.listening} > {"gcs_server"}
+    assert {address for _, address in first.listening} == {"127.0.0.1"}, "nobody from outside reaches what it started"
     assert first.err[-1].startswith("interrupted: checkpoint saved; --resume goes on from ")
     folder = tmp_path / "digits"
     before = read_run(folder)

@@ -9,7 +9,7 @@ import ray
 import torch
 from ray.data import DataContext, ExecutionOptions, ExecutionResources
 
-from raymix.on_ray.cluster import connect, hush_data
+from raymix.on_ray.cluster import connect, disconnect, hush_data
 from raymix.on_ray.hold import Kept
 from raymix.spec import Cluster
 from raymix.train.cache import Cache
@@ -26,7 +26,7 @@ def started(store: int | None = None) -> Iterator[None]:
         yield
     finally:
         if owned:
-            ray.shutdown()
+            disconnect()
 
 
 class ImageReader:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from raymix.on_ray.cluster import connect
+from raymix.on_ray.cluster import connect, disconnect
 from raymix.spec import Cluster
 
 B = TypeVar("B")
@@ -29,7 +29,7 @@ def ray_for_blocks(cluster: Cluster, verbose: bool) -> Iterator[None]:
         yield
     finally:
         if owned:
-            ray.shutdown()
+            disconnect()
 
 
 def map_ray(function: Callable[[B], R], blocks: Iterable[B]) -> Generator[R, None, None]:

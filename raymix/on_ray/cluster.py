@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -14,6 +15,8 @@ from types import FrameType
 
 import grpc  # type: ignore[import-untyped]
 import ray
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from raymix.data.keep import room_of_machine
 from raymix.runfolder import in_ray_job
@@ -31,6 +34,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CPU actors keep the GPU variables they started with
 }
+_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _SMALLEST_STORE = 80 * 10**6  # Ray refuses less
 _DATA_CPUS = 1  # reading needs a CPU beside those that the workers hold
 ANSWER_SECONDS = 10.0  # in which a cluster must answer; left to itself, Ray tries for minutes
@@ -62,13 +66,20 @@ def connect(cluster: Cluster, verbose: bool) -> bool:
             ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise JobError("cluster.address", f"no Ray cluster answers at {address}: {reason}", "is it running?") from error
+        hint = "is it running? if it asks for a token, set RAY_AUTH_MODE=token"
+        raise JobError("cluster.address", f"no Ray cluster answers at {address}: {reason}", hint) from error
     try:
         check_resources(cluster)
     except JobError:
-        ray.shutdown()
+        disconnect()
         raise
     return True
+
+
+def disconnect() -> None:
+    """Ends the Ray of this process's own, or leaves a cluster; the next one may have another token, or none."""
+    ray.shutdown()
+    _read_token()
 
 
 def set_environment() -> None:
@@ -81,6 +92,14 @@ def smallest_store() -> int:
     """Bytes of the smallest object store among the nodes."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return int(min(resources.get("object_store_memory", 0) for resources in nodes))
+
+
+def store_bytes(cluster: Cluster) -> int:
+    """Bytes of the object store of a Ray of our own: blocks on their way.
+
+    Without a word half of what images may take, which is only used by streams.
+    """
+    return max(cluster.object_store or room_of_machine() // 2, _SMALLEST_STORE)
 
 
 def room(cluster: Cluster, owned: bool) -> int:
@@ -98,15 +117,42 @@ def hush_data() -> None:
 def _start(cluster: Cluster, options: dict[str, object]) -> None:
     """A Ray of this machine alone. CPUs are logical: reading goes on beside workers that hold them all."""
     cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker) + _DATA_CPUS + 1)
-    # blocks on their way; half of what images may take, which is only used by streams
-    store = cluster.object_store or room_of_machine() // 2
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        object_store_memory=max(store, _SMALLEST_STORE),
-        include_dashboard=False,
-        **options,
-    )
+    with _to_itself():
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            object_store_memory=store_bytes(cluster),
+            include_dashboard=False,
+            **options,
+        )
+
+
+@contextmanager
+def _to_itself() -> Iterator[None]:
+    """A Ray that starts in here listens on loopback, and serves nobody but who has its token.
+
+    The token is of this Ray alone, and what the user has set stays. Ray's own would lie in a file of the home folder
+    that others may read, and that must be writable.
+    """
+    token = {"RAY_AUTH_MODE": "token"}
+    if not any(name in os.environ for name in _TOKENS):
+        token["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    added = {} if "RAY_AUTH_MODE" in os.environ else token
+    os.environ.update(added)
+    clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    _read_token()
+    try:
+        yield
+    finally:  # what Ray has started has it in its environment; this process has read it
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        for name in added:
+            del os.environ[name]
+
+
+def _read_token() -> None:
+    """Ray reads its mode and token of the environment once; this makes it read them anew."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

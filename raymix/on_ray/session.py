@@ -15,7 +15,7 @@ import ray.train
 
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
-from raymix.on_ray.cluster import hush_data, room, smallest_store
+from raymix.on_ray.cluster import disconnect, hush_data, room, smallest_store
 from raymix.on_ray.control import Trainer
 from raymix.on_ray.entry import Workers, work
 from raymix.on_ray.hold import Kept, Memory
@@ -48,7 +48,7 @@ class RaySession:
             keep, self.run = decide(needs, room(needs.spec.cluster, self._owned), sink)
         except JobError:
             if self._owned:
-                ray.shutdown()
+                disconnect()
             raise
         self._folder = tempfile.mkdtemp(prefix="raymix-")
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
@@ -108,7 +108,7 @@ class RaySession:
         self._thread.join(CLOSE_SECONDS if self._idle and not self._owned else ABORT_SECONDS)
         if self._owned:
             self._trainer.leave(self._thread)
-            ray.shutdown()
+            disconnect()
         elif not self._thread.is_alive():
             ray.kill(self._mailbox)  # workers that still start will ask it, hear "close" and end
         if self._memory is not None:

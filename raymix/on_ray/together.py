@@ -7,7 +7,7 @@ import os
 
 import ray
 
-from raymix.on_ray.cluster import check_resources, connect, set_environment
+from raymix.on_ray.cluster import check_resources, connect, disconnect, set_environment
 from raymix.runfolder import in_ray_job
 from raymix.spec import Cluster, JobError
 
@@ -46,7 +46,7 @@ def open_ray(
 def close_ray(owned: bool) -> None:
     """Ends Ray where it is this process's own."""
     if owned:
-        ray.shutdown()
+        disconnect()
 
 
 def check_machine(cluster: Cluster, asked: int, field: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import socket
+import sys
 import time
 from datetime import timedelta
 from functools import partial
@@ -32,6 +35,7 @@ from raymix.train.task import Outcome, Task
 
 POLL_SECONDS = 0.1
 WAIT = timedelta(minutes=30)  # in which every rank must come to a collective; a rank that died is noticed by Ray
+_store_at = partial(dist.TCPStore, timeout=WAIT)  # type: ignore[attr-defined] # documented, if not re-exported
 
 
 class RayRuntime:
@@ -168,11 +172,24 @@ def work_off(config: dict[str, Any]) -> None:
 
 
 def _connect(rank: int, world: int, device: torch.device) -> None:
-    """Makes the process group: rank 0 opens the store at a free port, and Ray tells the others where it is."""
-    host = ray.util.get_node_ip_address()
-    store_at = partial(dist.TCPStore, timeout=WAIT)  # type: ignore[attr-defined] # documented, if not re-exported
-    store = store_at(host, 0, is_master=True, wait_for_workers=False) if rank == 0 else None
+    """Makes the process group: rank 0 opens the store at a free port, and Ray tells the others where it is.
+
+    Workers of one node listen on loopback, which no other machine reaches; others on the address that Ray knows.
+    """
+    alone = ray.train.get_context().get_local_world_size() == world
+    if alone and sys.platform == "linux":
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(name, "lo")
+    host = "127.0.0.1" if alone else ray.util.get_node_ip_address()
+    store = _open_store(host) if rank == 0 else None
     host, port = broadcast_from_rank_zero((host, store.port) if store else None)
-    store = store or store_at(host, port)
+    store = store or _store_at(host, port)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=WAIT)
+
+
+def _open_store(host: str) -> Any:
+    """A store that listens there alone: by itself, torch's listens on every address of the machine."""
+    listening = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    port = listening.getsockname()[1]
+    return _store_at(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())

@@ -36,6 +36,7 @@ class Command:
         )
         self.out, self.err = list[str](), list[str]()
         self.family = set[psutil.Process]()
+        self.listening = set[tuple[str, str]]()  # name of a process, address that it listens on
         self._threads = [
             threading.Thread(target=self._read, args=(self.process.stdout, self.out), daemon=True),
             threading.Thread(target=self._read, args=(self.process.stderr, self.err), daemon=True),
@@ -76,7 +77,18 @@ class Command:
         with suppress(psutil.NoSuchProcess):
             while self.process.poll() is None:
                 self.family.update(self.process.children(recursive=True))
+                for process in (self.process, *self.family):
+                    self.listening.update(_listens(process))
                 time.sleep(0.5)  # looking through all processes is work
+
+
+def _listens(process: psutil.Process) -> set[tuple[str, str]]:
+    """The addresses at which a process can be reached, unless it has ended."""
+    try:
+        sockets = [one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+        return {(process.name(), one.laddr.ip.removeprefix("::ffff:")) for one in sockets}
+    except psutil.Error:
+        return set()
 
 
 @contextmanager
