@@ -17,6 +17,7 @@ import ray
 
 from raymix.data.keep import room_of_machine
 from raymix.runfolder import in_ray_job
+from raymix.signals import CAUGHT
 from raymix.spec import Cluster, JobError
 
 # set before Ray starts; what the user has set stays
@@ -114,11 +115,13 @@ def signals_later() -> Iterator[None]:
     """A signal that comes while Ray starts is heard when it has; a second one is not kept waiting.
 
     An exception in the midst of Ray's C code is lost, or ends the process. `ray.init` also takes SIGTERM for itself.
+    What is started meanwhile never hears a hang-up: a terminal that closes sends it to the whole group, and without its
+    workers a run could save nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers, kept = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}, list[int]()
+    handlers, kept = {signum: signal.getsignal(signum) for signum in CAUGHT}, list[int]()
 
     def keep(signum: int, frame: FrameType | None) -> None:
         handler = handlers[signal.Signals(signum)]
@@ -128,11 +131,13 @@ def signals_later() -> Iterator[None]:
 
     for signum in handlers:
         signal.signal(signum, keep)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # processes inherit what is blocked
     try:
         yield
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for come in kept:
         signal.raise_signal(come)
 
