@@ -67,8 +67,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         RunFailed: training failed for good; `report.json` says so.
     """
     folder = job.folder
-    folder.start(job.plan, session.frame.size)
-    folder.write_skipped(job.rows, session.skipped)
+    folder.start(job.plan, session.frame.size, job.rows, session.skipped)
     _foretell(job)
     books = Books(folder, session, clock, job.alone, job.plan.spec.cluster.num_replicas)
     sink = Sinks([books, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])

@@ -36,6 +36,7 @@ LAYERS = [
     ["signals"],
     ["session"],
     ["runfolder"],
+    ["lock"],
     ["train", "schedule"],
     ["method", "data", "policy"],
     ["watch"],
