@@ -1,0 +1,145 @@
+"""SIGKILL of workers at random ranks and steps: what comes out is what the unbroken run brought, bit by bit."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+import raymix
+from tests.on_ray.killing import (
+    EVERY_SECONDS,
+    SEGMENT_SECONDS,
+    Heard,
+    assert_each_step_once,
+    final_of,
+    killed_job,
+    percentile,
+    state_of,
+    wait_until,
+    workers_below,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
+
+KILLS_OF_A_RUN = 20
+BACK_SECONDS = 20.0  # from a kill to a step that was not done before, on two cores
+BOTH = {"ssl_epochs": 70, "sl_epochs": 70}
+# which of them a round takes is its number modulo their number; all have ssl and sl phases
+RUNS: dict[str, dict[str, Any]] = {
+    "alternate": {"schedule": {**BOTH, "mix_ratio": 0.6, "interleave": "alternate", "alternate_steps": 5}},
+    "joint": {"schedule": {**BOTH, "mix_ratio": 0.5}},
+    "ema": {
+        "schedule": {**BOTH, "mix_ratio": 0.4},
+        "optim": {"batch": 96, "lr": 2e-3, "ema": 0.05, "accumulate": 2, "clip": 1.0},
+    },
+    "full": {"schedule": {**BOTH, "mix_ratio": 0.4, "shared_pass": "full"}},
+    "restart": {"schedule": {**BOTH, "mix_ratio": 0.0}, "optim": {"batch": 96, "lr": 2e-3, "restart": "phase"}},
+}
+
+
+class Kill(NamedTuple):
+    """One SIGKILL and what became of it."""
+
+    kind: str  # the phase that it hit
+    rank: int  # of the workers, by their processes' numbers
+    step: int  # the last one known to be done
+    back: int  # where the next group began
+    redone_seconds: float
+    first_step: float  # seconds to the next group's first step
+    useful: float  # seconds to a segment with steps that had not been done
+
+
+class Killer(threading.Thread):
+    """Kills a random worker whenever the run has come to one of the steps, and some time after it."""
+
+    def __init__(self, heard: Heard, steps: list[int], draw: random.Random) -> None:
+        super().__init__(name="killer")
+        self.heard, self.steps, self.draw, self.kills = heard, steps, draw, list[Kill]()
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        for step in self.steps:
+            if not self._kill(step):
+                return
+
+    def _kill(self, step: int) -> bool:
+        heard = self.heard
+        going = lambda: not self.over.is_set()  # noqa: E731
+        wait_until(lambda: heard.begun, going)
+        # a run that is killed again and again must come on in between
+        before = self.kills[-1].step if self.kills else -1
+        if not wait_until(lambda: heard.step >= step and heard.step > before and self._trained(), going):
+            return False
+        time.sleep(self.draw.uniform(0, SEGMENT_SECONDS))
+        workers = workers_below(psutil.Process())
+        if self.over.is_set() or len(workers) != 3:
+            return False
+        rank, groups = self.draw.randrange(3), len(heard.begun)
+        at, done, kind = time.time(), heard.step, heard.segments[-1].kind
+        workers[rank].kill()
+        if not wait_until(lambda: len(heard.begun) > groups, going):
+            return False
+        begun = heard.begun[groups]
+        assert wait_until(lambda: heard.segments[-1].at > begun.at and heard.step > done, going)
+        useful = next(s for s in heard.segments if s.at > begun.at and s.step > done)
+        # what was done, but not heard of before the kill, stands in the checkpoint
+        redone = heard.seconds_between(begun.step, done)
+        self.kills.append(Kill(kind, rank, done, begun.step, redone, begun.at - at, useful.at - at))
+        return True
+
+    def _trained(self) -> bool:
+        return bool(self.heard.segments) and self.heard.segments[-1].at > self.heard.begun[-1].at
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_killed_workers_cost_no_more_than_time(
+    name: str, attached: None, rounds: Callable[[int, int], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = list(RUNS).index(name)
+    asked = min(KILLS_OF_A_RUN, max(0, rounds(KILLS_OF_A_RUN * len(RUNS), 3) - number * KILLS_OF_A_RUN))
+    if not asked:
+        pytest.skip("of the few kills none is left for this run")
+    short = 1.0 if asked == KILLS_OF_A_RUN else 0.15
+    schedule = dict(RUNS[name]["schedule"], **{side: int(epochs * short) for side, epochs in BOTH.items()})
+    job = {**RUNS[name], "schedule": schedule, "failures": {"max_restarts": 2 * asked}}
+    # evaluations cut the segments short, so that there is a checkpoint each second
+    job["evaluate"] = {"every": 0.02, "max_share": 1.0}
+    whole = raymix.run(killed_job(tmp_path / "whole", **job), quiet=True)
+    num_steps = sum(phase.steps for phase in whole.phases)
+    draw = random.Random(number)
+    steps = sorted(draw.randrange(num_steps * 9 // 10) for _ in range(asked))
+    killer = Killer(Heard(monkeypatch), steps, draw)
+    killer.start()
+    report = raymix.run(killed_job(tmp_path / "killed", **job), quiet=True)
+    killer.over.set()
+    killer.join()
+    tell(name, number, num_steps, killer.kills)
+    assert report.attempts == 1 + len(killer.kills)
+    assert len(killer.kills) == asked
+    same(tmp_path / "killed" / "digits", tmp_path / "whole" / "digits")
+    assert all(kill.redone_seconds <= EVERY_SECONDS + SEGMENT_SECONDS for kill in killer.kills)
+    assert percentile([kill.useful for kill in killer.kills], 0.95) <= BACK_SECONDS
+
+
+def same(folder: Path, unbroken: Path) -> None:
+    assert_each_step_once(folder)
+    assert state_of(folder) == state_of(unbroken)
+    assert final_of(folder) == final_of(unbroken)
+
+
+def tell(name: str, seed: int, num_steps: int, kills: list[Kill]) -> None:
+    for kill in kills:
+        print(f"{name}: {kill}")
+    useful, redone = [kill.useful for kill in kills], [kill.redone_seconds for kill in kills]
+    print(
+        f"{name}, seed {seed}: {len(kills)} kills in {num_steps} steps, to a useful step "
+        f"p50 {percentile(useful, 0.5):.1f} s, p95 {percentile(useful, 0.95):.1f} s; redone: {max(kill.step - kill.back for kill in kills)} steps, "
+        f"{max(redone):.1f} s at most"
+    )
