@@ -35,6 +35,7 @@ class Command:
             start_new_session=True,
         )
         self.out, self.err = list[str](), list[str]()
+        self.heard = list[tuple[float, str]]()  # lines on standard error, with time.monotonic()
         self.family = set[psutil.Process]()
         self._threads = [
             threading.Thread(target=self._read, args=(self.process.stdout, self.out), daemon=True),
@@ -71,6 +72,8 @@ class Command:
     def _read(self, stream: Iterable[str], lines: list[str]) -> None:
         for line in stream:
             lines.append(line.rstrip("\n"))  # one by one: others read along
+            if lines is self.err:
+                self.heard.append((time.monotonic(), lines[-1]))
 
     def _watch(self) -> None:
         with suppress(psutil.NoSuchProcess):

@@ -39,6 +39,12 @@ def killed_job(storage: Path, **sections: Any) -> dict[str, Any]:
     }
 
 
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl so far."""
+    file = folder / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+
 def state_of(folder: Path) -> tuple[str, str]:
     """Name and sha256 of the newest checkpoint's tensors: weights, their averages, moments of the optimizer.
 
@@ -61,8 +67,8 @@ def final_of(folder: Path) -> dict[str, Any]:
 
 def assert_each_step_once(folder: Path) -> None:
     """metrics.jsonl goes on where the checkpoint was, and misses nothing."""
-    rows, done = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()], 0
-    for row in rows:
+    done = 0
+    for row in rows_of(folder):
         done += row["images"] // JOB["optim"]["batch"]
         assert row["step"] == done
     phases = json.loads((folder / "plan.json").read_text())["phases"]

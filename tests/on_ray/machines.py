@@ -1,0 +1,144 @@
+"""A Ray cluster of several nodes on this machine, each started as an operator starts it, with `ray start --block`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from tests.on_ray.killing import SECONDS, workers_below
+
+STORE = 100 * 10**6  # bytes of a node's object store
+# as nobody else's Ray on this machine has anything to do with it
+ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+RAY = Path(sys.executable).with_name("ray")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+class Machine:
+    """One node: `ray start` and all that it starts."""
+
+    def __init__(self, temporary: Path, *arguments: str) -> None:
+        self.process = psutil.Popen(
+            [str(RAY), "start", "--block", f"--object-store-memory={STORE}", "--min-worker-port=0",
+             "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--node-ip-address=127.0.0.1", *arguments],
+            env={**os.environ, **ENVIRONMENT, "TMPDIR": str(temporary), "RAY_TMPDIR": str(temporary)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def family(self) -> list[psutil.Process]:
+        """`ray start` and all below it."""
+        with suppress(psutil.NoSuchProcess):
+            return [self.process, *self.process.children(recursive=True)]
+        return []
+
+    def workers(self) -> list[psutil.Process]:
+        """The training workers on it."""
+        with suppress(psutil.NoSuchProcess):
+            return workers_below(self.process)
+        return []
+
+    def kill(self) -> list[psutil.Process]:
+        """SIGKILL of its raylet; what else ran on it, and ends without it."""
+        family = self.family()
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                if process.name() == "raylet":
+                    process.kill()
+        return family
+
+
+class Machines:
+    """A head and some nodes."""
+
+    def __init__(self, temporary: Path, head_cpus: int) -> None:
+        self._temporary, self.port, self.dashboard = temporary, free_port(), free_port()
+        self.head = Machine(
+            temporary,
+            "--head",
+            f"--port={self.port}",
+            f"--num-cpus={head_cpus}",
+            f"--ray-client-server-port={free_port()}",
+            f"--dashboard-port={self.dashboard}",
+        )
+        self.nodes, self._gone = list[Machine](), list[psutil.Process]()
+
+    @property
+    def address(self) -> str:
+        """Of the head."""
+        return f"127.0.0.1:{self.port}"
+
+    def add(self) -> Machine:
+        """One more node, of one CPU; it may take seconds until it is one."""
+        self.nodes.append(Machine(self._temporary, f"--address={self.address}", "--num-cpus=1"))
+        return self.nodes[-1]
+
+    def kill(self, node: Machine) -> None:
+        """A node is lost."""
+        self.nodes.remove(node)
+        self._gone += node.kill()
+
+    def wait_for(self, cpus: int) -> None:
+        """Waits until the head knows of so many CPUs."""
+        until = time.monotonic() + SECONDS
+        while self._cpus() < cpus:
+            assert time.monotonic() < until
+            time.sleep(0.5)
+
+    def family(self) -> list[psutil.Process]:
+        """All processes of all nodes."""
+        return [process for machine in (self.head, *self.nodes) for process in machine.family()]
+
+    def close(self) -> None:
+        """Ends everything at once."""
+        for process in [*self.family(), *self._gone]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def _cpus(self) -> float:
+        asked = "import ray; ray.init(address=%r, log_to_driver=False, logging_level='ERROR'); "
+        asked += "print(ray.cluster_resources().get('CPU', 0))"
+        done = subprocess.run(
+            [sys.executable, "-c", asked % self.address],
+            env={**os.environ, **ENVIRONMENT, "RAY_TMPDIR": str(self._temporary)},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return float(done.stdout.split()[-1]) if done.returncode == 0 else 0.0
+
+
+@contextmanager
+def machines(head_cpus: int, nodes: int) -> Iterator[Machines]:
+    """A cluster with so many nodes of one CPU beside the head."""
+    # a short path: Ray's sockets lie below it, and the path of a socket has 107 characters at most
+    temporary = Path(tempfile.mkdtemp(prefix="rx"))
+    (temporary / "ray").mkdir()
+    made = Machines(temporary, head_cpus)
+    try:
+        made.wait_for(head_cpus)
+        for _ in range(nodes):
+            made.add()
+        made.wait_for(head_cpus + nodes)
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,90 @@
+"""Nodes that are lost under a run, and the whole cluster with its driver: the result stays the same, bit by bit."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import raymix
+from tests.on_ray.commands import Command, started
+from tests.on_ray.killing import (
+    assert_each_step_once,
+    final_of,
+    killed_job,
+    percentile,
+    rows_of,
+    state_of,
+    wait_until,
+)
+from tests.on_ray.machines import ENVIRONMENT, Machines, machines
+
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
+
+SEED = 0
+NUM_NODES = 3  # beside the head, a CPU each: at least two of the three workers are on them
+EPOCHS_A_KILL = 4
+
+
+@pytest.fixture(autouse=True)
+def _cluster_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+def steps_done(folder: Path) -> int:
+    return int(rows_of(folder)[-1]["step"]) if rows_of(folder) else 0
+
+
+def lose_a_node(cluster: Machines, command: Command, folder: Path, draw: random.Random) -> float:
+    """Kills the raylet of a node that trains, and brings another; seconds until steps are done that were not."""
+    alive = lambda: command.process.poll() is None  # noqa: E731
+    time.sleep(draw.uniform(0, 3))
+    node = draw.choice([node for node in cluster.nodes if node.workers()])
+    done, at = steps_done(folder), time.monotonic()
+    cluster.kill(node)
+    cluster.add()
+    assert wait_until(lambda: steps_done(folder) > done and regrouped(command, at), alive), command.err[-20:]
+    return time.monotonic() - at
+
+
+def regrouped(command: Command, at: float) -> bool:
+    return any(when > at and "were started again" in line for when, line in command.heard)
+
+
+def test_lost_nodes_cost_no_more_than_time(attached: None, rounds: Callable[[int, int], int], tmp_path: Path) -> None:
+    kills = rounds(20, 1)
+    epochs = 10 + EPOCHS_A_KILL * kills
+    job: dict[str, Any] = {"schedule": {"ssl_epochs": epochs, "sl_epochs": epochs, "mix_ratio": 0.4}}
+    job["failures"] = {"max_restarts": 10 * kills}
+    raymix.run(killed_job(tmp_path / "whole", **job), quiet=True)
+    draw, folder, seconds = random.Random(SEED), tmp_path / "killed" / "digits", list[float]()
+    with machines(head_cpus=1, nodes=NUM_NODES) as cluster:
+        asked = killed_job(tmp_path / "killed", **job, cluster={"workers": 3, "address": cluster.address})
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(asked))
+        with started("run", str(tmp_path / "job.yaml")) as command:
+            alive = lambda: command.process.poll() is None  # noqa: E731
+            for number in range(kills):
+                before = steps_done(folder)
+                assert wait_until(lambda: steps_done(folder) > before, alive), command.err[-20:]  # noqa: B023
+                seconds.append(lose_a_node(cluster, command, folder, draw))
+                print(f"node {number + 1} of {kills}: {seconds[-1]:.1f} s")
+            assert command.end() == 0, command.err[-20:]
+    groups = max(int(found) for line in command.err for found in re.findall(r"\(group (\d+)\)", line))
+    print(
+        f"seed {SEED}: {kills} nodes lost, {groups} groups; to a useful step p50 {percentile(seconds, 0.5):.1f} s, "
+        f"p95 {percentile(seconds, 0.95):.1f} s"
+    )
+    same(folder, tmp_path / "whole" / "digits")
+
+
+def same(folder: Path, unbroken: Path) -> None:
+    assert_each_step_once(folder)
+    assert state_of(folder) == state_of(unbroken)
+    assert final_of(folder) == final_of(unbroken)

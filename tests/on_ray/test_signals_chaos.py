@@ -1,0 +1,97 @@
+"""Signals to the driver at random moments, from its first import to its last file: what goes on is as if none came."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.on_ray.commands import Command, started
+from tests.on_ray.killing import assert_each_step_once, final_of, killed_job, rows_of, state_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
+
+SEED = 0
+# Ray's own, which end by themselves a minute after their driver was killed
+KNOWN = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+SCHEDULE = {"ssl_epochs": 14, "sl_epochs": 14, "mix_ratio": 0.4}
+
+
+@pytest.fixture(scope="module")
+def workers(rounds: Callable[[int, int], int]) -> int:
+    """Three; under --few the driver trains by itself, which spares Ray's start."""
+    return rounds(3, 0)
+
+
+def job_file(folder: Path, workers: int, **sections: Any) -> Path:
+    path = folder / f"{len(list(folder.iterdir()))}.yaml"
+    asked = {"schedule": SCHEDULE, "cluster": {"workers": workers}, **sections}
+    path.write_text(yaml.safe_dump(killed_job(folder / "runs", **asked)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def unbroken(workers: int, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The folder of a run that nothing happened to, and how long its command took."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    before = time.monotonic()
+    with started("run", str(job_file(folder, workers))) as command:
+        assert command.end() == 0
+    return folder / "runs" / "digits", time.monotonic() - before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_at_any_moment_loses_nothing(
+    signum: signal.Signals,
+    workers: int,
+    unbroken: tuple[Path, float],
+    rounds: Callable[[int, int], int],
+    tmp_path: Path,
+) -> None:
+    whole, seconds = unbroken
+    draw = random.Random(SEED + signum)
+    for number in range(rounds(5, 1)):
+        storage = tmp_path / str(number)
+        storage.mkdir()
+        moment = seconds * (number + draw.random()) / rounds(5, 1)  # one in each part of the run
+        job, folder = job_file(storage, workers), storage / "runs" / "digits"
+        before = shared_memory()
+        with started("run", str(job)) as command:
+            time.sleep(moment)
+            command.process.send_signal(signum)
+            code = command.end()
+            left = [name for name in command.left(15) if signum != signal.SIGKILL or name not in KNOWN]
+        rows = rows_of(folder)
+        print(f"seed {SEED}: {signum.name} after {moment:.1f} of {seconds:.1f} s, {len(rows)} segments: exit {code}")
+        assert left == [], command.err
+        assert not any("Traceback" in line for line in command.err), command.err
+        check_code(command, signum, code, folder)
+        with started("run", str(job), "--resume") as again:
+            assert again.end() == 0, again.err
+            assert again.left() == []
+        assert shared_memory() <= before
+        assert_each_step_once(folder)
+        assert state_of(folder) == state_of(whole)
+        assert final_of(folder) == final_of(whole)
+
+
+def check_code(command: Command, signum: signal.Signals, code: int, folder: Path) -> None:
+    """A shell shows a process that a signal ended as one that exits with 128 and the signal's number."""
+    as_shell = code if code >= 0 else 128 - code
+    if as_shell == 0:  # it came when all was done
+        assert final_of(folder)
+        return
+    assert as_shell == 128 + signum
+    told = command.err[-1] if command.err else ""
+    if told.startswith("interrupted: checkpoint saved"):
+        assert list(folder.glob("checkpoints/step-*"))
+
+
+def shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").iterdir()}
