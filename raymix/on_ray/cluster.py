@@ -89,6 +89,12 @@ def room(cluster: Cluster, owned: bool) -> int:
     return room_of_machine() if owned and cluster.object_store is None else smallest_store()
 
 
+def session_folder() -> str:
+    """Ray's own folder of this machine: what a killed driver leaves there lies with what Ray leaves."""
+    folder: str = ray._private.worker._global_node.get_session_dir_path()
+    return folder
+
+
 def hush_data() -> None:
     """Keeps Ray Data's own progress lines off the screen; they stay in Ray's session folder."""
     for handler in logging.getLogger("ray.data").handlers:

@@ -23,6 +23,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raymix.on_ray import together
+from raymix.on_ray.cluster import session_folder
 from raymix.report.folder import write_text
 from raymix.search.board import Board
 from raymix.search.trial import Trial
@@ -71,7 +72,7 @@ def search(
         verbose: Let Tune's own lines through.
     """
     desk = ray.remote(Desk).options(num_cpus=0).remote()
-    state = tempfile.mkdtemp(prefix="raymix-tune-")
+    state = tempfile.mkdtemp(prefix="raymix-tune-", dir=session_folder())
     failed: list[BaseException] = []
 
     def fit() -> None:

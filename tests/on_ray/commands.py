@@ -53,6 +53,10 @@ class Command:
             assert time.monotonic() < until, self.err
             time.sleep(0.05)
 
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.process.poll() is None
+
     def interrupt(self) -> None:
         """Ctrl-C: a terminal sends it to every process of the group."""
         os.killpg(self.process.pid, signal.SIGINT)
@@ -91,8 +95,8 @@ def started(*arguments: str) -> Iterator[Command]:
     command = Command(*arguments, temporary=temporary)
     try:
         yield command
-        if command.end() >= 0:  # else it was killed, and could not
-            assert list(temporary.glob("raymix-*")) == [], "temporary files stay behind"
+        command.end()
+        assert list(temporary.glob("raymix-*")) == [], "temporary files stay behind"
     finally:
         for process in (command.process, *command.family):
             with suppress(psutil.NoSuchProcess):

@@ -42,7 +42,8 @@ def killed_job(storage: Path, **sections: Any) -> dict[str, Any]:
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl so far."""
     file = folder / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be on its way
 
 
 def state_of(folder: Path) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -106,11 +107,40 @@ class Machines:
         """All processes of all nodes."""
         return [process for machine in (self.head, *self.nodes) for process in machine.family()]
 
+    def submit(self, name: str, entrypoint: str, cwd: Path) -> None:
+        """Hands the cluster a job, once it takes any."""
+        until = time.monotonic() + SECONDS
+        job = {"entrypoint": f"cd {cwd} && exec {entrypoint}", "submission_id": name}
+        while True:
+            with suppress(OSError, RuntimeError):
+                self._jobs().submit_job(**job)
+                return
+            assert time.monotonic() < until
+            time.sleep(1)
+
+    def stop(self, name: str) -> str:
+        """What becomes of a job that is stopped."""
+        self._jobs().stop_job(name)
+        return self.wait_for_job(name)
+
+    def wait_for_job(self, name: str) -> str:
+        """How a job ended."""
+        until = time.monotonic() + SECONDS
+        while not (status := self._jobs().get_job_status(name)).is_terminal():
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        return str(status.value)
+
     def close(self) -> None:
         """Ends everything at once."""
         for process in [*self.family(), *self._gone]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+
+    def _jobs(self) -> Any:
+        from ray.job_submission import JobSubmissionClient
+
+        return JobSubmissionClient(f"http://127.0.0.1:{self.dashboard}")
 
     def _cpus(self) -> float:
         asked = "import ray; ray.init(address=%r, log_to_driver=False, logging_level='ERROR'); "

@@ -6,13 +6,14 @@ import random
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
-import raymix
 from tests.on_ray.commands import Command, started
 from tests.on_ray.killing import (
     assert_each_step_once,
@@ -44,13 +45,12 @@ def steps_done(folder: Path) -> int:
 
 def lose_a_node(cluster: Machines, command: Command, folder: Path, draw: random.Random) -> float:
     """Kills the raylet of a node that trains, and brings another; seconds until steps are done that were not."""
-    alive = lambda: command.process.poll() is None  # noqa: E731
     time.sleep(draw.uniform(0, 3))
     node = draw.choice([node for node in cluster.nodes if node.workers()])
     done, at = steps_done(folder), time.monotonic()
     cluster.kill(node)
     cluster.add()
-    assert wait_until(lambda: steps_done(folder) > done and regrouped(command, at), alive), command.err[-20:]
+    assert wait_until(lambda: steps_done(folder) > done and regrouped(command, at), command.alive), command.err[-20:]
     return time.monotonic() - at
 
 
@@ -58,21 +58,21 @@ def regrouped(command: Command, at: float) -> bool:
     return any(when > at and "were started again" in line for when, line in command.heard)
 
 
-def test_lost_nodes_cost_no_more_than_time(attached: None, rounds: Callable[[int, int], int], tmp_path: Path) -> None:
+def test_lost_nodes_cost_no_more_than_time(
+    attached: None, unbroken: Callable[..., Path], rounds: Callable[[int, int], int], tmp_path: Path
+) -> None:
     kills = rounds(20, 1)
-    epochs = 10 + EPOCHS_A_KILL * kills
-    job: dict[str, Any] = {"schedule": {"ssl_epochs": epochs, "sl_epochs": epochs, "mix_ratio": 0.4}}
-    job["failures"] = {"max_restarts": 10 * kills}
-    raymix.run(killed_job(tmp_path / "whole", **job), quiet=True)
+    whole = unbroken(schedule=schedule_for(kills))
     draw, folder, seconds = random.Random(SEED), tmp_path / "killed" / "digits", list[float]()
     with machines(head_cpus=1, nodes=NUM_NODES) as cluster:
-        asked = killed_job(tmp_path / "killed", **job, cluster={"workers": 3, "address": cluster.address})
+        sections = {"schedule": schedule_for(kills), "failures": {"max_restarts": 10 * kills}}
+        sections["cluster"] = {"workers": 3, "address": cluster.address}
+        asked = killed_job(tmp_path / "killed", **sections)
         (tmp_path / "job.yaml").write_text(yaml.safe_dump(asked))
         with started("run", str(tmp_path / "job.yaml")) as command:
-            alive = lambda: command.process.poll() is None  # noqa: E731
             for number in range(kills):
                 before = steps_done(folder)
-                assert wait_until(lambda: steps_done(folder) > before, alive), command.err[-20:]  # noqa: B023
+                assert wait_until(lambda: steps_done(folder) > before, command.alive), command.err[-20:]  # noqa: B023
                 seconds.append(lose_a_node(cluster, command, folder, draw))
                 print(f"node {number + 1} of {kills}: {seconds[-1]:.1f} s")
             assert command.end() == 0, command.err[-20:]
@@ -81,7 +81,45 @@ def test_lost_nodes_cost_no_more_than_time(attached: None, rounds: Callable[[int
         f"seed {SEED}: {kills} nodes lost, {groups} groups; to a useful step p50 {percentile(seconds, 0.5):.1f} s, "
         f"p95 {percentile(seconds, 0.95):.1f} s"
     )
-    same(folder, tmp_path / "whole" / "digits")
+    same(folder, whole)
+
+
+def test_a_lost_cluster_is_resumed_from_storage_alone(
+    attached: None, unbroken: Callable[..., Path], rounds: Callable[[int, int], int], tmp_path: Path
+) -> None:
+    """Driver, head and workers are killed at once, again and again; nothing of Ray's is there the next time."""
+    losses = rounds(10, 1)
+    whole, draw, folder = unbroken(schedule=schedule_for(losses)), random.Random(SEED), tmp_path / "killed" / "digits"
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(killed_job(tmp_path / "killed", schedule=schedule_for(losses))))
+    arguments = ["run", str(tmp_path / "job.yaml"), "--resume"]
+    for number in range(losses):
+        with started(*arguments) as command:
+            before = checkpoints(folder)
+            assert wait_until(lambda: checkpoints(folder) - before, command.alive), command.err[-20:]  # noqa: B023
+            time.sleep(draw.uniform(0, 2))
+            done, family = steps_done(folder), [command.process, *command.family]
+            draw.shuffle(family)
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            command.end()
+            assert command.left() == []
+        kept = max(int(name.removeprefix("step-")) for name in checkpoints(folder))
+        print(f"cluster {number + 1} of {losses}: lost at step {done}, of which {kept} are saved")
+    with started(*arguments) as command:
+        assert command.end() == 0, command.err[-20:]
+        assert command.left() == []
+    same(folder, whole)
+
+
+def schedule_for(kills: int) -> dict[str, Any]:
+    """Long enough for so many kills with a checkpoint between any two."""
+    epochs = 10 + EPOCHS_A_KILL * kills
+    return {"ssl_epochs": epochs, "sl_epochs": epochs, "mix_ratio": 0.4}
+
+
+def checkpoints(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("checkpoints/step-*")}
 
 
 def same(folder: Path, unbroken: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,16 @@ import pytest
 import yaml
 
 from tests.on_ray.commands import Command, started
-from tests.on_ray.killing import assert_each_step_once, final_of, killed_job, rows_of, state_of
+from tests.conftest import REPOSITORY
+from tests.on_ray.killing import assert_each_step_once, final_of, killed_job, rows_of, state_of, wait_until
+from tests.on_ray.machines import ENVIRONMENT, machines
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
 SEED = 0
 # Ray's own, which end by themselves a minute after their driver was killed
 KNOWN = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+JOB_SCHEDULE = {"ssl_epochs": 40, "sl_epochs": 40, "mix_ratio": 0.4}
 SCHEDULE = {"ssl_epochs": 14, "sl_epochs": 14, "mix_ratio": 0.4}
 
 
@@ -37,7 +41,7 @@ def job_file(folder: Path, workers: int, **sections: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken(workers: int, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def whole(workers: int, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """The folder of a run that nothing happened to, and how long its command took."""
     folder = tmp_path_factory.mktemp("unbroken")
     before = time.monotonic()
@@ -50,11 +54,11 @@ def unbroken(workers: int, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_a_signal_at_any_moment_loses_nothing(
     signum: signal.Signals,
     workers: int,
-    unbroken: tuple[Path, float],
+    whole: tuple[Path, float],
     rounds: Callable[[int, int], int],
     tmp_path: Path,
 ) -> None:
-    whole, seconds = unbroken
+    unbroken_folder, seconds = whole
     draw = random.Random(SEED + signum)
     for number in range(rounds(5, 1)):
         storage = tmp_path / str(number)
@@ -77,8 +81,8 @@ def test_a_signal_at_any_moment_loses_nothing(
             assert again.left() == []
         assert shared_memory() <= before
         assert_each_step_once(folder)
-        assert state_of(folder) == state_of(whole)
-        assert final_of(folder) == final_of(whole)
+        assert state_of(folder) == state_of(unbroken_folder)
+        assert final_of(folder) == final_of(unbroken_folder)
 
 
 def check_code(command: Command, signum: signal.Signals, code: int, folder: Path) -> None:
@@ -95,3 +99,39 @@ def check_code(command: Command, signum: signal.Signals, code: int, folder: Path
 
 def shared_memory() -> set[str]:
     return {path.name for path in Path("/dev/shm").iterdir()}
+
+
+def test_a_stopped_ray_job_is_resumed(
+    attached: None,
+    unbroken: Callable[..., Path],
+    rounds: Callable[[int, int], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`ray job stop` sends SIGKILL three seconds after SIGTERM: mostly time enough for a checkpoint."""
+    stops = rounds(5, 0)
+    if not stops:
+        pytest.skip("not among the few: a head and a job take half a minute")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    whole, folder = unbroken(schedule=JOB_SCHEDULE), tmp_path / "runs" / "digits"
+    asked = killed_job(tmp_path / "runs", schedule=JOB_SCHEDULE)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(asked))
+    draw, saved = random.Random(SEED), 0
+    with machines(head_cpus=5, nodes=0) as cluster:
+        for number in range(stops + 1):
+            before = len(rows_of(folder))
+            command = f"{sys.executable} -m raymix run {tmp_path}/job.yaml --resume"
+            cluster.submit(f"stop{number}", command, cwd=REPOSITORY)
+            if number == stops:
+                break
+            assert wait_until(lambda: len(rows_of(folder)) > before + 1, lambda: True)  # noqa: B023
+            time.sleep(draw.uniform(0, 2))
+            (folder / "report.json").unlink(missing_ok=True)
+            assert cluster.stop(f"stop{number}") == "STOPPED"
+            saved += (folder / "report.json").is_file()
+        assert cluster.wait_for_job(f"stop{stops}") == "SUCCEEDED"
+    print(f"seed {SEED}: {stops} jobs stopped, {saved} of them with a checkpoint and a report in time")
+    assert_each_step_once(folder)
+    assert state_of(folder) == state_of(whole)
+    assert final_of(folder) == final_of(whole)
