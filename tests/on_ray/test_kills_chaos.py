@@ -26,7 +26,7 @@ from tests.on_ray.killing import (
     workers_below,
 )
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(1200)]
 
 KILLS_OF_A_RUN = 20
 BACK_SECONDS = 20.0  # from a kill to a step that was not done before, on two cores

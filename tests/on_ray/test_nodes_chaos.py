@@ -26,7 +26,7 @@ from tests.on_ray.killing import (
 )
 from tests.on_ray.machines import ENVIRONMENT, Machines, machines
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(1200)]
 
 SEED = 0
 NUM_NODES = 3  # beside the head, a CPU each: at least two of the three workers are on them

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.on_ray.commands import Command, started
 from tests.conftest import REPOSITORY
+from tests.on_ray.commands import Command, started
 from tests.on_ray.killing import assert_each_step_once, final_of, killed_job, rows_of, state_of, wait_until
 from tests.on_ray.machines import ENVIRONMENT, machines
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(1200)]
 
 SEED = 0
 # Ray's own, which end by themselves a minute after their driver was killed
