@@ -60,7 +60,7 @@ class Killer(threading.Thread):
     """Kills a random worker whenever the run has come to one of the steps, and some time after it."""
 
     def __init__(self, heard: Heard, steps: list[int], draw: random.Random) -> None:
-        super().__init__(name="killer")
+        super().__init__(name="killer", daemon=True)
         self.heard, self.steps, self.draw, self.kills = heard, steps, draw, list[Kill]()
         self.over = threading.Event()
 
