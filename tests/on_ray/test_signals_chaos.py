@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from raymix.lock import check_free
 from tests.conftest import REPOSITORY
-from tests.on_ray.commands import Command, started
+from tests.on_ray.commands import SECONDS, Command, started
 from tests.on_ray.killing import assert_each_step_once, final_of, killed_job, rows_of, state_of, wait_until
 from tests.on_ray.machines import ENVIRONMENT, machines
 
@@ -69,6 +70,8 @@ def test_a_signal_at_any_moment_loses_nothing(
         with started("run", str(job)) as command:
             time.sleep(moment)
             command.process.send_signal(signum)
+            command.process.wait(SECONDS)
+            check_free(folder)  # though Ray's processes may still end
             code = command.end()
             left = [name for name in command.left(15) if signum != signal.SIGKILL or name not in KNOWN]
         rows = rows_of(folder)
