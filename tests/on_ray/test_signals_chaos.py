@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sys
@@ -69,7 +70,10 @@ def test_a_signal_at_any_moment_loses_nothing(
         before = shared_memory()
         with started("run", str(job)) as command:
             time.sleep(moment)
-            command.process.send_signal(signum)
+            if signum in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to Ray's processes, too
+                os.killpg(command.process.pid, signum)
+            else:
+                command.process.send_signal(signum)
             command.process.wait(SECONDS)
             check_free(folder)  # though Ray's processes may still end
             code = command.end()
