@@ -9,31 +9,36 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import typer
-
-from raymix.spec import JobError
-
-# typer 0.2x carries its own copy of click, older ones use the package; either way its usage error is this one
-_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit. An exception that is nobody's mistake but ours keeps its traceback."""
-    from raymix.cli import app
-
-    command = typer.main.get_command(app)
     try:
-        code = command.main(arguments, prog_name="raymix", standalone_mode=False)
+        code = _carried_out(arguments)
+    except KeyboardInterrupt:  # while imports take their second, too
+        _fail(130, "interrupted")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _carried_out(arguments: Sequence[str] | None) -> object:
+    """What the command returns; exits where it raises what has a line of its own."""
+    import typer
+
+    from raymix.cli import app
+    from raymix.spec import JobError
+
+    # typer 0.2x carries its own copy of click, older ones use the package; either way its usage error is this one
+    usage_error: type[Exception] = typer.BadParameter.__bases__[0]
+    try:
+        return typer.main.get_command(app).main(arguments, prog_name="raymix", standalone_mode=False)
     except JobError as error:
         _fail(2, f"error: {error}")
-    except _UsageError as error:
+    except usage_error as error:
         _fail(2, f"error: {_usage(error)}")
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         _fail(130, "interrupted")
     except Exception as error:
         _exit_of_run(error)
         raise
-    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _exit_of_run(error: Exception) -> None:

@@ -35,14 +35,23 @@ class Machine:
     """One node: `ray start` and all that it starts."""
 
     def __init__(self, temporary: Path, *arguments: str) -> None:
+        self._told = Path(tempfile.mkstemp(dir=temporary)[1])
         self.process = psutil.Popen(
             [str(RAY), "start", "--block", f"--object-store-memory={STORE}", "--min-worker-port=0",
              "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--node-ip-address=127.0.0.1", *arguments],
             env={**os.environ, **ENVIRONMENT, "TMPDIR": str(temporary), "RAY_TMPDIR": str(temporary)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=self._told.open("w"),
+            stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+
+    def wait(self) -> None:
+        """Until it has started. Two nodes of one machine that start at once take each other's ports."""
+        until = time.monotonic() + SECONDS
+        while "Ray runtime started" not in self._told.read_text():
+            assert self.process.poll() is None, self._told.read_text()
+            assert time.monotonic() < until
+            time.sleep(0.1)
 
     def family(self) -> list[psutil.Process]:
         """`ray start` and all below it."""
@@ -86,22 +95,16 @@ class Machines:
         """Of the head."""
         return f"127.0.0.1:{self.port}"
 
-    def add(self) -> Machine:
-        """One more node, of one CPU; it may take seconds until it is one."""
-        self.nodes.append(Machine(self._temporary, f"--address={self.address}", "--num-cpus=1"))
-        return self.nodes[-1]
+    def add(self) -> None:
+        """One more node, of one CPU."""
+        node = Machine(self._temporary, f"--address={self.address}", "--num-cpus=1")
+        self.nodes.append(node)
+        node.wait()
 
     def kill(self, node: Machine) -> None:
         """A node is lost."""
         self.nodes.remove(node)
         self._gone += node.kill()
-
-    def wait_for(self, cpus: int) -> None:
-        """Waits until the head knows of so many CPUs."""
-        until = time.monotonic() + SECONDS
-        while self._cpus() < cpus:
-            assert time.monotonic() < until
-            time.sleep(0.5)
 
     def family(self) -> list[psutil.Process]:
         """All processes of all nodes."""
@@ -142,19 +145,6 @@ class Machines:
 
         return JobSubmissionClient(f"http://127.0.0.1:{self.dashboard}")
 
-    def _cpus(self) -> float:
-        asked = "import ray; ray.init(address=%r, log_to_driver=False, logging_level='ERROR'); "
-        asked += "print(ray.cluster_resources().get('CPU', 0))"
-        done = subprocess.run(
-            [sys.executable, "-c", asked % self.address],
-            env={**os.environ, **ENVIRONMENT, "RAY_TMPDIR": str(self._temporary)},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        return float(done.stdout.split()[-1]) if done.returncode == 0 else 0.0
-
 
 @contextmanager
 def machines(head_cpus: int, nodes: int) -> Iterator[Machines]:
@@ -164,10 +154,9 @@ def machines(head_cpus: int, nodes: int) -> Iterator[Machines]:
     (temporary / "ray").mkdir()
     made = Machines(temporary, head_cpus)
     try:
-        made.wait_for(head_cpus)
+        made.head.wait()
         for _ in range(nodes):
             made.add()
-        made.wait_for(head_cpus + nodes)
         yield made
     finally:
         made.close()
