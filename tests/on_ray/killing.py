@@ -145,5 +145,13 @@ def workers_below(process: psutil.Process) -> list[psutil.Process]:
     return sorted(found, key=lambda child: child.pid)
 
 
+def of_piece(number: int, size: int, total: int) -> int:
+    """How many of `total` fall to one of the tests that do `size` each; it is skipped where none is left."""
+    left = min(size, total - number * size)
+    if left <= 0:
+        pytest.skip("of the few none is left for this piece")
+    return left
+
+
 def percentile(values: list[float], share: float) -> float:
     return float(np.quantile(values, share))

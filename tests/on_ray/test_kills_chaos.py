@@ -22,27 +22,28 @@ from tests.on_ray.killing import (
     assert_each_step_once,
     final_of,
     killed_job,
+    of_piece,
     percentile,
+    rows_of,
     state_of,
     wait_until,
     workers_below,
 )
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
-KILLS_OF_A_RUN = 20
+KILLS_OF_A_RUN = 10  # of each two runs
 BACK_SECONDS = 20.0  # from a kill to a step that was not done before, on two cores
-BOTH = {"ssl_epochs": 70, "sl_epochs": 70}
-# which of them a round takes is its number modulo their number; all have ssl and sl phases
+# all have ssl and sl phases
 RUNS: dict[str, dict[str, Any]] = {
-    "alternate": {"schedule": {**BOTH, "mix_ratio": 0.6, "interleave": "alternate", "alternate_steps": 5}},
-    "joint": {"schedule": {**BOTH, "mix_ratio": 0.5}},
+    "alternate": {"schedule": {"mix_ratio": 0.6, "interleave": "alternate", "alternate_steps": 5}},
+    "joint": {"schedule": {"mix_ratio": 0.5}},
     "ema": {
-        "schedule": {**BOTH, "mix_ratio": 0.4},
+        "schedule": {"mix_ratio": 0.4},
         "optim": {"batch": 96, "lr": 2e-3, "ema": 0.05, "accumulate": 2, "clip": 1.0},
     },
-    "full": {"schedule": {**BOTH, "mix_ratio": 0.4, "shared_pass": "full"}},
-    "restart": {"schedule": {**BOTH, "mix_ratio": 0.0}, "optim": {"batch": 96, "lr": 2e-3, "restart": "phase"}},
+    "full": {"schedule": {"mix_ratio": 0.4, "shared_pass": "full"}},
+    "restart": {"schedule": {"mix_ratio": 0.0}, "optim": {"batch": 96, "lr": 2e-3, "restart": "phase"}},
 }
 
 
@@ -109,32 +110,33 @@ def spoil_rays_files() -> None:
         os.truncate(path, path.stat().st_size // 2)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(("number", "name"), list(enumerate([*RUNS, *RUNS])))
 def test_killed_workers_cost_no_more_than_time(
-    name: str, attached: None, rounds: Callable[[int, int], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int,
+    name: str,
+    attached: None,
+    unbroken: Callable[..., Path],
+    rounds: Callable[[int, int], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    number = list(RUNS).index(name)
-    asked = min(KILLS_OF_A_RUN, max(0, rounds(KILLS_OF_A_RUN * len(RUNS), 3) - number * KILLS_OF_A_RUN))
-    if not asked:
-        pytest.skip("of the few kills none is left for this run")
-    short = 1.0 if asked == KILLS_OF_A_RUN else 0.15
-    schedule = dict(RUNS[name]["schedule"], **{side: int(epochs * short) for side, epochs in BOTH.items()})
-    job = {**RUNS[name], "schedule": schedule, "failures": {"max_restarts": 2 * asked}}
+    asked = of_piece(number, KILLS_OF_A_RUN, rounds(2 * KILLS_OF_A_RUN * len(RUNS), 3))
+    epochs = 4 + 4 * asked
+    schedule = {**RUNS[name]["schedule"], "ssl_epochs": epochs, "sl_epochs": epochs}
     # evaluations cut the segments short, so that there is a checkpoint each second
-    job["evaluate"] = {"every": 0.02, "max_share": 1.0}
-    whole = raymix.run(killed_job(tmp_path / "whole", **job), quiet=True)
-    num_steps = sum(phase.steps for phase in whole.phases)
-    draw = random.Random(number)
+    sections = {**RUNS[name], "schedule": schedule, "evaluate": {"every": 0.02, "max_share": 1.0}}
+    whole = unbroken(**sections)
+    draw, num_steps = random.Random(number), int(rows_of(whole)[-1]["step"])
     steps = sorted(draw.randrange(num_steps * 9 // 10) for _ in range(asked))
     killer = Killer(Heard(monkeypatch), steps, draw)
     killer.start()
-    report = raymix.run(killed_job(tmp_path / "killed", **job), quiet=True)
+    report = raymix.run(killed_job(tmp_path, **sections, failures={"max_restarts": 2 * asked}), quiet=True)
     killer.over.set()
     killer.join()
     tell(name, number, num_steps, killer.kills)
-    assert report.attempts == 1 + len(killer.kills)
     assert len(killer.kills) == asked
-    same(tmp_path / "killed" / "digits", tmp_path / "whole" / "digits")
+    assert report.attempts == 1 + asked
+    same(tmp_path / "digits", whole)
     assert all(kill.redone_seconds <= EVERY_SECONDS + SEGMENT_SECONDS for kill in killer.kills)
     assert percentile([kill.useful for kill in killer.kills], 0.95) <= BACK_SECONDS
 

@@ -19,6 +19,7 @@ from tests.on_ray.killing import (
     assert_each_step_once,
     final_of,
     killed_job,
+    of_piece,
     percentile,
     rows_of,
     state_of,
@@ -26,9 +27,8 @@ from tests.on_ray.killing import (
 )
 from tests.on_ray.machines import ENVIRONMENT, Machines, machines
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
-SEED = 0
 NUM_NODES = 3  # beside the head, a CPU each: at least two of the three workers are on them
 EPOCHS_A_KILL = 4
 
@@ -58,12 +58,13 @@ def regrouped(command: Command, at: float) -> bool:
     return any(when > at and "were started again" in line for when, line in command.heard)
 
 
+@pytest.mark.parametrize("piece", range(4))
 def test_lost_nodes_cost_no_more_than_time(
-    attached: None, unbroken: Callable[..., Path], rounds: Callable[[int, int], int], tmp_path: Path
+    piece: int, attached: None, unbroken: Callable[..., Path], rounds: Callable[[int, int], int], tmp_path: Path
 ) -> None:
-    kills = rounds(20, 1)
+    kills = of_piece(piece, 5, rounds(20, 1))
     whole = unbroken(schedule=schedule_for(kills))
-    draw, folder, seconds = random.Random(SEED), tmp_path / "killed" / "digits", list[float]()
+    draw, folder, seconds = random.Random(piece), tmp_path / "killed" / "digits", list[float]()
     with machines(head_cpus=1, nodes=NUM_NODES) as cluster:
         sections = {"schedule": schedule_for(kills), "failures": {"max_restarts": 10 * kills}}
         sections["cluster"] = {"workers": 3, "address": cluster.address}
@@ -78,18 +79,19 @@ def test_lost_nodes_cost_no_more_than_time(
             assert command.end() == 0, command.err[-20:]
     groups = max(int(found) for line in command.err for found in re.findall(r"\(group (\d+)\)", line))
     print(
-        f"seed {SEED}: {kills} nodes lost, {groups} groups; to a useful step p50 {percentile(seconds, 0.5):.1f} s, "
+        f"seed {piece}: {kills} nodes lost, {groups} groups; to a useful step p50 {percentile(seconds, 0.5):.1f} s, "
         f"p95 {percentile(seconds, 0.95):.1f} s"
     )
     same(folder, whole)
 
 
+@pytest.mark.parametrize("piece", range(2))
 def test_a_lost_cluster_is_resumed_from_storage_alone(
-    attached: None, unbroken: Callable[..., Path], rounds: Callable[[int, int], int], tmp_path: Path
+    piece: int, attached: None, unbroken: Callable[..., Path], rounds: Callable[[int, int], int], tmp_path: Path
 ) -> None:
     """Driver, head and workers are killed at once, again and again; nothing of Ray's is there the next time."""
-    losses = rounds(10, 1)
-    whole, draw, folder = unbroken(schedule=schedule_for(losses)), random.Random(SEED), tmp_path / "killed" / "digits"
+    losses = of_piece(piece, 5, rounds(10, 1))
+    whole, draw, folder = unbroken(schedule=schedule_for(losses)), random.Random(piece), tmp_path / "killed" / "digits"
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(killed_job(tmp_path / "killed", schedule=schedule_for(losses))))
     arguments = ["run", str(tmp_path / "job.yaml"), "--resume"]
     for number in range(losses):

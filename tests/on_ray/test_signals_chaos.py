@@ -20,7 +20,7 @@ from tests.on_ray.commands import SECONDS, Command, started
 from tests.on_ray.killing import assert_each_step_once, final_of, killed_job, rows_of, state_of, wait_until
 from tests.on_ray.machines import ENVIRONMENT, machines
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
 SEED = 0
 # Ray's own, which end by themselves a minute after their driver was killed
