@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -26,7 +25,6 @@ SEED = 0
 # Ray's own, which end by themselves a minute after their driver was killed
 KNOWN = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 JOB_SCHEDULE = {"ssl_epochs": 40, "sl_epochs": 40, "mix_ratio": 0.4}
-SCHEDULE = {"ssl_epochs": 14, "sl_epochs": 14, "mix_ratio": 0.4}
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +33,11 @@ def workers(rounds: Callable[[int, int], int]) -> int:
     return rounds(3, 0)
 
 
-def job_file(folder: Path, workers: int, **sections: Any) -> Path:
+def job_file(folder: Path, workers: int) -> Path:
     path = folder / f"{len(list(folder.iterdir()))}.yaml"
-    asked = {"schedule": SCHEDULE, "cluster": {"workers": workers}, **sections}
+    epochs = 14 if workers else 5
+    schedule = {"ssl_epochs": epochs, "sl_epochs": epochs, "mix_ratio": 0.4}
+    asked = {"schedule": schedule, "cluster": {"workers": workers}}
     path.write_text(yaml.safe_dump(killed_job(folder / "runs", **asked)))
     return path
 
