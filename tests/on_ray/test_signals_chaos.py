@@ -16,7 +16,7 @@ import yaml
 from raymix.lock import check_free
 from tests.conftest import REPOSITORY
 from tests.on_ray.commands import SECONDS, Command, started
-from tests.on_ray.killing import assert_each_step_once, final_of, killed_job, rows_of, state_of, wait_until
+from tests.on_ray.killing import assert_each_step_once, final_of, killed_job, of_piece, rows_of, state_of, wait_until
 from tests.on_ray.machines import ENVIRONMENT, machines
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
@@ -52,44 +52,45 @@ def whole(workers: int, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return folder / "runs" / "digits", time.monotonic() - before
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize(
+    "signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda signum: signum.name
+)
 def test_a_signal_at_any_moment_loses_nothing(
     signum: signal.Signals,
+    number: int,
     workers: int,
     whole: tuple[Path, float],
     rounds: Callable[[int, int], int],
     tmp_path: Path,
 ) -> None:
+    of_piece(number, 1, rounds(5, 1))
     unbroken_folder, seconds = whole
-    draw = random.Random(SEED + signum)
-    for number in range(rounds(5, 1)):
-        storage = tmp_path / str(number)
-        storage.mkdir()
-        moment = seconds * (number + draw.random()) / rounds(5, 1)  # one in each part of the run
-        job, folder = job_file(storage, workers), storage / "runs" / "digits"
-        before = shared_memory()
-        with started("run", str(job)) as command:
-            time.sleep(moment)
-            if signum in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to Ray's processes, too
-                os.killpg(command.process.pid, signum)
-            else:
-                command.process.send_signal(signum)
-            command.process.wait(SECONDS)
-            check_free(folder)  # though Ray's processes may still end
-            code = command.end()
-            left = [name for name in command.left(15) if signum != signal.SIGKILL or name not in KNOWN]
-        rows = rows_of(folder)
-        print(f"seed {SEED}: {signum.name} after {moment:.1f} of {seconds:.1f} s, {len(rows)} segments: exit {code}")
-        assert left == [], command.err
-        assert not any("Traceback" in line for line in command.err), command.err
-        check_code(command, signum, code, folder)
-        with started("run", str(job), "--resume") as again:
-            assert again.end() == 0, again.err
-            assert again.left() == []
-        assert shared_memory() <= before
-        assert_each_step_once(folder)
-        assert state_of(folder) == state_of(unbroken_folder)
-        assert final_of(folder) == final_of(unbroken_folder)
+    # one in each part of the run
+    moment = seconds * (number + random.Random(SEED + signum).random()) / rounds(5, 1)
+    job, folder, before = job_file(tmp_path, workers), tmp_path / "runs" / "digits", shared_memory()
+    with started("run", str(job)) as command:
+        time.sleep(moment)
+        if signum in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to Ray's processes, too
+            os.killpg(command.process.pid, signum)
+        else:
+            command.process.send_signal(signum)
+        command.process.wait(SECONDS)
+        check_free(folder)  # though Ray's processes may still end
+        code = command.end()
+        left = [name for name in command.left(15) if signum != signal.SIGKILL or name not in KNOWN]
+    rows = rows_of(folder)
+    print(f"seed {SEED}: {signum.name} after {moment:.1f} of {seconds:.1f} s, {len(rows)} segments: exit {code}")
+    assert left == [], command.err
+    assert not any("Traceback" in line for line in command.err), command.err
+    check_code(command, signum, code, folder)
+    with started("run", str(job), "--resume") as again:
+        assert again.end() == 0, again.err
+        assert again.left() == []
+    assert shared_memory() <= before
+    assert_each_step_once(folder)
+    assert state_of(folder) == state_of(unbroken_folder)
+    assert final_of(folder) == final_of(unbroken_folder)
 
 
 def check_code(command: Command, signum: signal.Signals, code: int, folder: Path) -> None:
