@@ -45,27 +45,21 @@ def held(folder: Path, tell: Tell) -> Iterator[None]:
     wait.
 
     Raises:
-        JobError: another process holds it.
-        OSError: it cannot be written.
+        JobError: another process holds it, or it cannot be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _taken(folder, os.O_RDWR | os.O_CREAT, tell)
-        if _is_there(folder / LOCK_FILE, descriptor):
-            break
-        os.close(descriptor)  # whoever held it took it away in between
     over = threading.Event()
-    beat = threading.Thread(target=_beat, args=(descriptor, over), name="raymix-lock", daemon=True)
     try:
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_me()).encode(), 0)
-        beat.start()
+        descriptor = _locked(folder, tell)
+    except OSError as error:
+        raise JobError("storage", f"{folder}: {error.strerror}", "name a folder that can be written") from None
+    beat = threading.Thread(target=_beat, args=(descriptor, over), name="raymix-lock", daemon=True)
+    beat.start()
+    try:
         yield
     finally:
         over.set()
-        if beat.ident is not None:
-            beat.join()
+        beat.join()
         with suppress(OSError):
             if _is_there(folder / LOCK_FILE, descriptor):
                 (folder / LOCK_FILE).unlink()
@@ -73,6 +67,19 @@ def held(folder: Path, tell: Tell) -> Iterator[None]:
         with suppress(OSError):  # not empty
             for path in made:
                 path.rmdir()
+
+
+def _locked(folder: Path, tell: Tell) -> int:
+    """A descriptor of the folder's lock, which is this process's and says so."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _taken(folder, os.O_RDWR | os.O_CREAT, tell)
+        if _is_there(folder / LOCK_FILE, descriptor):
+            break
+        os.close(descriptor)  # whoever held it took it away in between
+    os.truncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(_me()).encode(), 0)
+    return descriptor
 
 
 def _taken(folder: Path, flags: int, tell: Tell | None) -> int:

@@ -94,6 +94,13 @@ def test_one_process_has_it_once(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK_FILE).mkdir()
+    with pytest.raises(JobError, match=f"^storage: {tmp_path}/run: Is a directory"), held(tmp_path / "run", silent):
+        pass
+
+
 @pytest.fixture
 def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(descriptor: int, operation: int) -> None:
