@@ -58,11 +58,11 @@ def regrouped(command: Command, at: float) -> bool:
     return any(when > at and "were started again" in line for when, line in command.heard)
 
 
-@pytest.mark.parametrize("piece", range(4))
+@pytest.mark.parametrize("piece", range(5))
 def test_lost_nodes_cost_no_more_than_time(
     piece: int, attached: None, unbroken: Callable[..., Path], rounds: Callable[[int, int], int], tmp_path: Path
 ) -> None:
-    kills = of_piece(piece, 5, rounds(20, 1))
+    kills = of_piece(piece, 4, rounds(20, 1))
     whole = unbroken(schedule=schedule_for(kills))
     draw, folder, seconds = random.Random(piece), tmp_path / "killed" / "digits", list[float]()
     with machines(head_cpus=1, nodes=NUM_NODES) as cluster:
@@ -85,12 +85,12 @@ def test_lost_nodes_cost_no_more_than_time(
     same(folder, whole)
 
 
-@pytest.mark.parametrize("piece", range(2))
+@pytest.mark.parametrize("piece", range(4))
 def test_a_lost_cluster_is_resumed_from_storage_alone(
     piece: int, attached: None, unbroken: Callable[..., Path], rounds: Callable[[int, int], int], tmp_path: Path
 ) -> None:
     """Driver, head and workers are killed at once, again and again; nothing of Ray's is there the next time."""
-    losses = of_piece(piece, 5, rounds(10, 1))
+    losses = of_piece(piece, 3, rounds(10, 1))
     whole, draw, folder = unbroken(schedule=schedule_for(losses)), random.Random(piece), tmp_path / "killed" / "digits"
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(killed_job(tmp_path / "killed", schedule=schedule_for(losses))))
     arguments = ["run", str(tmp_path / "job.yaml"), "--resume"]
