@@ -14,6 +14,7 @@ from types import FrameType
 
 import grpc  # type: ignore[import-untyped]
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raymix.data.keep import room_of_machine
 from raymix.runfolder import in_ray_job
@@ -87,6 +88,11 @@ def smallest_store() -> int:
 def room(cluster: Cluster, owned: bool) -> int:
     """Bytes of images that the smallest node can hold: what its operator granted Ray for data that is shared."""
     return room_of_machine() if owned and cluster.object_store is None else smallest_store()
+
+
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """Where an actor is lost no sooner than this process."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def session_folder() -> str:
