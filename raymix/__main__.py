@@ -1,6 +1,6 @@
 """Entry point of the command: `raymix` and `python -m raymix`. Turns exceptions into one line and an exit code.
 
-0 done; 2 the job or the command line is wrong, nothing was started; 3 the run failed; 130 and 143 interrupted.
+0 done; 2 the job or the command line is wrong, nothing was started; 3 the run failed; 130, 143 and 129 interrupted.
 """
 
 from __future__ import annotations
@@ -10,32 +10,38 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import typer
-
-from raymix.spec import JobError
-
-# typer 0.2x carries its own copy of click, older ones use the package; either way its usage error is this one
-_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit. An exception that is nobody's mistake but ours keeps its traceback."""
-    from raymix.cli import app
-
-    command = typer.main.get_command(app)
     try:
-        code = command.main(arguments, prog_name="raymix", standalone_mode=False)
+        code = _carried_out(arguments)
+    except KeyboardInterrupt:  # while imports take their second, too
+        _fail(130, "interrupted")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _carried_out(arguments: Sequence[str] | None) -> object:
+    """What the command returns; exits where it raises what has a line of its own."""
+    import typer
+
+    from raymix.cli import app
+    from raymix.spec import JobError
+
+    # typer 0.2x carries its own copy of click, older ones use the package; either way its usage error is this one
+    usage_error: type[Exception] = typer.BadParameter.__bases__[0]
+    try:
+        return typer.main.get_command(app).main(arguments, prog_name="raymix", standalone_mode=False)
     except JobError as error:
         _fail(2, f"error: {error}")
-    except _UsageError as error:
+    except usage_error as error:
         _fail(2, f"error: {_usage(error)}")
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         _fail(130, "interrupted")
     except Exception as error:
         _exit_of_run(error)
         raise
-    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _exit_of_run(error: Exception) -> None:

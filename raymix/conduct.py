@@ -69,8 +69,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     """
     folder = job.folder
     try:
-        folder.start(job.plan, session.frame.size)
-        folder.write_skipped(job.rows, session.skipped)
+        folder.start(job.plan, session.frame.size, job.rows, session.skipped)
         _foretell(job)
     except OSError as error:
         raise RunFailed(f"{folder.path} cannot be written: {error.strerror or error}; nothing was trained") from error

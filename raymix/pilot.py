@@ -53,9 +53,10 @@ def pilot(
     if before is not None and before.status == "done" and not whole.left():
         return write_pilot(whole.folder.path, priced_anew(before, spec))
     start = crew_of(whole, len([name for name in whole.left() if name not in brought]))
-    merge(whole, brought)
     first, ids, num_runs = whole.checked[spec.seed], rows_in(whole), whole.num_runs
-    with opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs, start=start) as (crew, sink, signals):
+    opening = opened(first, ids, whole.folder.held, verbose=verbose, quiet=quiet, num_runs=num_runs, start=start)
+    with opening as (crew, sink, signals):
+        merge(whole, brought)
         sink.note(f"pilot: {foretold_line(spec.pilot.pairs(tuple(whole.arms)), first.plan.facts.num_val)}")
         report = compare(whole, crew, sink, clock)
     if report.status == "interrupted":

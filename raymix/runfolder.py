@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from raymix.data.rows import Rows
 from raymix.jobfile import job_text
+from raymix.lock import LOCK_FILE, Tell, check_free, held
 from raymix.plan import Facts, Plan
 from raymix.report.folder import write_text
 from raymix.report.ledger import Spent
@@ -21,6 +23,7 @@ from raymix.spec import JobError, JobSpec
 SKIPPED_FILE = "skipped.tsv"
 # sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
 MAY_CHANGE = ("cluster", "storage", "checkpoint", "failures", "pilot", "tune", "sweep", "report", "budget", "goal")
+_BEGUN = {LOCK_FILE, "resolved.json", "plan.json", SKIPPED_FILE}  # what a start that was cut off may have written
 _MAY_GROW = ("ssl_epochs", "sl_epochs")  # of a fixed schedule, where a run that is over is extended
 
 
@@ -64,7 +67,7 @@ def storage_of(spec: JobSpec) -> Path:
 
 
 class RunFolder:
-    """One run folder. Nothing is written before `start`."""
+    """One run folder. Nothing but its lock is written before `start`."""
 
     stored: JobSpec  # what the run that is resumed was asked for
     grown: str | None = None  # the first field of which its job asks for more now
@@ -81,7 +84,8 @@ class RunFolder:
         if resume and overwrite:
             raise JobError("--overwrite", "contradicts --resume", "give one of them")
         _check_writable(path)
-        used = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        check_free(path)
+        used = _is_used(path)
         self.resumed = resume and (path / "job.yaml").is_file()
         if used and not self.resumed and not (overwrite and (path / "job.yaml").is_file()):
             hint = "add --resume to go on, --overwrite to start anew, or another name: --set name=..."
@@ -91,16 +95,30 @@ class RunFolder:
         if self.resumed:
             self._check_same_job(may_grow)
 
-    def start(self, plan: Plan, store_size: int) -> None:
-        """Makes the folder and writes what was asked and what will be done.
+    @contextmanager
+    def held(self, tell: Tell) -> Iterator[None]:
+        """Keeps every other command out of the folder; `tell` hears where that takes seconds.
+
+        Raises:
+            JobError: one is in it, or has been in it in the meantime.
+        """
+        with held(self.path, tell):
+            if not self.resumed and not self.overwrite and _is_used(self.path):
+                raise JobError("name", f"{self.path} has been used a moment ago", "add --resume to go on from there")
+            yield
+
+    def start(self, plan: Plan, store_size: int, rows: Rows | None = None, skipped: Mapping[int, str] = {}) -> None:
+        """Makes the folder and writes what was asked and what will be done; of `rows`, the `skipped` with their cause.
 
         A resumed folder stays as it is; where its run is extended, what is asked is written anew. The plan is that of
         the start: what became of it are decisions, which the checkpoints hold.
         `resolved.json` has nothing left on auto that the data decides: a model needs to know how its images were kept.
         """
         if self.overwrite and self.path.exists():
-            shutil.rmtree(self.path)
+            _clear(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
+        if rows is not None:
+            self._write_skipped(rows, skipped)
         if self.resumed and self.grown is None:
             return
         data = self.spec.data.model_copy(update={"store_size": store_size})
@@ -142,12 +160,6 @@ class RunFolder:
         found = {row: causes[uri] for row, uri in enumerate(rows.uris) if uri in causes} if causes else {}
         return Before(run, found)
 
-    def write_skipped(self, rows: Rows, skipped: Mapping[int, str]) -> None:
-        """A line for each unreadable image: cause and path."""
-        if skipped:
-            lines = (f"{cause}\t{rows.uris[row]}\n" for row, cause in skipped.items())
-            write_text(self.path / SKIPPED_FILE, "cause\tpath\n" + "".join(lines))
-
     @property
     def checkpoints(self) -> Path:
         """Where its checkpoints lie."""
@@ -160,6 +172,12 @@ class RunFolder:
     def write_attempt(self, number: int, attempt: Attempt) -> None:
         """Keeps what an attempt has cost so far."""
         write_text(self.path / f"attempt-{number:03d}.json", attempt.model_dump_json())
+
+    def _write_skipped(self, rows: Rows, skipped: Mapping[int, str]) -> None:
+        """A line for each unreadable image: cause and path."""
+        if skipped:
+            lines = (f"{cause}\t{rows.uris[row]}\n" for row, cause in skipped.items())
+            write_text(self.path / SKIPPED_FILE, "cause\tpath\n" + "".join(lines))
 
     def _check_same_job(self, may_grow: bool) -> None:
         try:
@@ -193,6 +211,24 @@ def first_difference(a: Any, b: Any, path: str = "") -> str | None:
                 return found
         return None
     return None if a == b else path
+
+
+def _is_used(path: Path) -> bool:
+    """Whether there is more than what a start leaves that was cut off before it had written the job."""
+    if not path.is_dir():
+        return path.exists()
+    return any(found.name not in _BEGUN and not found.name.endswith(".tmp") for found in path.iterdir())
+
+
+def _clear(path: Path) -> None:
+    """Empties a run folder but for its lock. The job goes last: without it, what is left would be no run folder."""
+    for found in sorted(path.iterdir(), key=lambda found: found.name == "job.yaml"):
+        if found.name == LOCK_FILE:
+            continue
+        if found.is_dir() and not found.is_symlink():
+            shutil.rmtree(found)
+        else:
+            found.unlink()
 
 
 def _check_writable(path: Path) -> None:

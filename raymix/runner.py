@@ -17,6 +17,7 @@ from raymix.conduct import Job, foreseen, train_one
 from raymix.data.formats import index_data
 from raymix.data.rows import Ids, Rows
 from raymix.data.splits import Splits, facts, split
+from raymix.lock import Hold
 from raymix.plan import Asked, Plan, resolve
 from raymix.report.folder import RUN_FILE, read_run
 from raymix.report.forecast import Forecast
@@ -126,8 +127,8 @@ def run(
             folder.grown, f"{folder.path} is not done yet", "resume it with the job as it was, then extend it"
         )
     before, ids = folder.before(checked.rows), rows_of(checked.splits)
-    with opened(checked, ids, start=open_session, verbose=verbose, quiet=quiet, before=before) as opening:
-        session, sink, signals = opening
+    opening = opened(checked, ids, folder.held, start=open_session, verbose=verbose, quiet=quiet, before=before)
+    with opening as (session, sink, signals):
         splits = readable(checked.splits, session)
         now = facts(checked.rows, splits, session.run)
         made = folder.stored_plan(now) or _sized(resolve(spec, now), splits, allow_import, session, sink)
@@ -210,6 +211,7 @@ def rows_of(*splits: Splits) -> Ids:
 def opened(
     checked: Checked,
     ids: Ids,
+    hold: Hold,
     *,
     start: Callable[[Needs, Sink], Opened],
     verbose: bool,
@@ -217,14 +219,14 @@ def opened(
     num_runs: int = 1,
     before: Before | None = None,
 ) -> Iterator[tuple[Opened, Sink, Signals]]:
-    """What `start` opens to hold the rows `ids`, the console, and signals turned into its `stop`."""
+    """What `start` opens to hold the rows `ids`, the console, and signals turned into its `stop`; `hold`s a folder."""
     from raymix.data.reading import sample_frame
 
     _check_machine(checked.spec)
     frame = sample_frame(checked.rows, checked.spec.data, ids)
     sink, signals = ConsoleSink(quiet=quiet, num_runs=num_runs), Signals()
     try:
-        with signals:
+        with hold(sink.note), signals:
             session = start(Needs(checked.spec, checked.rows, ids, frame, verbose, before), sink)
             try:
                 signals.stop_gently(session, sink)

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM: the first one asks for a checkpoint and an early end, the second one ends at once."""
+"""Ctrl-C, SIGTERM, SIGHUP: the first one asks for a checkpoint and an early end, the second one ends at once."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 
 from raymix.watch import Sink
 
-_CAUGHT = (signal.SIGINT, signal.SIGTERM)
+CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stoppable(Protocol):
@@ -40,10 +41,11 @@ class Signals:
         self._session: Stoppable | None = None
         self._sink: Sink | None = None
         self._before: dict[int, Any] = {}
+        self._terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.signal(signum, self._handle) for signum in _CAUGHT}
+            self._before = {signum: signal.signal(signum, self._handle) for signum in CAUGHT if not _is_nohup(signum)}
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -66,6 +68,8 @@ class Signals:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         again, self.received = self.received is not None, signum
+        if signum == signal.SIGHUP:
+            self._leave_terminals()
         if again:
             raise KeyboardInterrupt
         if self._session is None or self._sink is None or not self._session.groups:
@@ -73,3 +77,16 @@ class Signals:
         self._session.stop()
         with suppress(RuntimeError):  # a signal in the midst of a print (Ctrl-S, then Ctrl-C) must not print, too
             self._sink.note(f"{signal.Signals(signum).name}: saving a checkpoint (once more ends at once, without one)")
+
+    def _leave_terminals(self) -> None:
+        """Where a terminal is gone, what is still said goes nowhere: saying it would be an error."""
+        for descriptor in self._terminals:
+            if not os.isatty(descriptor):
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+
+
+def _is_nohup(signum: int) -> bool:
+    """Whether it is a hang-up that this process was started to survive."""
+    return signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN

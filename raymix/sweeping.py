@@ -78,7 +78,7 @@ def sweep(
     first = cells[-1].whole.checked[spec.seed]  # the one with the most rows
     ids = rows_of(*(checked.splits for cell in cells for checked in cell.whole.checked.values()))
     num_runs = sum(cell.whole.num_runs for cell in cells if not cell.done)
-    opening = opened(first, ids, verbose=verbose, quiet=quiet, num_runs=num_runs, start=open_session)
+    opening = opened(first, ids, folder.held, verbose=verbose, quiet=quiet, num_runs=num_runs, start=open_session)
     with opening as (session, sink, signals):
         folder.start(first.plan, session.frame.size)
         cells, status = _run(spec, asked, cells, folder, before, session, sink, clock)

@@ -68,7 +68,8 @@ def _train(
     folder = RunFolder(spec, path, resume=True)
     before = folder.before(checked.rows)
     ids = rows_of(checked.splits)
-    with opened(checked, ids, start=open_session, verbose=False, quiet=True, before=before) as (session, *_):
+    opening = opened(checked, ids, folder.held, start=open_session, verbose=False, quiet=True, before=before)
+    with opening as (session, *_):
         splits = readable(checked.splits, session)
         now = facts(checked.rows, splits, session.run)
         plan = folder.stored_plan(now) or resolve(spec, now)

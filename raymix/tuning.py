@@ -180,7 +180,7 @@ def _opened(whole: _Search, *, verbose: bool, quiet: bool) -> Iterator[tuple[int
     sink, signals = ConsoleSink(quiet=quiet), Signals()
     concurrent = whole.tune.concurrent
     try:
-        with signals:
+        with whole.folder.held(sink.note), signals:
             sink.stage("starting Ray")
             set_environment()  # Ray Train reads it when it is imported
             from raymix.on_ray.together import close_ray

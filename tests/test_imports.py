@@ -37,6 +37,7 @@ LAYERS = [
     ["signals"],
     ["session"],
     ["runfolder"],
+    ["lock"],
     ["train", "schedule"],
     ["method", "data", "policy"],
     ["watch"],

@@ -159,3 +159,30 @@ def test_attempts_are_kept_in_order(spec: JobSpec, plan_of: Callable[..., Plan],
         folder.write_attempt(number, attempt)
     folder.write_attempt(12, made[0])
     assert folder.attempts() == (*made[:11], made[0])
+
+
+# ---- what a killed command leaves -------------------------------------------------------------------------------
+
+
+def test_a_start_that_was_cut_off_does_not_use_up_the_folder(
+    spec: JobSpec, plan_of: Callable[..., Plan], tmp_path: Path
+) -> None:
+    RunFolder(spec, tmp_path / "run").start(plan_of(), 8)
+    (tmp_path / "run" / "job.yaml").rename(tmp_path / "run" / ".job.yaml.0f.tmp")
+    (tmp_path / "run" / "driver.lock").touch()
+    for flags in ({}, {"resume": True}, {"overwrite": True}):
+        assert not RunFolder(spec, tmp_path / "run", **flags).resumed
+
+
+def test_overwriting_takes_the_job_away_last(
+    spec: JobSpec, plan_of: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off in the midst, it can be done again; the lock stays."""
+    RunFolder(spec, tmp_path / "run").start(plan_of(), 8)
+    removed: list[str] = []
+    monkeypatch.setattr(Path, "unlink", lambda path: removed.append(path.name) or os.remove(path))
+    folder = RunFolder(spec, tmp_path / "run", overwrite=True)
+    with folder.held(print):
+        folder.start(plan_of(), 8)
+        assert (tmp_path / "run" / "driver.lock").is_file()
+    assert removed == [*sorted(removed[:2]), "job.yaml", "driver.lock"]

@@ -1,9 +1,11 @@
-"""Ctrl-C and SIGTERM, sent to a real `raymix run`: a checkpoint, an exit code, and a run that can go on."""
+"""Ctrl-C, SIGTERM and SIGHUP, sent to a real `raymix run`: a checkpoint, an exit code, and a run that can go on."""
 
 from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from raymix.signals import Interrupted, Signals
+from raymix.signals import CAUGHT, Interrupted, Signals
 from raymix.watch import Sinks
 
 SECONDS = 120.0  # a test that waits longer has failed
@@ -83,6 +85,22 @@ def interrupted(job: Path, folder: Path, signum: int, code: int) -> dict[str, An
 def test_sigterm_saves_a_checkpoint(digits_job: dict[str, Any], tmp_path: Path) -> None:
     job = job_of(digits_job, tmp_path, epochs=2000, every=0.001)
     interrupted(job, tmp_path / "runs" / "digits", signal.SIGTERM, 143)
+
+
+def test_a_terminal_that_is_closed_saves_a_checkpoint(digits_job: dict[str, Any], tmp_path: Path) -> None:
+    """Its kernel sends SIGHUP, and every write to it fails from then on."""
+    job, folder = job_of(digits_job, tmp_path, epochs=2000, every=0.001), tmp_path / "runs" / "digits"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-m", "raymix", "run", str(job)], {**os.environ, "TERM": "xterm"})
+    until = time.monotonic() + SECONDS
+    while not (folder / "metrics.jsonl").is_file() and time.monotonic() < until:
+        if select.select([terminal], [], [], 0.1)[0]:
+            os.read(terminal, 65536)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    assert json.loads((folder / "report.json").read_text())["status"] == "interrupted"
+    assert len(list((folder / "checkpoints").glob("step-*"))) == 1
 
 
 def test_resume_finishes_what_ctrl_c_left(digits_job: dict[str, Any], tmp_path: Path) -> None:
@@ -155,8 +173,19 @@ def test_a_session_whose_workers_have_not_started_has_nothing_to_save() -> None:
     assert session.stopped == 0
 
 
+def test_a_hang_up_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            assert signals.received is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_handlers_are_put_back_whatever_happens() -> None:
-    before = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(signum) for signum in CAUGHT]
 
     def fail() -> None:
         with Signals():
@@ -165,7 +194,7 @@ def test_handlers_are_put_back_whatever_happens() -> None:
 
     with pytest.raises(ValueError, match="ours"):
         fail()
-    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(signum) for signum in CAUGHT] == before
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from raymix.arms import arm_spec, seconds_of
 from raymix.books import Clock
 from raymix.conduct import Job, train_one
 from raymix.data.splits import facts
+from raymix.lock import held
 from raymix.plan import resolve
 from raymix.report.folder import RUN_FILE, read_run, write_text
 from raymix.report.history import Rates
@@ -132,8 +134,9 @@ def _run(spec: JobSpec, cells: Sequence[Cell], folder: Path) -> None:
     if not first.plan.facts.num_val:
         raise JobError("data.holdout", "leaves no val rows to compare on", "raise it, or give a data.val")
     ids = rows_of(*(one.splits for one in by_seed.values()))
-    with opened(first, ids, start=open_session, verbose=False, quiet=False, num_runs=len(cells)) as opening:
-        session, sink, signals = opening
+    hold = partial(held, folder)
+    opening = opened(first, ids, hold, start=open_session, verbose=False, quiet=False, num_runs=len(cells))
+    with opening as (session, sink, signals):
         frozen = _frozen(spec, first, folder, session, sink)
         for cell in cells:
             if _is_done(folder, cell):

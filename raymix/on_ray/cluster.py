@@ -17,9 +17,11 @@ import grpc  # type: ignore[import-untyped]
 import ray
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raymix.data.keep import room_of_machine
 from raymix.runfolder import in_ray_job
+from raymix.signals import CAUGHT
 from raymix.spec import Cluster, JobError
 
 # set before Ray starts; what the user has set stays
@@ -107,6 +109,17 @@ def room(cluster: Cluster, owned: bool) -> int:
     return room_of_machine() if owned and cluster.object_store is None else smallest_store()
 
 
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """Where an actor is lost no sooner than this process."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def session_folder() -> str:
+    """Ray's own folder of this machine: what a killed driver leaves there lies with what Ray leaves."""
+    folder: str = ray._private.worker._global_node.get_session_dir_path()
+    return folder
+
+
 def hush_data() -> None:
     """Keeps Ray Data's own progress lines off the screen; they stay in Ray's session folder."""
     for handler in logging.getLogger("ray.data").handlers:
@@ -160,11 +173,13 @@ def signals_later() -> Iterator[None]:
     """A signal that comes while Ray starts is heard when it has; a second one is not kept waiting.
 
     An exception in the midst of Ray's C code is lost, or ends the process. `ray.init` also takes SIGTERM for itself.
+    What is started meanwhile never hears a hang-up: a terminal that closes sends it to the whole group, and without its
+    workers a run could save nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers, kept = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}, list[int]()
+    handlers, kept = {signum: signal.getsignal(signum) for signum in CAUGHT}, list[int]()
 
     def keep(signum: int, frame: FrameType | None) -> None:
         handler = handlers[signal.Signals(signum)]
@@ -174,11 +189,13 @@ def signals_later() -> Iterator[None]:
 
     for signum in handlers:
         signal.signal(signum, keep)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # processes inherit what is blocked
     try:
         yield
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for come in kept:
         signal.raise_signal(come)
 

@@ -15,7 +15,7 @@ import ray.train
 
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
-from raymix.on_ray.cluster import disconnect, hush_data, room, smallest_store
+from raymix.on_ray.cluster import disconnect, hush_data, on_this_node, room, session_folder, smallest_store
 from raymix.on_ray.control import Trainer
 from raymix.on_ray.entry import Workers, work
 from raymix.on_ray.hold import Kept, Memory
@@ -50,8 +50,8 @@ class RaySession:
             if self._owned:
                 disconnect()
             raise
-        self._folder = tempfile.mkdtemp(prefix="raymix-")
-        self._mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
+        self._folder = tempfile.mkdtemp(prefix="raymix-", dir=session_folder())
+        self._mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=on_this_node()).remote()
         self._started = time.monotonic()
         self._verbose = needs.verbose
         self._begin()

@@ -23,6 +23,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raymix.on_ray import together
+from raymix.on_ray.cluster import on_this_node, session_folder
 from raymix.report.folder import write_text
 from raymix.search.board import Board
 from raymix.search.trial import Trial
@@ -70,8 +71,8 @@ def search(
         ended: Hears of every trial that is over, from another thread.
         verbose: Let Tune's own lines through.
     """
-    desk = ray.remote(Desk).options(num_cpus=0).remote()
-    state = tempfile.mkdtemp(prefix="raymix-tune-")
+    desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=on_this_node()).remote()
+    state = tempfile.mkdtemp(prefix="raymix-tune-", dir=session_folder())
     failed: list[BaseException] = []
 
     def fit() -> None:

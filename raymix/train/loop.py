@@ -12,6 +12,7 @@ from raymix.method import optim
 from raymix.plan import Plan, Segment, changed, rate, weight
 from raymix.policy import End
 from raymix.report.history import SegmentReport
+from raymix.train import compiling
 from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
 from raymix.train.runtime import Runtime
@@ -61,6 +62,8 @@ def run_segment(
     if plan.spec.optim.restart == "phase" and segment.start == phase.start:
         optim.restart(state.optimizer)
     state.model.train()
+    if compiling.draws(state.model):
+        _seed(plan.spec.seed, runtime.rank, segment.start)
     numbers = range(segment.start, segment.start + segment.steps)
     lr_T = torch.tensor([rate(plan, number) for number in numbers], device=runtime.device)
     w_T = torch.tensor([weight(plan, number) for number in numbers], device=runtime.device)
@@ -74,6 +77,14 @@ def run_segment(
     local[-1] = time.perf_counter() - started  # after tolist(), which waits for the device
     totals = np.array(runtime.gather(local))
     return _report(plan, segment, totals, feed.labelled - before[0], feed.labelled_steps - before[1])
+
+
+def _seed(*of: int) -> None:
+    """Where torch's generator begins, which dropout draws from, as a function of seed, rank and step.
+
+    So a run that is resumed at a segment's start draws what the unbroken one drew.
+    """
+    torch.manual_seed(int(np.random.SeedSequence(of).generate_state(1, np.uint64)[0]))
 
 
 def _report(plan: Plan, segment: Segment, totals: np.ndarray, labelled: int, labelled_steps: int) -> SegmentReport:

@@ -20,8 +20,7 @@ def with_trial(
 ) -> SegmentReport:
     """The report with what the trial after its segment reached, and what it cost.
 
-    The trial's rate falls from the job's to 0, so that what it reaches can be read. The state is put back exactly;
-    dropout alone, where there is any, goes on with other numbers.
+    The trial's rate falls from the job's to 0, so that what it reaches can be read. The state is put back exactly.
     """
     started, num = time.perf_counter(), report.segment.trial
     saved, reached = state.snapshot(), dict[int, float]()

@@ -35,6 +35,7 @@ class Command:
             start_new_session=True,
         )
         self.out, self.err = list[str](), list[str]()
+        self.heard = list[tuple[float, str]]()  # lines on standard error, with time.monotonic()
         self.family = set[psutil.Process]()
         self.listening = set[tuple[str, str]]()  # name of a process, address that it listens on
         self._threads = [
@@ -52,6 +53,10 @@ class Command:
             assert self.process.poll() is None, self.err
             assert time.monotonic() < until, self.err
             time.sleep(0.05)
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.process.poll() is None
 
     def interrupt(self) -> None:
         """Ctrl-C: a terminal sends it to every process of the group."""
@@ -72,6 +77,8 @@ class Command:
     def _read(self, stream: Iterable[str], lines: list[str]) -> None:
         for line in stream:
             lines.append(line.rstrip("\n"))  # one by one: others read along
+            if lines is self.err:
+                self.heard.append((time.monotonic(), lines[-1]))
 
     def _watch(self) -> None:
         with suppress(psutil.NoSuchProcess):
@@ -100,8 +107,8 @@ def started(*arguments: str) -> Iterator[Command]:
     command = Command(*arguments, temporary=temporary)
     try:
         yield command
-        if command.end() >= 0:  # else it was killed, and could not
-            assert list(temporary.glob("raymix-*")) == [], "temporary files stay behind"
+        command.end()
+        assert list(temporary.glob("raymix-*")) == [], "temporary files stay behind"
     finally:
         for process in (command.process, *command.family):
             with suppress(psutil.NoSuchProcess):

@@ -45,6 +45,27 @@ def attached() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`unbroken(schedule={...}, ...)`: the folder of that run when nothing happens to it; trained once a session."""
+    import json
+
+    import raymix
+    from tests.on_ray.killing import killed_job
+
+    done: dict[str, Path] = {}
+
+    def of(**sections: Any) -> Path:
+        key = json.dumps(sections, sort_keys=True)
+        if key not in done:
+            storage = tmp_path_factory.mktemp("unbroken")
+            assert raymix.run(killed_job(storage, **sections), quiet=True).status == "done"
+            done[key] = storage / "digits"
+        return done[key]
+
+    return of
+
+
 @pytest.fixture
 def damaged(image_tree: Callable[..., Path], tmp_path: Path) -> Path:
     """Three classes of 40 images; one is empty, one cut short, one no image."""

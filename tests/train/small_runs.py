@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from raymix.data.formats import index_data
 from raymix.data.frame import Frame
 from raymix.data.images import Images
-from raymix.data.reading import read_local
+from raymix.data.reading import read_local, stream_local
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits, facts, split
 from raymix.jobfile import load_spec
@@ -25,6 +26,8 @@ from raymix.train.execute import execute
 from raymix.train.feed import Feed
 from raymix.train.state import TrainState
 from raymix.train.stepper import stepper
+from raymix.train.stream import Streamed
+from raymix.train.supply import Supply
 from raymix.train.task import Outcome, Task
 
 CPU = torch.device("cpu")
@@ -52,7 +55,11 @@ class Digits:
     def runtime(self, stop_after: int | None = None) -> LocalRuntime:
         """A fresh process, as it were; told to stop after that many segments."""
         watcher = Watcher(stop_after)
-        watcher.runtime = LocalRuntime(Cache(self.images, CPU), CPU, watcher)
+        supply: Supply = Cache(self.images, CPU)
+        if self.plan.spec.data.cache == "stream":  # a few rows at once, so that a stop is in the midst of a chunk
+            frame = Frame(8)
+            supply = Streamed(frame, CPU, partial(stream_local, self.rows, frame), chunk_bytes=7 * frame.nbytes)
+        watcher.runtime = LocalRuntime(supply, CPU, watcher)
         return watcher.runtime
 
     def run(

@@ -16,6 +16,7 @@ from raymix.train import checkpoint
 
 DigitsOf = Callable[..., Digits]
 BOTH = {"ssl_epochs": 1, "sl_epochs": 1}
+FEW = {"fraction": 0.15, "holdout": 0.1, "select": 0.1}
 RUNS: dict[str, dict[str, Any]] = {
     "ssl": {"schedule": {"ssl_epochs": 1, "sl_epochs": 0}},
     "mix": {"schedule": {**BOTH, "mix_ratio": 0.5}},
@@ -27,6 +28,21 @@ RUNS: dict[str, dict[str, Any]] = {
     "drop_path": {"backbone": {"size": "nano", "patch": 2, "drop_path": 0.3}, "schedule": {**BOTH, "mix_ratio": 0.5}},
     "layers": {"schedule": {**BOTH, "mix_ratio": 0.5}, "optim": {"batch": 24, "lr": 2e-3, "layer_decay": 0.7}},
     "restart": {"schedule": {**BOTH, "mix_ratio": 0.5}, "optim": {"batch": 24, "lr": 2e-3, "restart": "phase"}},
+    "averaged": {
+        "schedule": {**BOTH, "mix_ratio": 0.5},
+        "optim": {"batch": 24, "lr": 2e-3, "ema": 0.1, "accumulate": 2, "clip": 0.5, "decay": 0.3},
+    },
+    "mixup": {
+        "schedule": {**BOTH, "mix_ratio": 0.5},
+        "data": {**FEW, "augment": {"crop": [0.6, 1.0], "mixup": 0.4, "cutmix": 1.0, "mix_shared": True, "erase": 0.2}},
+    },
+    "whole_rows": {"schedule": {**BOTH, "mix_ratio": 0.5, "whole_rows": 0.25}},
+    "streamed": {"schedule": {**BOTH, "mix_ratio": 0.5}, "data": {**FEW, "cache": "stream"}},
+    # draws from torch's generator, which no checkpoint holds
+    "dropout": {
+        "backbone": {"type": "timm/test_vit", "args": {"patch_size": 2, "drop_path_rate": 0.3, "proj_drop_rate": 0.2}},
+        "schedule": {**BOTH, "mix_ratio": 0.5},
+    },
 }
 
 
