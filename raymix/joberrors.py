@@ -57,6 +57,8 @@ def first_error(error: ValidationError) -> JobError:
     found = error.errors(include_url=False)
     # a key nobody knows explains a missing one beside it, so it goes first
     found.sort(key=lambda item: item["type"] != "extra_forbidden")
+    # a job of a newer raymix may hold any number of things that this one does not know
+    found.sort(key=lambda item: item["loc"] != ("spec_version",))
     first, place = found[0], _locate(found[0]["loc"])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, JobError):

@@ -97,6 +97,16 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
     return spec
 
 
+def stored_job(file: Path) -> dict[str, Any]:
+    """A stored job, whole, as JSON has it: a field that did not exist when it was written has its default.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no job of this raymix.
+    """
+    whole: dict[str, Any] = JobSpec.model_validate_json(file.read_bytes()).model_dump(mode="json")
+    return whole
+
+
 def with_defined(spec: JobSpec, name: str, base: JobSpec | None = None) -> JobSpec:
     """The job, or its arm `base`, with the values that `pilot.define` gives one of its arms, and without other arms.
 
@@ -131,7 +141,7 @@ def with_values(spec: JobSpec, values: Mapping[str, Any]) -> JobSpec:
 def asked_of(spec: JobSpec, leave_out: Collection[str] = ()) -> dict[str, Any]:
     """What a job says and does not leave to its defaults, as a job file has it; `leave_out` names whole sections."""
     asked: dict[str, Any] = json.loads(spec.model_dump_json(exclude_unset=True, exclude=set(leave_out)))
-    return asked
+    return {"spec_version": spec.spec_version, **asked}
 
 
 def job_text(spec: JobSpec, leave_out: Collection[str] = ()) -> str:

@@ -20,7 +20,9 @@ from raymix.spec import JobError, JobSpec
 
 SKIPPED_FILE = "skipped.tsv"
 # sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
-MAY_CHANGE = ("cluster", "storage", "checkpoint", "failures", "pilot", "tune", "sweep", "report", "budget", "goal")
+MAY_CHANGE = (
+    "spec_version", "cluster", "storage", "checkpoint", "failures", "pilot", "tune", "sweep", "report", "budget", "goal",
+)  # fmt: skip
 _MAY_GROW = ("ssl_epochs", "sl_epochs")  # of a fixed schedule, where a run that is over is extended
 
 
@@ -163,12 +165,12 @@ class RunFolder:
 
     def _check_same_job(self, may_grow: bool) -> None:
         try:
-            before = json.loads((self.path / "resolved.json").read_text())
-            self.stored = JobSpec.model_validate(before)
+            self.stored = JobSpec.model_validate_json((self.path / "resolved.json").read_bytes())
         except (OSError, ValueError, ValidationError) as error:
             problem = f"{self.path}/resolved.json cannot be read: {type(error).__name__}"
             raise JobError("--resume", problem, "start anew: --overwrite") from None
-        now = json.loads(self.spec.model_dump_json())
+        # both whole: a field that did not exist when the run began has its default there
+        before, now = (json.loads(spec.model_dump_json()) for spec in (self.stored, self.spec))
         if self.spec.data.store_size == "auto":
             before["data"]["store_size"] = "auto"
         for name in MAY_CHANGE:

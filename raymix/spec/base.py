@@ -13,6 +13,9 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+SPEC_VERSION = 1  # of what a job can say; raised where a job of an older raymix would be read as something else
+
+
 class JobError(ValueError):
     """The user's mistake: one field, what is wrong with it, and what to do instead. Exit code 2."""
 
