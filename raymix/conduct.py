@@ -14,6 +14,7 @@ from raymix.books import Books, Clock
 from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
+from raymix.environment import write_environment
 from raymix.plan import Asked, Plan, followed, positions
 from raymix.policy import planned
 from raymix.report import known
@@ -69,8 +70,10 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     folder = job.folder
     folder.start(job.plan, session.frame.size)
     folder.write_skipped(job.rows, session.skipped)
+    workers = job.plan.spec.cluster.num_replicas
+    write_environment(folder.path, job.rows, session, workers, len(folder.attempts()) + 1)
     _foretell(job)
-    books = Books(folder, session, clock, job.alone, job.plan.spec.cluster.num_replicas)
+    books = Books(folder, session, clock, job.alone, workers)
     sink = Sinks([books, JsonlSink(folder.path / "metrics.jsonl"), TensorBoardSink(folder.path), shown])
     name = folder.path.name
     task = Task(

@@ -19,10 +19,9 @@ from raymix.report.ledger import Spent
 from raymix.spec import JobError, JobSpec
 
 SKIPPED_FILE = "skipped.tsv"
-# sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
-MAY_CHANGE = (
-    "spec_version", "cluster", "storage", "checkpoint", "failures", "pilot", "tune", "sweep", "report", "budget", "goal",
-)  # fmt: skip
+# sections that say where a run runs and what is kept, not what is trained; a resumed run may be given more of the last
+WHERE = ("spec_version", "cluster", "storage", "checkpoint", "failures", "pilot", "tune", "sweep", "report")
+MAY_CHANGE = (*WHERE, "budget", "goal")
 _MAY_GROW = ("ssl_epochs", "sl_epochs")  # of a fixed schedule, where a run that is over is extended
 
 
@@ -135,14 +134,7 @@ class RunFolder:
 
     def before(self, rows: Rows) -> Before | None:
         """What the run that is resumed found of its images; None where there is none."""
-        plan, skipped = self.path / "plan.json", self.path / SKIPPED_FILE
-        if not self.resumed or not plan.is_file():
-            return None
-        run = int(json.loads(plan.read_text())["facts"].get("run", 0))
-        lines = skipped.read_text().splitlines()[1:] if skipped.is_file() else []
-        causes = {uri: cause for cause, _, uri in (line.partition("\t") for line in lines)}
-        found = {row: causes[uri] for row, uri in enumerate(rows.uris) if uri in causes} if causes else {}
-        return Before(run, found)
+        return found_before(self.path, rows) if self.resumed else None
 
     def write_skipped(self, rows: Rows, skipped: Mapping[int, str]) -> None:
         """A line for each unreadable image: cause and path."""
@@ -184,6 +176,18 @@ class RunFolder:
         if (field := first_difference(before, now)) is not None:
             problem = f"{self.path} holds another job: it differs here"
             raise JobError(field, problem, "resume with the same job, or take another name: --set name=...")
+
+
+def found_before(path: Path, rows: Rows) -> Before | None:
+    """What a run found of its images; None where it came to no plan."""
+    plan, skipped = path / "plan.json", path / SKIPPED_FILE
+    if not plan.is_file():
+        return None
+    run = int(json.loads(plan.read_text())["facts"].get("run", 0))
+    lines = skipped.read_text().splitlines()[1:] if skipped.is_file() else []
+    causes = {uri: cause for cause, _, uri in (line.partition("\t") for line in lines)}
+    found = {row: causes[uri] for row, uri in enumerate(rows.uris) if uri in causes} if causes else {}
+    return Before(run, found)
 
 
 def first_difference(a: Any, b: Any, path: str = "") -> str | None:
