@@ -52,6 +52,8 @@ class Anchor(Section):
 
     def progress_at(self, done: float, steps: int) -> float:
         """Progress in [0, 1] after `done` of `steps` steps."""
+        if steps == self.step:  # what was left was cut to nothing
+            return self.progress
         return self.progress + (done - self.step) * (1 - self.progress) / (steps - self.step)
 
 
