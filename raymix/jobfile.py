@@ -21,7 +21,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from raymix.joberrors import first_error
-from raymix.spec import JobError, JobSpec, Pilot, Tune, long_form
+from raymix.secrets import check_secrets
+from raymix.spec import JobError, JobSpec, Pilot, Tune, long_form, masked
 
 MAX_LENGTH = 100_000
 MOST_TRIED = 64  # combinations of other fields with which a value of a space may fit
@@ -88,6 +89,7 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
             raise JobError(where, "is empty" if data is None else "holds no fields", hint)
     for override in overrides:
         _apply(data, override)
+    check_secrets(data)
     _default_types(data)
     spec = _priced(_validated(data))
     if spec.tune is not None:
@@ -219,6 +221,7 @@ def _read(job: str | Path, where: str) -> str:
 
 
 def _clipped(text: str, longest: int) -> str:
+    text = masked(text)
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 

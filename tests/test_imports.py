@@ -46,7 +46,7 @@ LAYERS = [
     ["search"],
     ["manifests"],
     ["jobfile"],
-    ["joberrors"],
+    ["joberrors", "secrets"],
     ["plan"],
     ["spec"],
 ]
@@ -54,7 +54,7 @@ DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 # the one place that chooses between the two runtimes names both, inside a function
 CHOICES = {("session", "local"), ("session", "on_ray")}
 
-PURE = ["spec", "plan", "policy", "report", "search", "jobfile", "joberrors", "manifests", "watch"]
+PURE = ["spec", "plan", "policy", "report", "search", "jobfile", "joberrors", "secrets", "manifests", "watch"]
 HEAVY = {"torch", "torchvision", "ray"}
 
 

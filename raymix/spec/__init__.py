@@ -5,7 +5,7 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 """
 
 from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, Vit, long_form
-from raymix.spec.base import SPEC_VERSION, JobError, Section
+from raymix.spec.base import SPEC_VERSION, JobError, Section, masked
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import Cluster, JobSpec, Passes, Weights, check_decode_from, check_masks, nearest_size
 from raymix.spec.kubernetes import Kubernetes
@@ -100,6 +100,7 @@ __all__ = [
     "check_decode_from",
     "check_masks",
     "long_form",
+    "masked",
     "nearest_size",
     "num_visible",
     "share_text",
