@@ -33,7 +33,7 @@ UNKNOWN = [
     "a" * 300,
     "\x00",
     "0",
-    "ｎame",
+    "\uff4eame",
 ]
 HUGE = "x" * 10_000_000
 ODD_TEXT = [
