@@ -191,6 +191,15 @@ def table(text: str) -> Callable[[Path, int], Source]:
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(touch executed) system\nshowpage\n"
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/><script>x</script></svg>"
 PICKLED = pickle.dumps(Bomb())
+EXTENSIONS = ["arrow.py_extension_type", "ray.data.arrow_tensor", "ray.data.arrow_pickled_object", "ray.data.evil"]
+NO_IMAGES: dict[str, bytes | str] = {
+    "svg": SVG,
+    "pickle": PICKLED,
+    "script": b"#!/bin/sh\ntouch executed\n",
+    "zip": b"PK\x03\x04" * 9,
+}
+FORMULAS = "=cmd|' /C calc'!A0,x\n../../../etc/passwd,y\n\"$(touch executed)\",x\n|touch executed,y"
+FORMAT = {"_format_type": "evil_module", "_indices_data_files": [{"filename": "state.pkl"}]}
 CALL = "__import__('os').system('touch executed')"
 HOSTILE: dict[str, Callable[[Path, int], Source]] = {
     "tar: out of the folder": tar(member("../executed", b"x"), member("../../executed.png", b"x")),
@@ -220,18 +229,18 @@ HOSTILE: dict[str, Callable[[Path, int], Source]] = {
     "npz: deep header": npz_of(b"(" * 9000 + b"\n"),
     **{
         f"parquet: {name} of {of}": parquet(name, PICKLED, of)
-        for name in ("arrow.py_extension_type", "ray.data.arrow_tensor", "ray.data.arrow_pickled_object", "ray.data.evil")
+        for name in EXTENSIONS
         for of in ("image", "odd")
     },
     "hf: scripts beside": hf({}, {"features": {"label": {"_type": "Value"}}}),
     "hf: features of code": hf({}, {"features": {"image": {"_type": "os.system"}, "label": {"_type": CALL}}}),
     "hf: files outside": hf({"_data_files": [{"filename": "../../../../etc/passwd"}]}, {}),
     "hf: absolute files": hf({"_data_files": [{"filename": "/etc/passwd"}]}, {}),
-    "hf: a format to import": hf({"_format_type": "evil_module", "_indices_data_files": [{"filename": "state.pkl"}]}, {}),
+    "hf: a format to import": hf(FORMAT, {}),
     "folder: PostScript": folder_of(evil=POSTSCRIPT, evil2=b"\xc5\xd0\xd3\xc6" + POSTSCRIPT),
     "folder: links": folder_of(link="/etc/passwd", device="/dev/zero", loop="loop.jpg", up="../.."),
-    "folder: no images": folder_of(svg=SVG, pickle=PICKLED, script=b"#!/bin/sh\ntouch executed\n", zip=b"PK\x03\x04" * 9),
-    "table: formulas and paths": table('=cmd|\' /C calc\'!A0,x\n../../../etc/passwd,y\n"$(touch executed)",x\n|touch executed,y'),
+    "folder: no images": folder_of(**NO_IMAGES),
+    "table: formulas and paths": table(FORMULAS),
     "table: addresses": table("file:///etc/passwd,x\nfsspec://evil,y"),
 }  # fmt: skip
 
@@ -245,7 +254,7 @@ def test_hostile_data(tmp_path: Path, rounds: Callable[[int, int], int]) -> None
     data.mkdir()
     harmless = [tar()(data, 10**6), npz()(data, 10**6), parquet("a", b"", "none")(data, 10**6)]
     harmless += [folder_of()(data, 10**6), table("")(data, 10**6)]
-    before = {path for path in tmp_path.parent.iterdir()}
+    before = set(tmp_path.parent.iterdir())
     sources = [*harmless, *(HOSTILE[name](data, number) for number, name in enumerate(names))]
     told = watched("read", sources, tmp_path)
     assert [line["told"] for line in told[:5]] == ["4 of 4", "4 of 4", "4 of 4", "2 of 2", "2 of 2"]
@@ -255,8 +264,8 @@ def test_hostile_data(tmp_path: Path, rounds: Callable[[int, int], int]) -> None
         if name.startswith("tar: ") and "error" not in line["told"]:
             assert int(line["told"].split()[0]) >= 4 - ("twice" in name), f"{name}: its good neighbours are read"
     assert not Path("/tmp/raymix-executed").exists()
-    assert {path for path in tmp_path.parent.iterdir()} == before
-    assert not [path for path in tmp_path.rglob("executed*")]
+    assert set(tmp_path.parent.iterdir()) == before
+    assert not list(tmp_path.rglob("executed*"))
 
 
 # ---- names of code ----------------------------------------------------------------------------------------------
