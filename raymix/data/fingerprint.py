@@ -103,9 +103,13 @@ def _sizes(files: list[str], sized: int) -> dict[str, int]:
     """Bytes of one file in `sized`: which ones, their names alone say, so that another file more changes no other."""
     if not sized:
         return {}
-    asked = [file for file in dict.fromkeys(filter(None, files)) if not _name_hash(file) % sized]
+    asked = [file for file in dict.fromkeys(filter(None, files)) if sized == 1 or not _name_hash(file) % sized]
+    parts = [asked[start::_THREADS] for start in range(_THREADS)]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="raymix-sizes") as pool:
-        return dict(zip(asked, pool.map(_size, asked, chunksize=256), strict=True))
+        found = pool.map(lambda part: [_size(file) for file in part], parts)
+        return {
+            file: size for part, told in zip(parts, found, strict=True) for file, size in zip(part, told, strict=True)
+        }
 
 
 def _name_hash(file: str) -> int:
