@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 
 import raymix as package
+from raymix.jobfile import load_spec
 from raymix.plan import Added, Asked, Decision, Extension
 from raymix.replay import original, replay, steps_of
 from raymix.report.folder import read_run
 from raymix.runner import run
+from raymix.signals import Interrupted
 from raymix.spec import JobError, JobSpec
 from tests.conftest import Raymix, image_tree_of, spec_in
 
@@ -73,6 +76,25 @@ def test_an_adaptive_run_has_the_same_steps_and_trials(tmp_path: Path, monkeypat
     assert (done.equal, done.outcome, done.first_step) == (True, (), None)
     assert done.report.decisions == first.decisions
     assert [point.step for point in done.report.curve] == [point.step for point in first.curve]
+
+
+def test_a_run_that_was_interrupted_and_extended(tmp_path: Path, interrupt: Callable[[int, int], None]) -> None:
+    spec = tree_job(tmp_path)
+    interrupt(1, signal.SIGINT)
+    with pytest.raises(Interrupted):
+        run(spec, quiet=True)
+    with pytest.raises(JobError, match=r"^--replay: .* is not done, but interrupted \(end it first, with --resume\)"):
+        replay(tmp_path / "runs" / "digits", quiet=True)
+    interrupt(-1, signal.SIGINT)
+    run(spec, resume=True, quiet=True)
+    first = run(load_spec(spec, ["schedule.sl_epochs=2"]), resume=True, quiet=True)
+    assert [decision.extension is not None for decision in first.decisions] == [True]
+    folder = tmp_path / "runs" / "digits"
+    told = sorted(path.name for path in folder.glob("environment*"))
+    assert told == ["environment-002.json", "environment-003.json", "environment.json"], "one for each attempt"
+    done = replay(folder, quiet=True)
+    assert (done.equal, done.outcome, done.first_step) == (True, (), None)
+    assert done.report.decisions == first.decisions
 
 
 def test_python_repeats_it_elsewhere_with_its_images_moved(copy: Path, trained: Path, tmp_path: Path) -> None:
