@@ -3,6 +3,7 @@
     import raymix
     raymix.pilot("jobs/digits.yaml")                      # compare the ways to train
     raymix.run("jobs/digits.yaml", ["optim.lr=1e-3"])     # train one
+    raymix.replay("runs/digits")                          # a run once more, and what is not the same
     raymix.sweep("jobs/digits-sweep.yaml")                # compare them with fewer images and labels
     raymix.tune("jobs/digits-tune.yaml")                  # search values for some of its fields
     raymix.load_model("runs/digits")                      # the trained nn.Module
@@ -13,9 +14,10 @@ Importing it loads neither torch nor ray; they come with the first call that tra
 
 from __future__ import annotations
 
-from raymix.api import load_model, load_spec, pilot, plan, run, sweep, tune
+from raymix.api import load_model, load_spec, pilot, plan, replay, run, sweep, tune
 from raymix.background import BackgroundRun
 from raymix.report.pilot import PilotReport
+from raymix.report.replay import Replayed
 from raymix.report.run import RunReport
 from raymix.report.search import SearchReport
 from raymix.report.sweep import SweepReport
@@ -30,6 +32,7 @@ __all__ = [
     "JobError",
     "JobSpec",
     "PilotReport",
+    "Replayed",
     "RunFailed",
     "RunReport",
     "Schedule",
@@ -39,6 +42,7 @@ __all__ = [
     "load_spec",
     "pilot",
     "plan",
+    "replay",
     "run",
     "sweep",
     "tune",

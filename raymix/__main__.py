@@ -1,6 +1,7 @@
 """Entry point of the command: `raymix` and `python -m raymix`. Turns exceptions into one line and an exit code.
 
-0 done; 2 the job or the command line is wrong, nothing was started; 3 the run failed; 130, 143 and 129 interrupted.
+0 done; 2 the job or the command line is wrong, nothing was started; 3 the run failed; 4 a replay is not the same; 130,
+143 and 129 interrupted.
 """
 
 from __future__ import annotations

@@ -9,10 +9,13 @@ from raymix import runner
 from raymix.background import BackgroundRun, start
 from raymix.jobfile import load_spec
 
-# before `raymix.pilot` becomes the function of that name: importing the module later would put it back
+# before `raymix.pilot` and `raymix.replay` become the functions of that name: importing the modules later would put
+# them back
 from raymix.pilot import pilot as compare_arms
 from raymix.plan import Plan
+from raymix.replay import replay as repeat
 from raymix.report.pilot import PilotReport
+from raymix.report.replay import Replayed
 from raymix.report.run import RunReport
 from raymix.report.search import SearchReport
 from raymix.report.sweep import SweepReport
@@ -115,6 +118,33 @@ def run(
     )
 
 
+def replay(
+    run: str | Path,
+    overrides: Overrides = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+    allow_import: Factories = (),
+) -> Replayed:
+    """Repeats a finished run from its folder alone, as `<name>-replay`, and says what is not the same.
+
+    Args:
+        run: The folder. Its job, plan, segments and decisions are taken as they are.
+        overrides: `field=value` that say where it runs, as `storage=...` and `cluster.address=...`; no others.
+
+    The other arguments, and the errors, are those of `run`.
+
+    Raises:
+        JobError: the folder does not hold a whole, finished run; the data is not what it was.
+    """
+    return repeat(
+        Path(run), overrides, resume=resume, overwrite=overwrite, verbose=verbose, quiet=quiet,
+        allow_import=tuple(allow_import),
+    )  # fmt: skip
+
+
 def pilot(
     job: JobLike,
     overrides: Overrides = (),
@@ -186,4 +216,4 @@ def load_model(run: str | Path, *, allow_import: Factories = (), best: bool = Fa
     return load(Path(run), tuple(allow_import), best)
 
 
-__all__ = ["JobError", "load_model", "load_spec", "pilot", "plan", "run", "sweep", "tune"]
+__all__ = ["JobError", "load_model", "load_spec", "pilot", "plan", "replay", "run", "sweep", "tune"]

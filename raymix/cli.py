@@ -23,7 +23,9 @@ from raymix.cli_report import AnyReport, report, table
 from raymix.cli_runs import runs_app
 from raymix.jobfile import load_spec
 from raymix.report.pilot import PilotReport
-from raymix.spec import JobSpec
+from raymix.spec import JobError, JobSpec
+
+DIFFERS = 4  # the exit code of a replay that is not the same
 
 app = typer.Typer(
     name="raymix",
@@ -103,7 +105,9 @@ def plan(
 
 @app.command(epilog="Example:  raymix run jobs/digits.yaml --set name=try-2 --set schedule.mix_ratio=1")
 def run(
-    job: Job,
+    job: Annotated[
+        str | None, typer.Argument(metavar="JOB", help="The job's YAML file, or - for standard input.")
+    ] = None,
     overrides: Overrides = None,
     allow_import: AllowImport = None,
     resume: Resume = False,
@@ -111,17 +115,31 @@ def run(
     profile: Annotated[
         bool, typer.Option("--profile", help="Leave traces of a few steps of each kind in the folder's profile/.")
     ] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option("--replay", metavar="RUN", help="In place of JOB: repeat the run in this folder, and compare."),
+    ] = None,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Train one backbone as the job says, and report what each phase cost.
 
     Ctrl-C saves a checkpoint; the same command with [bold]--resume[/bold] goes on from there.
+
+    With [bold]--replay RUN[/bold] a finished run is repeated as RUN-replay from its folder alone, its segments and
+    decisions included, and held against it: exit code 0 where losses, accuracy and tensors are equal, else 4.
     """
+    options = {"resume": resume, "overwrite": overwrite, "verbose": verbose}
+    if replay is not None:
+        if job is not None or profile:
+            raise JobError("--replay", "goes without JOB and --profile", "the run's folder holds its job")
+        _replay(replay, overrides, allow_import, as_json, **options)
+        return
+    if job is None:
+        raise JobError("JOB", "missing", "name a job's YAML file, or a run to repeat: --replay RUN")
     from raymix.runner import run as train
 
-    options = {"resume": resume, "overwrite": overwrite, "verbose": verbose, "profile": profile}
-    _carry_out(train, _load(job, overrides), allow_import, as_json, **options)
+    _carry_out(train, _load(job, overrides), allow_import, as_json, **options, profile=profile)
 
 
 @app.command(epilog="Example:  raymix pilot jobs/digits.yaml --set pilot.arms='[ssl_sl, mix]'")
@@ -233,6 +251,23 @@ def _carry_out(
     with _interrupted_too(spec, as_json):
         done = command(spec, quiet=as_json, allow_import=tuple(allow_import or ()), **options)
         _finish(done, spec, as_json)
+
+
+def _replay(
+    run: Path, overrides: list[str] | None, allow_import: list[str] | None, as_json: bool, **options: bool
+) -> None:
+    """Repeat a run, print what is not the same, and exit with 4 where something is not."""
+    from raymix.replay import replay
+    from raymix.report.tables import replay_table
+
+    done = replay(run, overrides or [], quiet=as_json, allow_import=tuple(allow_import or ()), **options)
+    if as_json:
+        typer.echo(done.model_dump_json(indent=2))
+    else:
+        show(replay_table(done))
+        typer.echo(f"report: {done.replay}/report.html")
+    if not done.equal:
+        raise typer.Exit(DIFFERS)
 
 
 def _finish(done: AnyReport, spec: JobSpec, as_json: bool) -> None:

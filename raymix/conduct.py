@@ -14,6 +14,7 @@ from raymix.books import Books, Clock
 from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
+from raymix.environment import write_environment
 from raymix.plan import Asked, Plan, followed, positions
 from raymix.policy import planned
 from raymix.report import known
@@ -68,13 +69,15 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         RunFailed: the folder could not be written at the start or the end; what came of the run is the exception's.
     """
     folder = job.folder
+    workers = job.plan.spec.cluster.num_replicas
     try:
         folder.start(job.plan, session.frame.size, job.rows, session.skipped)
+        write_environment(folder.path, job.rows, session, workers, len(folder.attempts()) + 1)
         _foretell(job)
     except OSError as error:
         raise RunFailed(f"{folder.path} cannot be written: {error.strerror or error}; nothing was trained") from error
     tell = shown.note
-    books = Books(folder, session, clock, job.alone, job.plan.spec.cluster.num_replicas, tell)
+    books = Books(folder, session, clock, job.alone, workers, tell)
     metrics = JsonlSink(folder.path / "metrics.jsonl", tell=tell)
     sink = Sinks([books, metrics, TensorBoardSink(folder.path, tell), shown])
     name = folder.path.name

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic import BaseModel, ValidationError
 
-from raymix.spec import JobError, JobSpec
+from raymix.spec import JobError, JobSpec, masked
 
 # what a value must be, by the type of pydantic's error; {names} come from its context
 _MUST_BE = {
@@ -57,6 +57,8 @@ def first_error(error: ValidationError) -> JobError:
     found = error.errors(include_url=False)
     # a key nobody knows explains a missing one beside it, so it goes first
     found.sort(key=lambda item: item["type"] != "extra_forbidden")
+    # a job of a newer raymix may hold any number of things that this one does not know
+    found.sort(key=lambda item: item["loc"] != ("spec_version",))
     first, place = found[0], _locate(found[0]["loc"])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, JobError):
@@ -87,6 +89,8 @@ def _describe(first: Any, same: list[Any], place: _Place) -> tuple[str, str, str
         return place.path, f"unknown value {value}", _one_of(first["input"], get_args(place.expected))
     if kind == "string_pattern_mismatch":
         return place.path, f"must be {_PATTERNS.get(place.path, 'a path without NUL')}, not {value}", ""
+    if any(item["type"] == "secret" for item in same):  # of a path, or of one in a list of them
+        return place.path, "holds a secret, and a job is kept and shown", "credentials come from the environment"
     if kind == "json_invalid":
         deep = "recursion" in str(context.get("error"))
         return "job", "is nested too deeply" if deep else "holds text that is not Unicode", ""
@@ -115,7 +119,7 @@ def _shown(value: Any) -> str:
         return "a section"
     if isinstance(value, list | tuple) and len(value) > 8:
         return f"a list of {len(value)}"
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    text = masked(json.dumps(value, default=str, ensure_ascii=False))
     return text if len(text) <= 60 else f"{text[:50]}..."
 
 

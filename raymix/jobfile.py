@@ -21,7 +21,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from raymix.joberrors import first_error
-from raymix.spec import JobError, JobSpec, Pilot, Tune, long_form
+from raymix.secrets import check_secrets
+from raymix.spec import JobError, JobSpec, Pilot, Tune, long_form, masked
 
 MAX_LENGTH = 100_000
 MOST_TRIED = 64  # combinations of other fields with which a value of a space may fit
@@ -88,6 +89,7 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
             raise JobError(where, "is empty" if data is None else "holds no fields", hint)
     for override in overrides:
         _apply(data, override)
+    check_secrets(data)
     _default_types(data)
     spec = _priced(_validated(data))
     if spec.tune is not None:
@@ -95,6 +97,16 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
     for name in spec.pilot.define:
         with_defined(spec, name)
     return spec
+
+
+def stored_job(file: Path) -> dict[str, Any]:
+    """A stored job, whole, as JSON has it: a field that did not exist when it was written has its default.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no job of this raymix.
+    """
+    whole: dict[str, Any] = JobSpec.model_validate_json(file.read_bytes()).model_dump(mode="json")
+    return whole
 
 
 def with_defined(spec: JobSpec, name: str, base: JobSpec | None = None) -> JobSpec:
@@ -131,7 +143,7 @@ def with_values(spec: JobSpec, values: Mapping[str, Any]) -> JobSpec:
 def asked_of(spec: JobSpec, leave_out: Collection[str] = ()) -> dict[str, Any]:
     """What a job says and does not leave to its defaults, as a job file has it; `leave_out` names whole sections."""
     asked: dict[str, Any] = json.loads(spec.model_dump_json(exclude_unset=True, exclude=set(leave_out)))
-    return asked
+    return {"spec_version": spec.spec_version, **asked}
 
 
 def job_text(spec: JobSpec, leave_out: Collection[str] = ()) -> str:
@@ -209,6 +221,7 @@ def _read(job: str | Path, where: str) -> str:
 
 
 def _clipped(text: str, longest: int) -> str:
+    text = masked(text)
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 

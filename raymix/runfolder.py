@@ -21,8 +21,9 @@ from raymix.report.ledger import Spent
 from raymix.spec import JobError, JobSpec
 
 SKIPPED_FILE = "skipped.tsv"
-# sections that a resumed run may be given anew: they say where it runs and what is kept, not what is trained
-MAY_CHANGE = ("cluster", "storage", "checkpoint", "failures", "pilot", "tune", "sweep", "report", "budget", "goal")
+# sections that say where a run runs and what is kept, not what is trained; a resumed run may be given more of the last
+WHERE = ("spec_version", "cluster", "storage", "checkpoint", "failures", "pilot", "tune", "sweep", "report")
+MAY_CHANGE = (*WHERE, "budget", "goal")
 _BEGUN = {LOCK_FILE, "resolved.json", "plan.json", SKIPPED_FILE}  # what a start that was cut off may have written
 _MAY_GROW = ("ssl_epochs", "sl_epochs")  # of a fixed schedule, where a run that is over is extended
 
@@ -151,14 +152,7 @@ class RunFolder:
 
     def before(self, rows: Rows) -> Before | None:
         """What the run that is resumed found of its images; None where there is none."""
-        plan, skipped = self.path / "plan.json", self.path / SKIPPED_FILE
-        if not self.resumed or not plan.is_file():
-            return None
-        run = int(json.loads(plan.read_text())["facts"].get("run", 0))
-        lines = skipped.read_text().splitlines()[1:] if skipped.is_file() else []
-        causes = {uri: cause for cause, _, uri in (line.partition("\t") for line in lines)}
-        found = {row: causes[uri] for row, uri in enumerate(rows.uris) if uri in causes} if causes else {}
-        return Before(run, found)
+        return found_before(self.path, rows) if self.resumed else None
 
     @property
     def checkpoints(self) -> Path:
@@ -181,12 +175,12 @@ class RunFolder:
 
     def _check_same_job(self, may_grow: bool) -> None:
         try:
-            before = json.loads((self.path / "resolved.json").read_text())
-            self.stored = JobSpec.model_validate(before)
+            self.stored = JobSpec.model_validate_json((self.path / "resolved.json").read_bytes())
         except (OSError, ValueError, ValidationError) as error:
             problem = f"{self.path}/resolved.json cannot be read: {type(error).__name__}"
             raise JobError("--resume", problem, "start anew: --overwrite") from None
-        now = json.loads(self.spec.model_dump_json())
+        # both whole: a field that did not exist when the run began has its default there
+        before, now = (json.loads(spec.model_dump_json()) for spec in (self.stored, self.spec))
         if self.spec.data.store_size == "auto":
             before["data"]["store_size"] = "auto"
         for name in MAY_CHANGE:
@@ -200,6 +194,18 @@ class RunFolder:
         if (field := first_difference(before, now)) is not None:
             problem = f"{self.path} holds another job: it differs here"
             raise JobError(field, problem, "resume with the same job, or take another name: --set name=...")
+
+
+def found_before(path: Path, rows: Rows) -> Before | None:
+    """What a run found of its images; None where it came to no plan."""
+    plan, skipped = path / "plan.json", path / SKIPPED_FILE
+    if not plan.is_file():
+        return None
+    run = int(json.loads(plan.read_text())["facts"].get("run", 0))
+    lines = skipped.read_text().splitlines()[1:] if skipped.is_file() else []
+    causes = {uri: cause for cause, _, uri in (line.partition("\t") for line in lines)}
+    found = {row: causes[uri] for row, uri in enumerate(rows.uris) if uri in causes} if causes else {}
+    return Before(run, found)
 
 
 def first_difference(a: Any, b: Any, path: str = "") -> str | None:

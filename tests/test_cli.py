@@ -84,7 +84,7 @@ def test_version(raymix: Raymix) -> None:
     ("arguments", "line"),
     [
         (["rum"], "error: raymix: No such command 'rum'. Did you mean 'run'?"),
-        (["run"], "error: raymix run: Missing argument 'JOB' (see raymix run --help)"),
+        (["run"], "error: JOB: missing (name a job's YAML file, or a run to repeat: --replay RUN)"),
         (["run", DIGITS, "--sett", "x=1"], "error: raymix run: No such option"),
         (["plan", DIGITS, "--set"], "error: raymix: Option '--set' requires an argument (see raymix --help)"),
         (["bench", "loop", "--windows", "0"], "error: raymix bench loop: Invalid value for '--windows'"),

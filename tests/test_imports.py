@@ -30,11 +30,13 @@ LAYERS = [
     ["errands", "merge"],
     ["freeze"],
     ["recommend"],
+    ["replay"],
     ["runner", "datacmd", "doctor"],
     ["conduct"],
     ["books"],
     ["on_ray", "local"],
     ["signals"],
+    ["environment"],
     ["session"],
     ["runfolder"],
     ["lock"],
@@ -46,7 +48,7 @@ LAYERS = [
     ["search"],
     ["manifests"],
     ["jobfile"],
-    ["joberrors"],
+    ["joberrors", "secrets"],
     ["plan"],
     ["spec"],
 ]
@@ -54,7 +56,7 @@ DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 # the one place that chooses between the two runtimes names both, inside a function
 CHOICES = {("session", "local"), ("session", "on_ray")}
 
-PURE = ["spec", "plan", "policy", "report", "search", "jobfile", "joberrors", "manifests", "watch"]
+PURE = ["spec", "plan", "policy", "report", "search", "jobfile", "joberrors", "secrets", "manifests", "watch"]
 HEAVY = {"torch", "torchvision", "ray"}
 
 

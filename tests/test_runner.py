@@ -29,7 +29,7 @@ from tests.conftest import Raymix, spec_in
 SpecOf = Callable[..., JobSpec]
 torch.set_num_threads(1)  # small models are quickest on one thread, most of all beside other tests
 FILES = {"job.yaml", "resolved.json", "plan.json", "metrics.jsonl", "checkpoints"}
-FILES |= {"report.json", "report.html", "ledger.csv", "samples.json", "forecast.json"}
+FILES |= {"report.json", "report.html", "ledger.csv", "samples.json", "forecast.json", "environment.json", "rows.npy"}
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def test_a_run_leaves_what_the_design_names(spec_of: SpecOf) -> None:
     assert "Foretold before the run began" in page
     assert "The job, with every default" in page
     assert load_spec(folder / "job.yaml") == spec, "as asked, and it can be run again"
-    assert set(yaml.safe_load((folder / "job.yaml").read_text())) == spec.model_fields_set
+    assert set(yaml.safe_load((folder / "job.yaml").read_text())) == spec.model_fields_set | {"spec_version"}
 
     assert report.status == "done"
     assert report.final is not None

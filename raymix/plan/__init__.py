@@ -17,6 +17,7 @@ from raymix.plan.types import (
     Phase,
     PhaseKind,
     Plan,
+    Replay,
     Segment,
     Stream,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Phase",
     "PhaseKind",
     "Plan",
+    "Replay",
     "Segment",
     "Stream",
     "added_epochs",

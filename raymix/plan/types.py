@@ -52,6 +52,8 @@ class Anchor(Section):
 
     def progress_at(self, done: float, steps: int) -> float:
         """Progress in [0, 1] after `done` of `steps` steps."""
+        if steps == self.step:  # what was left was cut to nothing
+            return self.progress
         return self.progress + (done - self.step) * (1 - self.progress) / (steps - self.step)
 
 
@@ -145,6 +147,25 @@ class Extension(Section):
     fills: bool = Field(description="they spend what the budget has, in the proportions of their steps")
 
 
+class Decision(Section):
+    """A change of the plan while it is carried out. What is done stays as it was."""
+
+    step: int = Field(description="global step from which on it holds")
+    steps: tuple[int, ...] = Field(description="steps of each phase, those done and those added included")
+    reason: str
+    extension: Extension | None = Field(None, description="a run that was over goes on")
+
+
+class Replay(Section):
+    """What a run that is repeated did, in place of what a policy would decide by the seconds that steps take now."""
+
+    segments: tuple[tuple[int, bool, int], ...] = Field(
+        description="of each the global step after it, whether select rows were evaluated, steps of a trial after it"
+    )
+    decisions: tuple[Decision, ...]
+    ended: Literal["complete", "budget", "goal", "patience"]
+
+
 class Plan(Section):
     """The whole run, frozen: what was asked, what is known, and the phases that follow from both."""
 
@@ -157,6 +178,7 @@ class Plan(Section):
     )
     asked: Asked | None = Field(None, description="for which it was laid out; null: for what its job asks")
     extension: Extension | None = Field(None, description="the last one")
+    replay: Replay | None = Field(None, description="of the run that it repeats; null: its policy decides")
 
     @property
     def laid_out_for(self) -> Asked:
@@ -187,12 +209,3 @@ class Plan(Section):
     def phase_at(self, step: int) -> int:
         """Index of the phase that holds a global step."""
         return next(i for i, phase in enumerate(self.phases) if step < phase.start + phase.steps)
-
-
-class Decision(Section):
-    """A change of the plan while it is carried out. What is done stays as it was."""
-
-    step: int = Field(description="global step from which on it holds")
-    steps: tuple[int, ...] = Field(description="steps of each phase, those done and those added included")
-    reason: str
-    extension: Extension | None = Field(None, description="a run that was over goes on")

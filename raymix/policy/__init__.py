@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from raymix.plan import Decision, Plan, Segment, changed
 from raymix.policy.costs import Outlook, at_price, known
 from raymix.policy.extend import extended, is_cut, lengths
+from raymix.policy.replay import repeated
 from raymix.policy.segments import SEGMENT_SECONDS, next_of_plan
 from raymix.policy.wants import DECIDE
 from raymix.report.history import History, Rates, SegmentReport, select_of
@@ -32,6 +33,9 @@ class Named(NamedTuple):
 
 def name_next(plan: Plan, history: History) -> Named:
     """What follows, by the job's policy, budget and goal. `plan` is as the decisions so far have left it."""
+    if plan.replay is not None:
+        again, taken = repeated(plan, plan.replay, history)
+        return Named(again, taken, None if again else plan.replay.ended)
     outlook = Outlook(plan, history)
     if (end := _ended(outlook)) is not None:
         return Named(None, None, end)

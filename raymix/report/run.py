@@ -121,7 +121,8 @@ class Point(Section):
     train_top1: float | None
     select_top1: float | None
     select_ema_top1: float | None = None
-    trial_half_top1: float | None = Field(None, description="in the middle of a trial after it; null: there was none")
+    trial: int = Field(0, description="steps of a trial after it")
+    trial_half_top1: float | None = Field(None, description="in the middle of that trial; null: there was none")
     trial_top1: float | None = Field(None, description="the same at its end")
 
 
@@ -273,6 +274,7 @@ def curve(history: History) -> tuple[Point, ...]:
                 train_top1=report.train_top1,
                 select_top1=report.select_top1,
                 select_ema_top1=report.select_ema_top1,
+                trial=segment.trial,
                 trial_half_top1=report.trial_half_top1,
                 trial_top1=report.trial_top1,
             )

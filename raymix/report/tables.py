@@ -15,6 +15,7 @@ from raymix.report import course, effort, facts, lineup, words
 from raymix.report.forecast import Forecast, PhaseForecast
 from raymix.report.lineup import Line
 from raymix.report.pilot import PilotReport
+from raymix.report.replay import Replayed
 from raymix.report.roi_table import roi_parts
 from raymix.report.run import RunReport
 
@@ -49,6 +50,28 @@ def run_table(report: RunReport) -> RenderableType:
         causes = ", ".join(f"{cause} {number:,}" for cause, number in report.rows.skipped.items())
         parts.append(Text(f"unreadable images left out: {causes}", style="yellow"))
     return Group(*parts, *_note(report.note))
+
+
+def replay_table(done: Replayed) -> RenderableType:
+    """A repeated run: whether it is the same, what is not, and what it was made with that is not."""
+    verdict = Text("the same, bit for bit", "bold green") if done.equal else Text("not the same", "bold yellow")
+    headline = Text.assemble((done.report.name, "bold"), f"  of {done.run}: ", verdict)
+    losses = f"losses of {done.segments} segments: "
+    if done.first_step is None:
+        losses += "equal"
+    else:
+        losses += f"from step {done.first_step} on not equal, largest difference {done.largest_loss_difference:.3g}"
+    parts: list[RenderableType] = [headline, Text(losses)]
+    if done.outcome or done.made_with:
+        table = _table("what differs", "before", "now")
+        for column in table.columns:
+            column.justify, column.overflow = "left", "fold"
+        for pairs in (done.outcome, done.made_with):
+            for pair in pairs:
+                table.add_row(pair.what, pair.before, pair.now)
+            table.add_section()
+        parts.append(table)
+    return Group(*parts, *(Text(f"not compared: {what}", style="yellow") for what in done.not_compared))
 
 
 def pilot_table(report: PilotReport) -> RenderableType:

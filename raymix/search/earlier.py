@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from raymix.jobfile import stored_job
 from raymix.search.journal import JOURNAL_FILE, Journal
 from raymix.search.trial import OPEN, Trial
 from raymix.spec import JobError, JobSpec, Tune
 
 _MAY_CHANGE = ("trials", "budget", "concurrent")  # of a search that is resumed
 # what may differ between searches of the same: where and how long they search, what they are called
-_OTHER = ("name", "storage", "checkpoint", "failures", "pilot", "report")
+_OTHER = ("spec_version", "name", "storage", "checkpoint", "failures", "pilot", "report")
 _OTHER_CLUSTER = ("address", "object_store", "price_per_worker_hour", "price_file", "node_type")
 
 
@@ -49,10 +50,9 @@ def earlier_trials(folder: Path, spec: JobSpec) -> list[Trial]:
 
 def _job(folder: Path) -> dict[str, Any]:
     try:
-        job = json.loads((folder / "resolved.json").read_text())
+        return stored_job(folder / "resolved.json")
     except (OSError, ValueError):
         return {}
-    return job if isinstance(job, dict) else {}
 
 
 def _key(job: dict[str, Any]) -> dict[str, Any]:

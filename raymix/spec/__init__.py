@@ -5,7 +5,7 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 """
 
 from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, Vit, long_form
-from raymix.spec.base import JobError, Section
+from raymix.spec.base import SPEC_VERSION, JobError, Section, masked
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import (
     CheckpointSpec,
@@ -54,6 +54,7 @@ __all__ = [
     "NUM_CHANNELS",
     "PRETRAINED",
     "SHARED_PASSES",
+    "SPEC_VERSION",
     "SWEEP_AXES",
     "VIT_SIZES",
     "AdaptiveSchedule",
@@ -109,6 +110,7 @@ __all__ = [
     "check_decode_from",
     "check_masks",
     "long_form",
+    "masked",
     "nearest_size",
     "num_visible",
     "share_text",

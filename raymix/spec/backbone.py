@@ -16,6 +16,9 @@ LIBRARIES = ("timm", "torchvision")
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
 
 
+_SECRETS = ("token", "auth_token", "access_token", "api_key", "password", "secret")
+
+
 # width, depth, heads (Dosovitskiy et al. 2021 and Touvron et al. 2021; nano is for digits and tests)
 VIT_SIZES = {"nano": (64, 4, 4), "tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
 
@@ -51,6 +54,9 @@ class _WithArgs(Section):
     @model_validator(mode="after")
     def _check_args(self) -> Self:
         for name, value in self.args.items():
+            if name.lower() in _SECRETS and isinstance(value, str):
+                problem = "is a secret, and a job is kept and shown"
+                raise JobError(f"backbone.args.{name}", problem, "let the factory read it from the environment")
             values = value if isinstance(value, list | tuple) else [value]
             if not all(part is None or isinstance(part, str | int | float) for part in values):
                 problem = "must be text, a number, true, false, null or a list of these"

@@ -5,12 +5,25 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+# of a URL: whoever is named before an @, and what a signed one is signed with
+_USER = re.compile(r"(?<=://)[^/@\s]+@")
+_SIGNATURE = re.compile(r"(?i)(?<=[?&])((?:x-amz-|x-goog-)?(?:signature|credential|security-token)|sig)=[^&\s]+")
+
+
+def masked(text: str) -> str:
+    """The text without the secrets that a URL in it holds."""
+    return _SIGNATURE.sub(r"\1=***", _USER.sub("***@", text))
 
 
 def _printable(text: str) -> str:
     """One line that a terminal can show, whatever a file name or a key holds."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in masked(text))
+
+
+SPEC_VERSION = 1  # of what a job can say; raised where a job of an older raymix would be read as something else
 
 
 class JobError(ValueError):
@@ -60,9 +73,18 @@ def _bytes(value: Any) -> Any:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** " kMGT".index(match[2] or " "))
 
 
+def _open(path: str) -> str:
+    """A path that holds no secret: a job is written into run folders, and shown."""
+    if masked(path) != path:
+        raise PydanticCustomError("secret", "holds a secret")
+    return path
+
+
 _TEXT_OR_NUMBER = WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]})
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0), _TEXT_OR_NUMBER]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1), _TEXT_OR_NUMBER]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0), _TEXT_OR_NUMBER]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Folder = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]  # no system has a path with a NUL in it
+Folder = Annotated[
+    str, Field(min_length=1, pattern=r"^[^\x00]+$"), AfterValidator(_open)
+]  # no system has a path with a NUL in it

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raymix.spec.backbone import VIT_SIZES, Backbone, Timm, Torchvision, Vit
-from raymix.spec.base import Bytes, Folder, JobError, Name, Seconds, Section, Share
+from raymix.spec.base import SPEC_VERSION, Bytes, Folder, JobError, Name, Seconds, Section, Share
 from raymix.spec.data import Data, check_channels
 from raymix.spec.failures import Failures
 from raymix.spec.kubernetes import Kubernetes
@@ -98,6 +98,7 @@ class Evaluate(Section):
 class JobSpec(Section):
     """A whole job."""
 
+    spec_version: int = Field(SPEC_VERSION, ge=1, description="of the raymix that it was written for; absent: this one")
     name: Name
     seed: int = Field(0, ge=0, lt=2**31)
     storage: Folder = Field("runs", description="the folder that holds run folders")
@@ -121,6 +122,14 @@ class JobSpec(Section):
         "(data.label_fraction)",
     )
     report: ReportSpec = ReportSpec()
+
+    @field_validator("spec_version")
+    @classmethod
+    def _check_version(cls, version: int) -> int:
+        if version > SPEC_VERSION:
+            problem = f"{version} is newer than this raymix knows, which is {SPEC_VERSION}"
+            raise JobError("spec_version", problem, "upgrade raymix: pip install --upgrade raymix")
+        return version
 
     @model_validator(mode="after")
     def _check(self) -> Self:

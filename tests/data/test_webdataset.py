@@ -18,6 +18,7 @@ from pictures import data, drawn, encoded
 
 from raymix.data.formats import fetch, index_data
 from raymix.data.rows import Rows
+from raymix.spec import JobError
 
 
 def index(path: Any, **fields: Any) -> Rows:
@@ -113,6 +114,21 @@ def test_ranges_far_apart_are_not_read_together(tmp_path: Path) -> None:
     rows = index(written(tmp_path / "shard.tar", *samples))
     assert fetch(rows, np.array([4, 0, 2, 1, 3])) == [samples[i]["jpg"] for i in (4, 0, 2, 1, 3)]
     assert fetch(rows, np.array([0, 4])) == [samples[i]["jpg"] for i in (0, 4)]
+
+
+def test_a_member_that_claims_to_be_sparse_is_passed_over(tmp_path: Path) -> None:
+    """Its size is what its writer liked, and an index that believed it would have so many bytes read."""
+    raw = encoded(drawn(), "PNG")
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as file:
+        for name, told in (("0.png", {}), ("1.png", {"GNU.sparse.major": "1", "GNU.sparse.realsize": "9" * 15})):
+            info = tarfile.TarInfo(name)
+            info.size, info.pax_headers = len(raw), told
+            file.addfile(info, io.BytesIO(raw))
+            label = tarfile.TarInfo(name.replace("png", "cls"))
+            label.size = 1
+            file.addfile(label, io.BytesIO(name[:1].encode()))
+    with pytest.raises(JobError, match=r"sample '1' has no image, only cls"):
+        index(tmp_path / "a.tar")
 
 
 def test_a_shard_that_became_shorter_or_is_gone(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from simulated import SECONDS, Run, rates_of
 
-from raymix.plan import Plan, changed, followed, positions, rate, resolve
+from raymix.plan import Added, Asked, Decision, Extension, Plan, changed, followed, positions, rate, resolve
 from raymix.policy import name_next
 from raymix.spec import Budget, JobSpec
 
@@ -45,6 +45,17 @@ def resumed(
 
 def kinds_of(plan: Plan) -> list[str]:
     return [phase.kind for phase in plan.phases]
+
+
+def test_a_plan_that_was_cut_at_its_very_end_can_be_extended(plan_of: PlanOf) -> None:
+    """The last of a budget may not hold a whole step, and a decision then ends the plan where the run is."""
+    begun = plan_of(2000, schedule=EPOCHS)
+    steps = tuple(phase.steps for phase in begun.phases)
+    at = begun.num_steps - 1
+    cut = changed(begun, Decision(step=at, steps=(*steps[:-1], steps[-1] - 1), reason="nothing more fits"))
+    extension = Extension(asked=Asked(), phases=(Added(kind="sl", steps=5),), fills=True)
+    longer = changed(cut, Decision(step=at, steps=(*steps[:-1], steps[-1] - 1, 5), reason="", extension=extension))
+    assert 0 < rate(longer, at) <= begun.spec.optim.lr
 
 
 # ---- more epochs ----------------------------------------------------------------------------------------------------

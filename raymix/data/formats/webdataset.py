@@ -128,7 +128,9 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, _Member]]:
     with tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # else a kilobyte a member stays
-            if member.isreg() and not member.issparse():
+            # a sparse one has not the size that it says, which may be any, nor has one that only claims to be sparse
+            sparse = member.issparse() or any(key.startswith("GNU.sparse.") for key in member.pax_headers)
+            if member.isreg() and not sparse:
                 yield member.name, _Member(member.offset_data, member.size)
             while not archive.pax_headers and (plain := _plain(file, archive.offset)) is not None:
                 yield plain
