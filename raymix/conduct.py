@@ -24,6 +24,7 @@ from raymix.report.forecast import Forecast, allowance, forecast
 from raymix.report.history import History, Rates, select_of
 from raymix.report.intervals import pack_correct
 from raymix.report.ledger import cost_of, ledger
+from raymix.report.notes import not_finite_note
 from raymix.report.run import (
     BudgetReport,
     Final,
@@ -242,8 +243,10 @@ def _build(
         class_names=job.plan.facts.class_names,
         attempts=sum(attempt.groups for attempt in attempts),
         packed=job.packed,
+        skipped=history.skipped,
+        roll_backs=history.roll_backs,
         environment=environment(session),
-        note=note_on(job.plan.spec),
+        note=" ".join(filter(None, (note_on(job.plan.spec), not_finite_note(history)))),
     )
 
 

@@ -14,11 +14,12 @@ from raymix.data.reading import check_bad, check_local, read_local, stream_local
 from raymix.plan import Decision, Plan, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
-from raymix.session import Needs, NotFinite, RunFailed, decide, known_unreadable
+from raymix.session import Needs, RunFailed, WouldRecur, decide, known_unreadable
 from raymix.train.cache import Cache
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import name_of
 from raymix.train.execute import execute, set_up_process
+from raymix.train.full import DeviceFull
 from raymix.train.stream import Streamed
 from raymix.train.supply import Supply
 from raymix.train.task import Outcome, Task
@@ -99,14 +100,14 @@ class LocalSession:
         """Trains a task in this process.
 
         Raises:
-            NotFinite: a loss is not.
+            WouldRecur: a loss is not finite, or a step does not fit into the device's memory.
             RunFailed: its last checkpoint could not be written.
         """
         self._runtime.sink = sink
         try:
             return execute(task, self._runtime)
-        except FloatingPointError as error:
-            raise NotFinite(f"{task.run}: {error}") from error
+        except (FloatingPointError, DeviceFull) as error:
+            raise WouldRecur(f"{task.run}: {error}") from error
         except NotSaved as error:
             raise RunFailed(f"{task.run}: {error}") from error
 

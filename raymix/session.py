@@ -26,8 +26,8 @@ class RunFailed(RuntimeError):  # noqa: N818 (it is what happened)
         self.report = report
 
 
-class NotFinite(RunFailed):
-    """A loss is not finite: another attempt would come to the same."""
+class WouldRecur(RunFailed):
+    """Another attempt would come to the same: a loss that is not finite, a step that the device cannot hold."""
 
 
 class Failure(NamedTuple):
@@ -41,7 +41,7 @@ class Failure(NamedTuple):
         """What an exception says."""
         line = " ".join(str(error).split())[:300]
         told = line if isinstance(error, RunFailed) else f"{type(error).__name__}: {line}"
-        return cls(told, not isinstance(error, NotFinite))
+        return cls(told, not isinstance(error, WouldRecur))
 
 
 class Needs(NamedTuple):

@@ -15,7 +15,7 @@ import raymix
 from raymix import conduct
 from raymix.errands import ERROR_FILE, Deck, Errand
 from raymix.report.history import Rates, SegmentReport
-from raymix.session import Failure, NotFinite, RunFailed
+from raymix.session import Failure, RunFailed, WouldRecur
 from raymix.spec import JobError, JobSpec
 from raymix.watch.jsonl import JsonlSink
 
@@ -46,7 +46,7 @@ def test_what_would_come_to_the_same_is_not_tried_again(spec_of: Callable[..., J
 
 
 def test_what_a_failure_says() -> None:
-    assert Failure.of(NotFinite("a: the loss is not finite")) == ("a: the loss is not finite", False)
+    assert Failure.of(WouldRecur("a: the loss is not finite")) == ("a: the loss is not finite", False)
     assert Failure.of(RunFailed("worker 1:\nkilled")) == ("worker 1: killed", True)
     assert Failure.of(OSError("disk full")) == ("OSError: disk full", True)
 

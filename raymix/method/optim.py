@@ -72,6 +72,9 @@ def decay_of(half_life: float, num_steps: int) -> float:
 
 
 @torch.no_grad()
-def average(averaged: list[Tensor], weights: list[Tensor], decay: float) -> None:
-    """averaged = decay * averaged + (1 - decay) * weights, in place (Polyak and Juditsky 1992)."""
-    torch._foreach_lerp_(averaged, weights, 1 - decay)
+def average(averaged: list[Tensor], weights: list[Tensor], new: float | Tensor) -> None:
+    """averaged = (1 - new) * averaged + new * weights, in place (Polyak and Juditsky 1992).
+
+    `new` may lie on the device, float32 (): 0 leaves them as they are.
+    """
+    torch._foreach_lerp_(averaged, weights, [new] * len(weights) if isinstance(new, Tensor) else new)

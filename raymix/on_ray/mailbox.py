@@ -108,6 +108,6 @@ class Mailbox:
         await self._stopping.wait()
 
     async def finish(self, run: str, outcome: bytes) -> None:
-        """A run has its outcome, or why it has none."""
-        del self._tasks[run]
-        self._events.append(Event("done", run, outcome))
+        """A run has its outcome, or why it has none; of several ranks' words the first ones count."""
+        if self._tasks.pop(run, None) is not None:
+            self._events.append(Event("done", run, outcome))

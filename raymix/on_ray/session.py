@@ -21,7 +21,7 @@ from raymix.on_ray.entry import Workers, work
 from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.reading import Streaming
-from raymix.session import Failure, Needs, NotFinite, RunFailed, decide, known_unreadable
+from raymix.session import Failure, Needs, RunFailed, WouldRecur, decide, known_unreadable
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
@@ -72,7 +72,7 @@ class RaySession:
         """Trains a task on the workers; a group that dies is started again and goes on from the newest checkpoint.
 
         Raises:
-            NotFinite: a loss is not.
+            WouldRecur: a loss is not finite, or a step does not fit into the device's memory.
             RunFailed: its last checkpoint could not be written.
             RunFailed: the group died more often than failures.max_restarts; the next task gets another one.
         """
@@ -152,7 +152,7 @@ class RaySession:
             outcome: Outcome | Failure = pickle.loads(event.value)
             if isinstance(outcome, Failure):
                 self._idle = True
-                raise (RunFailed if outcome.again else NotFinite)(outcome.why)
+                raise (RunFailed if outcome.again else WouldRecur)(outcome.why)
             return outcome
         return None
 

@@ -29,6 +29,7 @@ from raymix.train.cache import Cache
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import name_of
 from raymix.train.execute import execute, set_up_process
+from raymix.train.full import DeviceFull
 from raymix.train.stream import Streamed
 from raymix.train.supply import Supply
 from raymix.train.task import Outcome, Task
@@ -83,8 +84,11 @@ class RayRuntime:
     def finish(self, task: Task, outcome: Outcome | Failure) -> None:
         """Hands over what a run brought, or why it brought nothing, and waits until it has arrived."""
         if self.rank == 0:
-            told = pickle.dumps(outcome)
-            ray.get(self._mailbox.finish.remote(task.run, told))
+            self.tell(task, outcome)
+
+    def tell(self, task: Task, outcome: Outcome | Failure) -> None:
+        """The same, by whichever rank; the first one is heard."""
+        ray.get(self._mailbox.finish.remote(task.run, pickle.dumps(outcome)))
 
     def close(self) -> None:
         """No collective follows."""
@@ -165,6 +169,11 @@ def work_off(config: dict[str, Any]) -> None:
                 outcome: Outcome | Failure = execute(task, runtime)
             except FloatingPointError as error:  # a restart would come to the same point
                 outcome = Failure(f"{task.run}: {error}", again=False)
+            except DeviceFull as error:
+                outcome = Failure(f"{task.run}: {error}", again=False)
+                if runtime.world > 1:  # the others wait in a collective: this group ends, and no other takes it up
+                    runtime.tell(task, outcome)
+                    raise
             except NotSaved as error:
                 outcome = Failure(f"{task.run}: {error}", again=True)
             runtime.finish(task, outcome)

@@ -10,9 +10,12 @@ REWARM = 0.05  # share of an extension that warms up where the job warms up nowh
 
 
 def rate(plan: Plan, step: int) -> float:
-    """Learning rate of a global step: its cycle's, times the factor of its phase (`optim.lr_scale`)."""
+    """Learning rate of a global step: its cycle's, times the factor of its phase (`optim.lr_scale`).
+
+    Each time that the run was rolled back (`failures.not_finite`) has halved it.
+    """
     factor: float = getattr(plan.spec.optim.lr_scale, plan.phases[plan.phase_at(step)].kind)
-    return factor * cycle(plan, step)
+    return factor * cycle(plan, step) * 0.5**plan.roll_backs
 
 
 def cycle(plan: Plan, step: int) -> float:

@@ -179,6 +179,7 @@ class Plan(Section):
     asked: Asked | None = Field(None, description="for which it was laid out; null: for what its job asks")
     extension: Extension | None = Field(None, description="the last one")
     replay: Replay | None = Field(None, description="of the run that it repeats; null: its policy decides")
+    roll_backs: int = Field(0, description="times that the run was rolled back; each has halved the rate")
 
     @property
     def laid_out_for(self) -> Asked:

@@ -45,6 +45,7 @@ class SegmentReport(Section):
     trial_top1: float | None = Field(None, description="the same at its end; then it is undone")
     trial_seconds: float = 0.0
     checkpoint_seconds: float = Field(0.0, description="checkpoints since the report before it")
+    skipped: int = Field(0, description="of its steps, those left out since loss or gradient was not finite")
     elapsed: float = Field(0.0, description="seconds from the attempt's first step to the end of all this")
 
     @property
@@ -71,6 +72,13 @@ class Attempt(Section):
     began_at: float = Field(0.0, description="time.time() just before its first step")
 
 
+class RollBack(Section):
+    """A run went back, since a loss or gradient was not finite; from there on its rate is half of what it was."""
+
+    step: int = Field(description="steps done where it goes on: those of a checkpoint, or none")
+    reason: str = Field(description="what was found, and in which steps")
+
+
 class History(Section):
     """Rates, the reports so far, and the segment that was named but is not reported yet."""
 
@@ -79,6 +87,12 @@ class History(Section):
     pending: Segment | None = None
     decisions: tuple[Decision, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    roll_backs: tuple[RollBack, ...] = ()
+
+    @property
+    def skipped(self) -> int:
+        """Steps left out since loss or gradient was not finite."""
+        return sum(report.skipped for report in self.reports)
 
     @property
     def next_step(self) -> int:
@@ -112,6 +126,10 @@ class History(Section):
     def decide(self, decision: Decision | None) -> History:
         """This history and one more change of plan; None: none."""
         return self if decision is None else self._with(decisions=(*self.decisions, decision))
+
+    def rolled_back(self, kept: History, reason: str) -> History:
+        """`kept`, what a checkpoint holds, of a run that had come to this history and goes on from there."""
+        return kept._with(roll_backs=(*self.roll_backs, RollBack(step=kept.done_steps, reason=reason)))
 
     def begin(
         self, allowance: float | None, rates: Rates | None = None, news: str = "", began_at: float = 0.0

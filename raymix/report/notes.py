@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from raymix.report import words
+from raymix.report.history import History
 from raymix.report.pilot import FailedRun, PilotRun
 
 MOST_NAMED = 5  # runs that failed, one by one
+
+
+def not_finite_note(history: History) -> str:
+    """What was done about losses and gradients that were not finite; '': nothing."""
+    told = f"{words.skipped(history.skipped)}." if history.skipped else ""
+    backs = [f"back to step {words.count(one.step)} ({one.reason})" for one in history.roll_backs]
+    return told + (f"Rolled back, at half the rate each time: {'; '.join(backs)}." if backs else "")
 
 
 def packed_note(arms: Mapping[str, Sequence[PilotRun]]) -> str:

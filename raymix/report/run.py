@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from raymix.plan import Asked, Decision, Facts, PhaseKind, Plan, Stream
-from raymix.report.history import History, Rates, SegmentReport
+from raymix.report.history import History, Rates, RollBack, SegmentReport
 from raymix.report.ledger import Account, Ledger, Spent
 from raymix.report.ledger import cost_of as cost_of
 from raymix.spec import Channels, Currency, Goal, Section, Weights
@@ -165,6 +165,10 @@ class RunReport(Section):
         None,
         description="it trained beside other runs, and its seconds are not comparable: share of its GPUs that it had, "
         "1 on CPUs; null: it trained alone, in all attempts that came to a report",
+    )
+    skipped: int = Field(0, description="steps that were left out since loss or gradient was not finite")
+    roll_backs: tuple[RollBack, ...] = Field(
+        (), description="where the run went back to, and why; each halved its rate"
     )
     environment: dict[str, str]
     note: str = Field("", description="a sentence on what the figures can say, shown beside them")

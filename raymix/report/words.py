@@ -103,6 +103,11 @@ def plural(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def skipped(steps: int) -> str:
+    """What was done about steps whose loss or gradient was not finite."""
+    return f"{plural(steps, 'step')} skipped: loss or gradient not finite"
+
+
 def size(num_bytes: int) -> str:
     """'12.3 MB'."""
     value = float(num_bytes)

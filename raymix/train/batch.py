@@ -11,6 +11,7 @@ from raymix.method.backbones import How
 from raymix.plan import Plan, resolve
 from raymix.train import compiling
 from raymix.train.feed import Feed
+from raymix.train.measure import synchronise
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
 from raymix.train.stepper import stepper
@@ -34,7 +35,7 @@ def largest(plan: Plan, splits: Splits, runtime: Runtime, how: How, ceiling: int
     small = max(unit, min(_FIRST * unit, ceiling // unit * unit))
     if 2 * small > ceiling:
         return small
-    limit = SHARE * torch.cuda.get_device_properties(runtime.device).total_memory
+    limit = _limit(runtime)
     first, second = (_peak(plan, splits, runtime, how, batch) for batch in (small, 2 * small))
     if first is None or second is None:
         raise torch.OutOfMemoryError(f"a batch of {2 * small} does not fit into the GPU's memory")
@@ -49,19 +50,34 @@ def largest(plan: Plan, splits: Splits, runtime: Runtime, how: How, ceiling: int
 
 
 def _peak(plan: Plan, splits: Splits, runtime: Runtime, how: How, batch: int) -> int | None:
-    """Bytes that a step of each kind takes at most, on the rank that takes most; None: it does not fit."""
+    """Bytes that a step of each kind takes at most, on the rank that takes most; None: it does not fit.
+
+    0 on CPUs, where nothing is measured.
+    """
     spec = plan.spec.model_copy(update={"optim": plan.spec.optim.model_copy(update={"batch": batch})})
     asked = resolve(spec, plan.facts)
+    on_gpu = runtime.device.type == "cuda"
     gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     try:
         _try(asked, splits, runtime, how)
-        mine = torch.cuda.max_memory_reserved()
+        mine = torch.cuda.max_memory_reserved() if on_gpu else 0
     except torch.OutOfMemoryError:
         mine = None
     everywhere = runtime.gather(mine)
     return None if None in everywhere else max(everywhere)
+
+
+def fits(plan: Plan, splits: Splits, runtime: Runtime, how: How, batch: int) -> bool:
+    """Whether every step kind of the plan fits with such a batch, on every rank; on CPUs, whether it is computed."""
+    peak = _peak(plan, splits, runtime, how, batch)
+    return peak is not None and (runtime.device.type != "cuda" or peak <= _limit(runtime))
+
+
+def _limit(runtime: Runtime) -> float:
+    return SHARE * torch.cuda.get_device_properties(runtime.device).total_memory
 
 
 def _try(plan: Plan, splits: Splits, runtime: Runtime, how: How) -> None:
@@ -72,6 +88,6 @@ def _try(plan: Plan, splits: Splits, runtime: Runtime, how: How) -> None:
     try:
         for kind in plan.kinds:
             step(kind, feed.sample(kind), torch.zeros(()), torch.full((), 0.5))
-        torch.cuda.synchronize()
+        synchronise(runtime.device)
     finally:
         feed.close()

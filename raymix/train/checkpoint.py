@@ -82,7 +82,7 @@ def write(folder: Path, taken: Snapshot) -> Path:
         OSError: the disk is full, read-only or gone; what was written of it is taken away again.
     """
     final = folder / taken.name
-    if final.exists() and problem(final, taken.run) is None:
+    if final.exists() and problem(final, taken.run) is None and _history(final).roll_backs == taken.history.roll_backs:
         return final  # a stop right after a save: the same step gives the same state
     _make(folder)
     for left in folder.glob(".step-*"):  # by a writer that was killed; rank 0 is the only one

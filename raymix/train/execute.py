@@ -9,27 +9,50 @@ from pathlib import Path
 import torch
 
 from raymix.method.backbones import How
-from raymix.plan import followed, kinds_to_come, positions
+from raymix.plan import Plan, followed, kinds_to_come, positions
 from raymix.report.history import History, Rates
-from raymix.train import checkpoint, compiling
+from raymix.train import compiling, full
 from raymix.train.batch import largest
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import name_of
 from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
-from raymix.train.loop import train
+from raymix.train.full import DeviceFull
+from raymix.train.loop import check, train
 from raymix.train.prepare import prepare
+from raymix.train.restore import restore, roll_back
 from raymix.train.runtime import Runtime
 from raymix.train.samples import samples
 from raymix.train.saving import Checkpoints
 from raymix.train.state import TrainState
+from raymix.train.stepper import Stepper
 from raymix.train.task import Outcome, Task
 
 CLOSING_SECONDS = 0.5  # from the last step to the report, beside evaluation and checkpoint
 
 
 def execute(task: Task, runtime: Runtime) -> Outcome:
-    """Trains a task to its end, from its newest checkpoint where there is one, and reads val once at the end."""
+    """Trains a task to its end, from its newest checkpoint where there is one, and reads val once at the end.
+
+    Raises:
+        FloatingPointError: a loss or gradient is not finite, and the job has it end the run; on every rank.
+        DeviceFull: a step does not fit into the device's memory; on the ranks of which that is true.
+        NotSaved: the last checkpoint could not be written; on every rank.
+    """
+    try:
+        return _executed(task, runtime)
+    except RuntimeError as error:
+        told = full.said(error)
+        if told is None:
+            raise
+    # after the exception is gone, and with it all that its frames held
+    full.let_go(runtime.device)
+    if task.largest:
+        raise DeviceFull(f"optim.batch: {told}")
+    raise DeviceFull(full.explain(told, task.plan, task.splits, runtime, How(task.allow_import)))
+
+
+def _executed(task: Task, runtime: Runtime) -> Outcome:
     started = time.perf_counter()
     compiling.forget(runtime.device)
     if task.largest:
@@ -48,8 +71,8 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
 
 
 def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Outcome:
-    newest = _restore(task, state, runtime)
-    plan = feed.plan = followed(task.plan, state.history.decisions)
+    newest = restore(task, state, runtime)
+    plan = feed.plan = _followed(task, state)
     resumed = bool(state.history.reports)
     news = _news(state.history.rates, runtime) if resumed else ""
     kinds = tuple(dict.fromkeys((*task.plan.kinds, *kinds_to_come(plan))))
@@ -66,18 +89,40 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     )  # fmt: skip
     feed.begin(state.history.done_steps)  # after prepare, whose measurement reading would disturb
     if not resumed:
-        state.history = History(rates=rates)
-    allowance = _allowance(task, state.history.training_seconds, rates, runtime)
-    state.history = state.history.begin(allowance, rates, news, time.time())
-    runtime.begin(task.run, plan, state.history)
+        state.history = History(rates=rates, roll_backs=state.history.roll_backs)
+    rolled_back = False
+    while True:
+        state.history = state.history.begin(_allowance(task, state, rates, runtime), rates, news, time.time())
+        with Checkpoints.of(plan, task.checkpoints, runtime.rank, runtime.note, newest) as checkpoints:
+            try:
+                return _run(task, state, step, feed, runtime, checkpoints, rolled_back)
+            except FloatingPointError as error:
+                trouble = error
+        # once the checkpoint that was being written is there
+        newest, news, rolled_back = roll_back(task, state, feed, runtime, trouble), "", True
+
+
+def _run(
+    task: Task, state: TrainState, step: Stepper, feed: Feed, runtime: Runtime, checkpoints: Checkpoints, anew: bool
+) -> Outcome:
+    """Trains from where the state stands to the end, or until it is stopped.
+
+    `anew`: what a checkpoint does not hold was decided, so one is written now.
+
+    Raises:
+        FloatingPointError: as `train`; or the last statistics of BatchNorm are not finite.
+    """
+    runtime.begin(task.run, feed.plan, state.history)
     first_step_at = time.time()
-    with Checkpoints.of(plan, task.checkpoints, runtime.rank, runtime.note, newest) as checkpoints:
-        ended = train(plan, state, step, feed, runtime, checkpoints)
-        plan = feed.plan
-        before_settling = time.perf_counter()
-        settle_all(plan, state, task.splits, runtime)  # what is saved last is what will be classified with
-        settling = time.perf_counter() - before_settling
-        _save(checkpoints, state, runtime)
+    if anew:
+        checkpoints.start(state)
+    ended = train(feed.plan, state, step, feed, runtime, checkpoints)
+    plan = feed.plan
+    before_settling = time.perf_counter()
+    settle_all(plan, state, task.splits, runtime)  # what is saved last is what will be classified with
+    check(state, state.history.done_steps)
+    settling = time.perf_counter() - before_settling
+    _save(checkpoints, state, runtime)
     correct, before_val = {}, time.perf_counter()
     # after SSL alone the classifier is still zero, and what it says is no result
     trained = any(kind != "ssl" for report in state.history.reports for kind, _ in report.segment.pattern)
@@ -98,6 +143,11 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     )
 
 
+def _followed(task: Task, state: TrainState) -> Plan:
+    """The plan as the history has left it."""
+    return followed(task.plan, state.history.decisions, len(state.history.roll_backs))
+
+
 def _news(rates: Rates, runtime: Runtime) -> str:
     """What is not as it was when the rates were measured; '': all is, or nobody said what it was."""
     device = name_of(runtime.device)
@@ -106,7 +156,7 @@ def _news(rates: Rates, runtime: Runtime) -> str:
     return f"{runtime.world} x {device} instead of {rates.workers} x {rates.device}"
 
 
-def _allowance(task: Task, gone: float, rates: Rates, runtime: Runtime) -> float | None:
+def _allowance(task: Task, state: TrainState, rates: Rates, runtime: Runtime) -> float | None:
     """What may be spent from now on: FLOPs in all, or seconds, less those of what comes after; None: anything."""
     budget = task.plan.spec.budget
     if budget is None:
@@ -114,30 +164,13 @@ def _allowance(task: Task, gone: float, rates: Rates, runtime: Runtime) -> float
     if budget.flops is not None:
         return budget.flops
     if budget.training is not None:
-        return max(0.0, budget.training - gone)
+        return max(0.0, budget.training - state.history.training_seconds)
     assert task.deadline is not None
     weights = 1 if task.plan.spec.optim.ema is None else 2
     saving = 2 * rates.checkpoint_seconds  # the last one, and another that may be on its way to the disk by then
     after = weights * rates.row_seconds * len(task.splits.val) + saving + CLOSING_SECONDS
     seconds: float = runtime.gather(task.deadline - time.time() - after)[0]  # rank 0's clock
     return max(0.0, seconds)
-
-
-def _restore(task: Task, state: TrainState, runtime: Runtime) -> str | None:
-    """Loads the newest checkpoint that verifies, and gives its name; rank 0 chooses, so that all ranks load the same.
-
-    What is newer and does not verify is told.
-    """
-    if task.checkpoints is None:
-        return None
-    folder, run = Path(task.checkpoints), checkpoint.run_of(task.plan.spec)
-    found = checkpoint.newest(folder, run, state) if runtime.rank == 0 else (None, [])
-    name, skipped = runtime.gather(found)[0]
-    for line in skipped:
-        runtime.note(line)
-    if name is not None:
-        checkpoint.read(folder / name, state)
-    return name  # type: ignore[no-any-return]
 
 
 def _save(checkpoints: Checkpoints, state: TrainState, runtime: Runtime) -> None:

@@ -19,7 +19,7 @@ from raymix.method import draw
 from raymix.method.steps import Batch
 from raymix.plan import Kind, Plan, Segment, Stream, classified_rows, positions, rows_per_step
 from raymix.train.runtime import Runtime
-from raymix.train.supply import Source
+from raymix.train.supply import Flow, Source
 
 LOOK_AHEAD = 6  # segments before a change of phase, in which its streams are begun: about ten seconds
 NO_END = 2**60  # of a stream whose plan may yet change
@@ -34,8 +34,7 @@ class Feed:
         # handed out so far, over all ranks: rows that feed the supervised loss, and steps with such a row
         self.labelled, self.labelled_steps = 0, 0
         self._orders = orders(plan, splits)
-        ends = positions(plan, plan.num_steps) if not plan.may_change else dict.fromkeys(self._orders, NO_END)
-        self._flow = runtime.supply.open(self._orders, ends, runtime.rank, runtime.world)
+        self._flow = self._open()
 
     def begin(self, step: int) -> None:
         """Training goes on at a global step: reading begins, and has begun when this returns."""
@@ -61,9 +60,20 @@ class Feed:
         images = torch.cat(list(self.runtime.supply.batches(self._mine(ids_TB)[0])))
         return next(self._joined(kind, ids_TB, epochs_TB, iter((images,))))
 
+    def rewind(self, plan: Plan, step: int) -> None:
+        """Training goes on at an earlier step, under `plan`."""
+        self._flow.close()
+        self.plan, self._flow = plan, self._open()
+        self.begin(step)
+
     def close(self) -> None:
         """Nothing more is asked for."""
         self._flow.close()
+
+    def _open(self) -> Flow:
+        plan, runtime = self.plan, self.runtime
+        ends = positions(plan, plan.num_steps) if not plan.may_change else dict.fromkeys(self._orders, NO_END)
+        return runtime.supply.open(self._orders, ends, runtime.rank, runtime.world)
 
     def _begin(self, step: int, horizon: int) -> None:
         """Begins to read the streams of the phases that the next steps are of; a stream goes on where it stopped."""

@@ -15,6 +15,7 @@ from raymix.report.history import SegmentReport
 from raymix.train import compiling
 from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
+from raymix.train.guard import NOTHING, Skipped
 from raymix.train.runtime import Runtime
 from raymix.train.saving import Checkpoints
 from raymix.train.state import TrainState
@@ -30,7 +31,8 @@ def train(
     Everything that is not a step (stopping, saving, evaluating, reporting) happens at the end of a segment.
 
     Raises:
-        FloatingPointError: a loss is not finite; the last checkpoint was made before that segment.
+        FloatingPointError: a loss or gradient is not finite, or more steps were left out for that than the job allows;
+            on every rank, and what was saved was saved before that segment.
     """
     began, saved, last = time.perf_counter(), 0.0, state.history.done_steps
     while True:
@@ -46,12 +48,16 @@ def train(
         report = run_segment(plan, named.segment, state, step, feed, runtime)
         if named.segment.evaluate:
             report = _with_select(plan, report, state, feed, runtime)
+            check(state, named.segment.start + named.segment.steps)
         if named.segment.trial:
             report = with_trial(plan, report, state, step, feed, runtime)
         saving, saved = checkpoints.seconds - saved, checkpoints.seconds
         report = report.model_copy(update={"checkpoint_seconds": saving, "elapsed": time.perf_counter() - began})
         state.history = state.history.add(report)
         runtime.report(report)
+        if state.history.skipped > plan.spec.failures.max_skipped:
+            told = f"{state.history.skipped} steps were left out since loss or gradient was not finite"
+            raise FloatingPointError(f"{told}, more than failures.max_skipped={plan.spec.failures.max_skipped}")
 
 
 def run_segment(
@@ -68,15 +74,19 @@ def run_segment(
     lr_T = torch.tensor([rate(plan, number) for number in numbers], device=runtime.device)
     w_T = torch.tensor([weight(plan, number) for number in numbers], device=runtime.device)
     sums, waited, before = torch.zeros(3, device=runtime.device), 0.0, (feed.labelled, feed.labelled_steps)
+    if step.guard is not None:
+        step.guard.clear()
     started = asked = time.perf_counter()
     for (kind, batch), lr, w in zip(feed.batches(segment), lr_T, w_T, strict=True):
         waited += time.perf_counter() - asked
         sums += step(kind, batch, lr, w)
         asked = time.perf_counter()
-    local = [*sums.tolist(), waited, 0.0]
-    local[-1] = time.perf_counter() - started  # after tolist(), which waits for the device
+    local = [*sums.tolist(), waited, 0.0, 0.0]
+    local[4] = time.perf_counter() - started  # after tolist(), which waits for the device
+    local[5] = 0.0 if state.is_finite() else 1.0
     totals = np.array(runtime.gather(local))
-    return _report(plan, segment, totals, feed.labelled - before[0], feed.labelled_steps - before[1])
+    skipped = NOTHING if step.guard is None else step.guard.skipped()
+    return _report(plan, segment, totals, feed.labelled - before[0], feed.labelled_steps - before[1], skipped)
 
 
 def _seed(*of: int) -> None:
@@ -87,17 +97,25 @@ def _seed(*of: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(of).generate_state(1, np.uint64)[0]))
 
 
-def _report(plan: Plan, segment: Segment, totals: np.ndarray, labelled: int, labelled_steps: int) -> SegmentReport:
-    """The report of a segment from each rank's (SSL loss sum, SL loss sum, hits, data seconds, seconds).
+def _report(
+    plan: Plan, segment: Segment, totals: np.ndarray, labelled: int, labelled_steps: int, skipped: Skipped
+) -> SegmentReport:
+    """The report of a segment from each rank's (SSL loss sum, SL loss sum, hits, data seconds, seconds, 1 if broken).
 
-    `labelled` rows fed the supervised loss, in `labelled_steps` of the steps; a batch without labels has no CE.
+    `labelled` rows fed the supervised loss, in `labelled_steps` of the steps, but for those that were `skipped`; a
+    batch without labels has no CE.
+
+    Raises:
+        FloatingPointError: a loss is not finite, or what came of a gradient.
     """
-    ssl, sl, _, waited, seconds = totals.mean(0).tolist()
+    ssl, sl, _, waited, seconds, broken = totals.mean(0).tolist()
     hits = totals[:, 2].sum()
-    if not math.isfinite(ssl + sl):
-        first, last = segment.start, segment.start + segment.steps - 1
-        raise FloatingPointError(f"the loss is not finite in steps {first} to {last}: a lower optim.lr may help")
-    ssl_steps = sum(steps for kind, steps in segment.pattern if plan.spec.has_ssl_loss(kind))
+    if broken or not math.isfinite(ssl + sl):
+        what = "a gradient" if math.isfinite(ssl + sl) else "the loss"
+        steps = f"in steps {segment.start} to {segment.start + segment.steps - 1}"
+        raise FloatingPointError(f"{what} is not finite {steps}: a lower optim.lr may help")
+    ssl_steps = sum(steps for kind, steps in segment.pattern if plan.spec.has_ssl_loss(kind)) - skipped.with_ssl
+    labelled, labelled_steps = labelled - skipped.labelled, labelled_steps - skipped.with_sl
     return SegmentReport(
         segment=segment,
         seconds=seconds,
@@ -107,7 +125,18 @@ def _report(plan: Plan, segment: Segment, totals: np.ndarray, labelled: int, lab
         ssl_loss=ssl / ssl_steps if ssl_steps else None,
         sl_loss=sl / labelled_steps if labelled_steps else None,
         train_top1=100 * hits / labelled if labelled else None,
+        skipped=skipped.steps,
     )
+
+
+def check(state: TrainState, done: int) -> None:
+    """Looks at the whole state after so many steps, with the statistics that were just estimated.
+
+    Raises:
+        FloatingPointError: it is not finite; on every rank, since all hold the same.
+    """
+    if not state.is_finite(thoroughly=True):
+        raise FloatingPointError(f"weights or BatchNorm's statistics are not finite after {done} steps")
 
 
 def _with_select(plan: Plan, report: SegmentReport, state: TrainState, feed: Feed, runtime: Runtime) -> SegmentReport:

@@ -80,6 +80,12 @@ class Checkpoints:
             self._start(state, top1)
         self.seconds += time.monotonic() - started
 
+    def start(self, state: TrainState) -> None:
+        """Saves now, and waits for nothing."""
+        if self.folder is not None:
+            self._last = time.monotonic()
+            self._start(state, None)
+
     def save(self, state: TrainState) -> None:
         """Saves now, and waits for it.
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from raymix.method import optim
 from raymix.method.backbones import START, How
@@ -72,6 +73,26 @@ class TrainState:
                 raise ValueError(f"tensor {name} is {told} instead of {wanted}")
         for name, value in mine.items():
             value.copy_(tensors[name])
+
+    @torch.no_grad()
+    def is_finite(self, thoroughly: bool = False) -> bool:
+        """Whether no tensor holds a NaN or an infinity; waits for the device.
+
+        Unless `thoroughly`, second moments and BatchNorm's statistics alone are looked at: a gradient that was not
+        finite is in its second moment for good, and weights and averages that came of finite ones are finite. Other
+        buffers may be infinite with good reason, as masks are.
+        """
+        models = [model for model in (self.model, self.averaged) if model is not None]
+        norms = [layer for model in models for layer in model.modules() if isinstance(layer, _BatchNorm)]
+        looked = [value for layer in norms for value in layer.buffers() if value.is_floating_point()]
+        looked += [moments["exp_avg_sq"] for moments in self.optimizer.state.values()]
+        if thoroughly:
+            looked += [value for model in models for value in model.parameters()]
+            looked += [moments["exp_avg"] for moments in self.optimizer.state.values()]
+        # a norm is quick, but one that is not finite may be a sum past the range of finite values
+        if bool(nn.utils.get_total_norm(looked, foreach=True).isfinite()):
+            return True
+        return all(bool(value.isfinite().all()) for value in looked)
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of every tensor, in the host's memory: a GPU's peak is not raised by it."""

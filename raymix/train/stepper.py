@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from raymix.method import draw, optim, steps
 from raymix.method.steps import Batch
 from raymix.plan import Kind, Plan
+from raymix.train.guard import Guard
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
 
@@ -30,6 +31,7 @@ class Stepper:
         recorded: the same as CUDA graphs, once `record` was called.
         draws: whether each step draws its own random numbers; else many steps' are drawn at once (`draw.Keys`), which
             saves launches where nothing is compiled.
+        guard: leaves out steps that are not finite, where a job asks for that.
     """
 
     updates: dict[Kind, Update]
@@ -38,6 +40,7 @@ class Stepper:
     device: torch.device
     draws: bool
     recorded: dict[Kind, _Recorded]
+    guard: Guard | None = None
 
     def __call__(self, kind: Kind, batch: Batch, lr: Tensor, w: Tensor) -> Tensor:
         """One optimizer step; returns its statistics (3,), still on the device, until the next step of this kind."""
@@ -68,31 +71,42 @@ class Update:
     clip: float | None
     decay: float  # of the averaged weights
     by_layer: bool  # optim.layer_decay applies
+    guard: Guard | None
+    losses: tuple[bool, bool]  # whether it has an SSL loss and a supervised one
 
     def __call__(self, batch: Batch) -> Tensor:
         """Changes the state; returns the step's statistics (3,), on the device."""
         total: Tensor | None = None
+        if self.guard is not None:
+            self.guard.begin()
         for part, last in _parts(batch, self.accumulate):
             with self._backward(last):
                 with torch.autocast(batch.y_B.device.type, self.autocast, enabled=self.autocast is not None):
                     loss, stats = self.module(part, self.w)
+                if self.guard is not None:
+                    loss = self.guard.marked(loss)
                 (loss / self.accumulate if self.accumulate > 1 else loss).backward()
             total = stats if total is None else total + stats
         assert total is not None
         self._optimize()
         if self.accumulate > 1:  # the losses are means, the hits a sum
             total[:2] /= self.accumulate
-        return total
+        return total if self.guard is None else self.guard.counted(total, batch.scale, *self.losses)
 
     def _optimize(self) -> None:
-        state = self.state
+        state, norm = self.state, None
         if self.clip is not None:
-            nn.utils.clip_grad_norm_(state.model.parameters(), self.clip, foreach=True)
+            norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.clip, foreach=True)
         optim.set_rates(state.optimizer, self.by_layer)
-        state.optimizer.step()
+        if self.guard is None:
+            state.optimizer.step()
+        else:
+            self.guard.judge(norm)
+            self.guard.optimize()
         state.optimizer.zero_grad(set_to_none=True)
         if state.averaged is not None:
-            optim.average(list(state.averaged.parameters()), list(state.model.parameters()), self.decay)
+            new = 1 - self.decay if self.guard is None else self.guard.unless(1 - self.decay)
+            optim.average(list(state.averaged.parameters()), list(state.model.parameters()), new)
 
     def _backward(self, last: bool) -> AbstractContextManager[None]:
         """Gradients are averaged over the ranks once, with those of the last part."""
@@ -151,11 +165,13 @@ def stepper(plan: Plan, kinds: tuple[Kind, ...], state: TrainState, runtime: Run
     w = torch.zeros((), device=device)
     decay = optim.decay_of(asked.ema, plan.num_steps) if asked.ema is not None else 0.0
     autocast = autocast_dtype(plan, device)
+    guard = Guard(state, runtime.world) if plan.spec.failures.not_finite == "skip" else None
     updates = {
         kind: Update(
             runtime.wrap(steps.build(plan.spec, state.model, kind)),
             state, w, autocast, asked.accumulate, asked.clip, decay, kind in ("sl", "sl_drop"),
+            guard, (plan.spec.has_ssl_loss(kind), kind != "ssl"),
         )
         for kind in kinds
     }  # fmt: skip
-    return Stepper(updates, state.optimizer.param_groups[0]["lr"], w, device, draws, {})
+    return Stepper(updates, state.optimizer.param_groups[0]["lr"], w, device, draws, {}, guard)

@@ -57,6 +57,9 @@ class ConsoleSink:
         if (progress := self._running.get(run)) is None:
             return
         progress.add(report)
+        if report.skipped:
+            first, end = report.segment.start, report.segment.start + report.segment.steps
+            self.note(f"{progress.name}: {words.skipped(report.skipped)}, of steps {first} to {end - 1}")
         if not self._quiet:
             self._shown().segment(progress)
 

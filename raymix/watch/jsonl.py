@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from raymix.plan import Decision, Plan
+from raymix.report import words
 from raymix.report.folder import write_text
-from raymix.report.history import History, SegmentReport
+from raymix.report.history import History, RollBack, SegmentReport
 from raymix.report.run import RunReport
 from raymix.watch.trouble import Tell, Trouble, unheard
 
@@ -74,7 +75,7 @@ class JsonlSink:
         self._waiting.append((run, self._line(run, event)))
         self._flush()
 
-    def _line(self, run: str, event: SegmentReport | Decision) -> bytes:
+    def _line(self, run: str, event: SegmentReport | Decision | RollBack) -> bytes:
         return json.dumps(row(run, event, self._clock()), allow_nan=False).encode() + b"\n"
 
     def _flush(self) -> None:
@@ -113,11 +114,14 @@ def _append(file: BinaryIO, line: bytes) -> None:
         raise
 
 
-def row(run: str, event: SegmentReport | Decision, now: float) -> dict[str, Any]:
+def row(run: str, event: SegmentReport | Decision | RollBack, now: float) -> dict[str, Any]:
     """A segment as one flat row; `step` is the number of optimizer steps done after it, `time` is Unix seconds.
 
-    A decision: `step` is the one from which on it holds, `steps` are those of each phase.
+    A decision: `step` is the one from which on it holds, `steps` are those of each phase. A roll-back: `step` is the
+    one that the run went back to.
     """
+    if isinstance(event, RollBack):
+        return {"run": run, "event": "roll_back", "step": event.step, "reason": event.reason, "time": now}
     if isinstance(event, Decision):
         told = {"step": event.step, "steps": event.steps, "reason": event.reason}
         return {"run": run, "event": "decision", **told, "time": now}
@@ -142,6 +146,8 @@ def row(run: str, event: SegmentReport | Decision, now: float) -> dict[str, Any]
         "images": report.images,
         "labelled": report.labelled,
         "images_per_second": report.images / report.seconds if report.seconds else None,
+        "skipped": report.skipped,
+        **({"note": words.skipped(report.skipped)} if report.skipped else {}),
         "time": now,
     }
 
@@ -171,14 +177,15 @@ def cut(path: Path, run: str, history: History) -> set[Key]:
     return there
 
 
-def _events(history: History) -> Iterator[SegmentReport | Decision]:
-    """Segments and decisions in their order."""
-    decisions = deque(history.decisions)
+def _events(history: History) -> Iterator[SegmentReport | Decision | RollBack]:
+    """Segments, decisions and roll-backs in their order."""
+    events: list[Decision | RollBack] = [*history.decisions, *history.roll_backs]
+    between = deque(sorted(events, key=lambda event: event.step))
     for report in history.reports:
-        while decisions and decisions[0].step <= report.segment.start:
-            yield decisions.popleft()
+        while between and between[0].step <= report.segment.start:
+            yield between.popleft()
         yield report
-    yield from decisions
+    yield from between
 
 
 def _key(found: Mapping[str, Any]) -> Key:
