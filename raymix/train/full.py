@@ -22,7 +22,7 @@ _ASKED = re.compile(r"[Tt]ried to allocate ([\d.]+ \w+)")
 _CLOSER = 3  # batches tried between one that fits and one that does not
 
 
-class DeviceFull(MemoryError):
+class DeviceFull(MemoryError):  # noqa: N818 (it is what happened)
     """A step does not fit into the device's memory; the message is one line."""
 
 
