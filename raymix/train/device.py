@@ -1,8 +1,17 @@
-"""What a device is called."""
+"""What a device is called, and which of torch's kernels it is kept from."""
 
 from __future__ import annotations
 
 import torch
+
+
+def choose_attention() -> None:
+    """Keeps attention on GPUs from cuDNN's kernels, which torch from 2.11 on prefers on Hopper and Blackwell.
+
+    Their backward pass gives NaN where the number of tokens is 64 beyond a multiple of 128, as a ViT's on 64 px has it,
+    and the logits of a query are all far below zero (pytorch issue 196678).
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def name_of(device: torch.device) -> str:

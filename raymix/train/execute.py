@@ -14,7 +14,7 @@ from raymix.report.history import History, Rates
 from raymix.train import compiling, full
 from raymix.train.batch import largest
 from raymix.train.checkpoint import NotSaved
-from raymix.train.device import name_of
+from raymix.train.device import choose_attention, name_of
 from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
 from raymix.train.full import DeviceFull
@@ -195,4 +195,5 @@ def set_up_process(device: torch.device, threads: int) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
+        choose_attention()
         compiling.begin(device)

@@ -48,7 +48,7 @@ def explain(told: str, plan: Plan, splits: Splits, runtime: Runtime, how: How) -
         hint = f"try {max(_unit(plan, runtime), _rounded(plan, runtime, spec.batch // 2))}"
     else:
         fits = fitting(plan, splits, runtime, how)
-        hint = f"{words.count(fits)} would fit: set optim.batch={fits}" if fits else "not even the smallest batch fits"
+        hint = f"{words.count(fits)} would fit: set optim.batch={fits}" if fits else "nor does any smaller batch"
     less = f"optim.accumulate={2 * spec.optim.accumulate}"
     return f"{line}{amount}; {hint}, or {less}" + ("" if spec.speed.recompute else " or speed.recompute=true")
 

@@ -26,7 +26,7 @@ class Network(nn.Module):
         bad: what an all but white image makes of its tokens: "forward" NaN, "gradient" a NaN only when derived,
             "overflow" values whose square is infinite, "" nothing.
         probe: moves by the rate in each step; beyond `limit` the tokens are NaN.
-        most: images that fit into the memory.
+        most: images of a step that fit into the memory.
     """
 
     def __init__(self, channels: int, bad: str, limit: float, most: int, norm: bool) -> None:
@@ -37,7 +37,7 @@ class Network(nn.Module):
         self.bad, self.limit, self.most = bad, limit, most
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) > self.most:
+        if self.training and len(x) > self.most:
             raise torch.OutOfMemoryError(
                 f"CUDA out of memory. Tried to allocate {len(x)}.00 MiB. GPU 0 has a total capacity of 79.18 GiB."
             )

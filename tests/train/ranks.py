@@ -12,11 +12,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from normed import model_of
+from planted import FACTORY, PLAIN, backbone, whitened
 from small_runs import CPU, Digits, Watcher, trained
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raymix.local import LocalRuntime
+from raymix.method.backbones import How
 from raymix.train.cache import Cache
 from raymix.train.execute import execute
 from raymix.train.norm import settle
@@ -36,6 +38,12 @@ RUNS: dict[str, dict[str, Any]] = {
     "mae masked, in parts, clipped": {"optim": {"accumulate": 2, "clip": 0.5, "ema": "10%"}},
     "simclr full": {"objective": SIMCLR},
     "simclr separate": {"objective": SIMCLR, "schedule": {"shared_pass": "separate"}},
+    "skips": {
+        "backbone": backbone(bad="forward", norm=False),
+        "data": {"augment": PLAIN},
+        "failures": {"not_finite": "skip"},
+        "optim": {"ema": "10%"},
+    },
 }
 
 
@@ -43,15 +51,18 @@ def asked(job: dict[str, Any], sections: dict[str, Any]) -> dict[str, Any]:
     """Three steps of ssl, six of mix and three of sl."""
     schedule = {"ssl_epochs": 1.5, "sl_epochs": 7, "mix_ratio": 1 / 7, **sections.get("schedule", {})}
     optim = {"batch": 12, "lr": 0.01, "warmup": 0, **sections.get("optim", {})}
-    data = {**job["data"], "fraction": 0.08, "select": 0, "augment": {"crop": [0.5, 1], "color": 0.3}}
+    few = {"fraction": 0.08, "select": 0, "augment": {"crop": [0.5, 1], "color": 0.3}}
+    data = {**job["data"], **few, **sections.get("data", {})}
     return {**job, "evaluate": {"every": 0}, **sections, "data": data, "schedule": schedule, "optim": optim}
 
 
 def few_labels(digits: Digits) -> Digits:
-    """72 training rows, 6 of them labelled: most ranks have none in most steps."""
+    """72 training rows, 6 of them labelled: most ranks have none in most steps. One without a label may be white."""
     train = digits.splits.train[:72]
     labels = digits.splits.labels.copy()
     labels[np.setdiff1d(train, train[::12])] = -1
+    if digits.plan.spec.failures.not_finite == "skip":
+        digits = whitened(digits, int(train[1]))
     return digits.with_splits(replace(digits.splits, train=train, labels=labels))
 
 
@@ -79,11 +90,12 @@ class Steps(NamedTuple):
     stats: Tensor  # a row a step; of ranks: their mean loss and summed hits
     tensors: dict[str, Tensor]  # of the state after them
     labelled: Tensor  # labelled rows of each rank in each step
+    skipped: list[int]  # steps without a statistic, on each rank
 
 
 def steps_of(digits: Digits, runtime: LocalRuntime) -> Steps:
     """Every step of the plan on this rank, from fresh weights."""
-    state = TrainState.fresh(digits.plan, CPU)
+    state = TrainState.fresh(digits.plan, CPU, How((FACTORY,)))
     for group in state.optimizer.param_groups:
         # some gradients are zero but for rounding (biases of attention keys); AdamW would blow their noise up to lr
         group["eps"] = 1e-3
@@ -99,7 +111,8 @@ def steps_of(digits: Digits, runtime: LocalRuntime) -> Steps:
     parts = runtime.gather(stats.numpy())
     together = torch.stack([torch.from_numpy(part) for part in parts])
     together = torch.cat((together[:, :, :2].mean(0), together[:, :, 2:].sum(0)), 1)
-    return Steps(together, state.snapshot(), torch.tensor(runtime.gather(seen)))
+    skipped = [int((of == 0).all(1).sum()) for of in parts]
+    return Steps(together, state.snapshot(), torch.tensor(runtime.gather(seen)), skipped)
 
 
 class Ranks(NamedTuple):

@@ -18,6 +18,7 @@ from raymix.method.backbones import How
 from raymix.plan import rate, segment, weight
 from raymix.train import checkpoint
 from raymix.train.feed import Feed
+from raymix.train.guard import Guard
 from raymix.train.state import TrainState
 from raymix.train.stepper import stepper
 
@@ -192,6 +193,15 @@ def test_more_skipped_steps_than_allowed_end_the_run(digits: DigitsOf, tmp_path:
         assert_finite(tensors)
 
 
+def test_a_loss_past_the_range_has_no_gradient_that_passes(digits: DigitsOf) -> None:
+    guard = Guard(TrainState.fresh(asked(digits, {}).plan, CPU, How((FACTORY,))), world=1)
+    for value, passes in ((1e20, False), (3.0, True)):
+        x = torch.tensor(value, requires_grad=True)
+        guard.marked(x.square()).backward()
+        assert x.grad is not None
+        assert bool(x.grad == 2 * value) == passes
+
+
 # ---- roll back --------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +248,7 @@ def test_a_rolled_back_run_that_is_resumed_is_the_unbroken_one(digits: DigitsOf,
         shutil.rmtree(tmp_path / "parts" / name)
     rest, again = run(made, tmp_path / "parts", steps=2)
     assert again.began.done_steps == back.step
+    assert not again.notes, "it need not come to the same trouble again"
     assert rest.history.roll_backs == (back,)
     one, other = (saved(tmp_path / name)[made.plan.num_steps] for name in ("whole", "parts"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from planted import FACTORY
 from ranks import NUM, RUNS, Ranks, steps_of
+from small_runs import CPU
 from test_resume import hashes
+
+from raymix.method.backbones import How
+from raymix.train.state import TrainState
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -22,7 +27,8 @@ def test_three_ranks_are_one_process(ranks: Ranks, name: str) -> None:
     torch.testing.assert_close(several.stats, one.stats, rtol=2e-5, atol=2e-5)
     for key, value in one.tensors.items():
         torch.testing.assert_close(several.tensors[key], value, rtol=1e-4, atol=2e-5, msg=lambda m, k=key: f"{k}: {m}")
-    before = {key: value for key, value in digits.state().snapshot().items() if key.startswith("model.")}
+    fresh = TrainState.fresh(digits.plan, CPU, How((FACTORY,)))
+    before = {key: value for key, value in fresh.snapshot().items() if key.startswith("model.")}
     moved = {key for key, value in before.items() if not torch.equal(value, one.tensors[key])}
     assert moved == set(before), "every weight was trained"
 
@@ -33,6 +39,13 @@ def test_all_ranks_hold_the_same_bits(ranks: Ranks, name: str) -> None:
     for rank in range(1, NUM):
         for key, value in found[0][name].tensors.items():
             assert torch.equal(found[rank][name].tensors[key], value), key
+
+
+def test_a_step_that_one_rank_finds_not_finite_is_skipped_by_all(ranks: Ranks) -> None:
+    """The white image is on one rank; the others' losses of that step are finite, and count no more than its own."""
+    for found in ranks.found:
+        assert found["skips"].skipped == [1] * NUM
+        assert all(bool(value.isfinite().all()) for value in found["skips"].tensors.values())
 
 
 def test_a_restarted_group_computes_the_same_bits(ranks: Ranks) -> None:
