@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from normed import model_of
-from planted import FACTORY, PLAIN, backbone, whitened
+from planted import PLAIN, whitened
 from small_runs import CPU, Digits, Watcher, trained
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -24,6 +24,7 @@ from raymix.train.execute import execute
 from raymix.train.norm import settle
 from raymix.train.state import TrainState
 from raymix.train.task import Task
+from tests.planted import FACTORY, backbone
 
 NUM = 3
 SIMCLR = {"type": "simclr", "projector_width": 32, "output_width": 16}

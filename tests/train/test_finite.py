@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from planted import FACTORY, PLAIN, backbone, run, whitened
+from planted import PLAIN, run, whitened
 from safetensors.torch import load_file
 from small_runs import CPU, Digits, Watcher
 from torch import Tensor
@@ -21,6 +21,7 @@ from raymix.train.feed import Feed
 from raymix.train.guard import Guard
 from raymix.train.state import TrainState
 from raymix.train.stepper import stepper
+from tests.planted import FACTORY, backbone
 
 DigitsOf = Callable[..., Digits]
 SL = {"ssl_epochs": 0, "sl_epochs": 2}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from planted import FACTORY, PLAIN, backbone, run
+from planted import PLAIN, run
 from small_runs import CPU, Digits
 
 from raymix.local import LocalRuntime
@@ -16,6 +16,7 @@ from raymix.method.backbones import How
 from raymix.train import full
 from raymix.train.device import name_of
 from raymix.train.full import DeviceFull
+from tests.planted import FACTORY, backbone
 
 DigitsOf = Callable[..., Digits]
 BOTH = {"ssl_epochs": 1, "sl_epochs": 1, "mix_ratio": 0.5}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from planted import FACTORY
 from ranks import NUM, RUNS, Ranks, steps_of
 from small_runs import CPU
 from test_resume import hashes
 
 from raymix.method.backbones import How
 from raymix.train.state import TrainState
+from tests.planted import FACTORY
 
 
 @pytest.mark.parametrize("name", RUNS)
