@@ -13,9 +13,12 @@ MOST_NAMED = 5  # runs that failed, one by one
 
 def not_finite_note(history: History) -> str:
     """What was done about losses and gradients that were not finite; '': nothing."""
-    told = f"{words.skipped(history.skipped)}." if history.skipped else ""
-    backs = [f"back to step {words.count(one.step)} ({one.reason})" for one in history.roll_backs]
-    return told + (f"Rolled back, at half the rate each time: {'; '.join(backs)}." if backs else "")
+    backs = "; ".join(f"back to step {words.count(one.step)} ({one.reason})" for one in history.roll_backs)
+    told = (
+        f"{words.skipped(history.skipped)}." if history.skipped else "",
+        f"Rolled back, at half the rate each time: {backs}." if backs else "",
+    )
+    return " ".join(filter(None, told))
 
 
 def packed_note(arms: Mapping[str, Sequence[PilotRun]]) -> str:

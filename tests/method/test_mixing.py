@@ -12,7 +12,7 @@ from models import batch_of, model_of, spec_of
 from torch import Tensor
 
 from raymix.method import draw, steps
-from raymix.method.mixing import Mixing
+from raymix.method.mixing import Mixing, Pair
 from raymix.plan import Kind
 from raymix.spec import Augment as AugmentSpec
 
@@ -190,3 +190,21 @@ def test_the_ssl_side_of_two_passes_is_not_mixed(schedule: dict[str, Any]) -> No
 def test_nothing_of_it_is_trained_or_saved() -> None:
     spec, plain = spec_of(augment={"mixup": 0.5}), spec_of()
     assert model_of(spec).state_dict().keys() == model_of(plain).state_dict().keys()
+
+
+@pytest.mark.parametrize("options", [*MIXES, {"mixup": 0.01}, {"cutmix": 0.01}])
+def test_shares_at_the_ends_of_their_range_are_shares(options: dict[str, Any]) -> None:
+    """A root of what rounding had left below 0 would be NaN, and so would be every weight after one step."""
+    mixing = Mixing(AugmentSpec(**options))
+    ends = torch.tensor([0.0, 2**-24, 0.5, 1 - 2**-23, 1 - 2**-24])
+    u_B4 = torch.cartesian_prod(ends, ends, ends, ends)
+    other = mixing._other(u_B4, SIZE, SIZE)
+    assert other.min() >= 0
+    assert other.max() <= 1
+    logits = (torch.randn(len(u_B4), 7) * 1e4).requires_grad_()
+    y_B, own_B = torch.arange(len(u_B4)) % 8 - 1, 1 - other.mean((1, 2, 3))
+    loss = steps.cross_entropy(logits, y_B, torch.tensor(0.01), 0.1, Pair(y_B.flip(0), own_B))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert bool(logits.grad.isfinite().all())

@@ -8,7 +8,7 @@ from models import batch_of, model_of, spec_of
 from torch import Tensor
 
 from raymix.method import draw
-from raymix.method.views import Augment
+from raymix.method.views import Augment, Drawn
 from raymix.spec import Augment as AugmentSpec
 
 NUM = 2000
@@ -163,3 +163,22 @@ def test_the_backbone_computes_the_kept_patches_alone_and_in_any_order() -> None
         row, column = divmod(place, 4)
         changed[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = 9.0
     assert torch.equal(model.f(x_BCHW, few), model.f(changed, few))
+
+
+def test_no_draw_and_no_image_gives_what_is_not_finite() -> None:
+    """Each number at 0, just below 1 or between; images of one colour, of grey and of noise."""
+    spec = AugmentSpec(crop=(0.25, 1), color=0.4, hue=0.5, grayscale=0.2, blur=0.5, solarize=0.5, erase=0.5)
+    augment, generator = Augment(spec, 32), torch.Generator().manual_seed(0)
+
+    def drawn(num: int) -> Tensor:
+        edge_BN = torch.rand(NUM, num, generator=generator)
+        u_BN = torch.rand(NUM, num, generator=generator)
+        return u_BN.masked_fill(edge_BN < 0.3, 0.0).masked_fill(edge_BN > 0.7, 1 - 2**-24)
+
+    x_BSSC = torch.randint(0, 256, (NUM, 37, 37, 3), dtype=torch.uint8, generator=generator)
+    x_BSSC[:400], x_BSSC[400:800], x_BSSC[800:1200] = 0, 255, x_BSSC[800:1200, :1, :1]
+    x_BSSC[1200:1400, ..., 1:] = 0
+    seen_BCHW = augment.change(x_BSSC, Drawn(drawn(5), drawn(6), drawn(3), drawn(5)))
+    pixels_BCHW = seen_BCHW * augment.std_C11 + augment.mean_C11
+    assert pixels_BCHW.min() > -0.01  # a comparison that NaN does not pass
+    assert pixels_BCHW.max() < 255.01

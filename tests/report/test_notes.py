@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from raymix.report import facts
 from raymix.report.formats import as_markdown
-from raymix.report.notes import MOST_NAMED, failed_note, packed_note
+from raymix.report.notes import MOST_NAMED, failed_note, not_finite_note, packed_note
 from raymix.report.pilot import FailedRun
-from tests.report.factory import make_pilot
+from tests.report.factory import make_history, make_pilot, make_plan
 
 
 def failed(seed: int) -> FailedRun:
@@ -42,3 +42,16 @@ def test_workers_that_were_held_are_counted_as_often_as_they_were() -> None:
     report = make_pilot(1)
     assert report.held == report.wall_seconds * report.workers
     assert report.model_copy(update={"held_worker_seconds": 14_400.0}).held == 14_400.0
+
+
+def test_what_was_not_finite_is_told_beside_the_figures() -> None:
+    history = make_history(make_plan(), 3)
+    assert not_finite_note(history) == ""
+    first = history.reports[0].model_copy(update={"skipped": 2})
+    skipped = history.reported(0, (first, *history.reports[1:]))
+    assert not_finite_note(skipped) == "2 steps skipped: loss or gradient not finite."
+    back = history.rolled_back(history, "the loss is not finite in steps 7 to 9")
+    step = history.done_steps
+    assert not_finite_note(back) == (
+        f"Rolled back, at half the rate each time: back to step {step} (the loss is not finite in steps 7 to 9)."
+    )

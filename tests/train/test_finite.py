@@ -19,8 +19,10 @@ from raymix.plan import rate, segment, weight
 from raymix.train import checkpoint
 from raymix.train.feed import Feed
 from raymix.train.guard import Guard
+from raymix.train.loop import run_segment
 from raymix.train.state import TrainState
 from raymix.train.stepper import stepper
+from raymix.train.trial import with_trial
 from tests.planted import FACTORY, backbone
 
 DigitsOf = Callable[..., Digits]
@@ -263,3 +265,23 @@ def test_a_run_is_rolled_back_only_so_often(digits: DigitsOf, tmp_path: Path) ->
     with pytest.raises(FloatingPointError, match=message):
         run(made, tmp_path, watcher=watcher)
     assert [note.split("(")[-1] for note in watcher.notes] == ["roll-back 1 of 2)", "roll-back 2 of 2)"]
+
+
+# ---- trials -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_trial_that_is_not_finite_is_undone(digits: DigitsOf, policy: str) -> None:
+    """It ends no run, and counts for none of its segments."""
+    made = asked(digits, {"not_finite": policy}, schedule=SL, optim={"ema": "10%"})
+    [first, *_] = bad_steps(made)
+    state, runtime = TrainState.fresh(made.plan, CPU, How((FACTORY,))), made.runtime()
+    feed, step = Feed(made.plan, made.splits, runtime), stepper(made.plan, made.plan.kinds, state, runtime)
+    named = segment(made.plan, 0, 1, evaluate=False)
+    report = run_segment(made.plan, named, state, step, feed, runtime)
+    before = state.snapshot()
+    tried = report.model_copy(update={"segment": named.model_copy(update={"trial": first + 2})})
+    assert with_trial(made.plan, tried, state, step, feed, runtime).trial_top1 is not None
+    assert all(torch.equal(value, before[name]) for name, value in state.snapshot().items())
+    again = run_segment(made.plan, segment(made.plan, 1, 1, evaluate=False), state, step, feed, runtime)
+    assert again.skipped == 0

@@ -272,3 +272,14 @@ def test_sinks_pass_everything_on() -> None:
     sinks.close()
     told = ("stage", "begin", "decided", "segment", "note", "end", "close")
     assert heard == [name for name in told for _ in range(2)]
+
+
+def test_skipped_steps_are_told_even_where_nothing_else_is(capsys: pytest.CaptureFixture[str]) -> None:
+    sink, plan = ConsoleSink(quiet=True), make_plan("demo")
+    sink.begin("demo", plan, make_history(plan, 0))
+    first, second = make_reports(plan)[:2]
+    sink.segment("demo", first)
+    sink.segment("demo", second.model_copy(update={"skipped": 1}))
+    start, end = second.segment.start, second.segment.start + second.segment.steps
+    told = f"demo: 1 step skipped: loss or gradient not finite, of steps {start} to {end - 1}\n"
+    assert capsys.readouterr().err == told

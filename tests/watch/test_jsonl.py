@@ -54,6 +54,27 @@ def test_a_row_holds_the_segment(tmp_path: Path) -> None:
     assert row["time"] == 100.0
 
 
+def test_rows_tell_of_skipped_steps_and_of_roll_backs(tmp_path: Path) -> None:
+    """A roll-back stands where the run goes on, once, however often the run begins with it."""
+    path, plan = tmp_path / "metrics.jsonl", make_plan()
+    history, report = make_history(plan, 2), make_reports(plan)[2].model_copy(update={"skipped": 3})
+    end = history.done_steps
+    rolled_back = history.add(report).rolled_back(history, "the loss is not finite in steps 7 to 9")
+    sink = JsonlSink(path)
+    sink.begin("a", plan, make_history(plan, 0))
+    for one in (*history.reports, report):
+        sink.segment("a", one)
+    assert rows(path)[-1]["skipped"] == 3
+    assert rows(path)[-1]["note"] == "3 steps skipped: loss or gradient not finite"
+    assert "note" not in rows(path)[0]
+    for _ in range(2):
+        sink.begin("a", plan, rolled_back)
+        told = rows(path)
+        assert [row["event"] for row in told] == ["segment", "segment", "roll_back"]
+        assert (told[-1]["step"], told[-1]["reason"]) == (end, "the loss is not finite in steps 7 to 9")
+    sink.close()
+
+
 def test_rows_are_on_disk_as_soon_as_they_are_written(tmp_path: Path) -> None:
     sink = JsonlSink(tmp_path / "new" / "metrics.jsonl")
     sink.segment("a", make_reports(make_plan())[0])
