@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 
 import raymix
 from raymix.arms import arms_of
+from raymix.session import Failure, RunFailed
 from raymix.spec import JobError
 from tests.conftest import Raymix
 
@@ -175,3 +177,13 @@ def test_the_command_finds_a_module_in_its_folder(drawn_job: dict[str, Any], tmp
     for options, code in (([], 2), (["--allow-import", "mine:make"], 0)):
         done = subprocess.run([*call, *options], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
+
+
+def test_a_backbone_that_fills_the_memory_fails_the_run(drawn_job: dict[str, Any], tmp_path: Path) -> None:
+    """One line, no traceback and no second attempt; the books are kept."""
+    factory = "tests.planted:network"
+    job = {**drawn_job, "backbone": {"type": "import", "factory": factory, "args": {"most": 7}}}
+    with pytest.raises(RunFailed, match=r"^drawn: optim\.batch: \d+ images a step do not fit .* 7 would fit") as failed:
+        raymix.run(job, quiet=True, allow_import=(factory,))
+    assert not Failure.of(failed.value).again
+    assert json.loads((tmp_path / "runs" / "drawn" / "report.json").read_text())["status"] == "failed"

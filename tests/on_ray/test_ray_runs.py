@@ -17,6 +17,7 @@ import torch
 from raymix.data.frame import Frame
 from raymix.jobfile import load_spec
 from raymix.local import LocalSession
+from raymix.plan import rate
 from raymix.report.history import Rates
 from raymix.report.run import RunReport
 from raymix.runner import check, rows_of
@@ -24,6 +25,7 @@ from raymix.session import Needs, RunFailed, Session, open_session
 from raymix.spec import JobSpec
 from raymix.train.task import Outcome, Task
 from tests.conftest import JOB
+from tests.planted import FACTORY
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("attached")]
 
@@ -175,12 +177,32 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_not_the_workers(on_ray: Ses
     before, plan = alive("RayTrainWorker"), task_of(digits(), "lost").plan
     optim = plan.spec.optim.model_copy(update={"lr": 1e30})  # more than a job may ask for
     exploding = plan.model_copy(update={"spec": plan.spec.model_copy(update={"optim": optim})})
-    with pytest.raises(RunFailed, match=r"^lost: the loss is not finite in steps \d+ to \d+"):
+    with pytest.raises(RunFailed, match=r"^lost: (the loss|a gradient) is not finite in steps \d+ to \d+"):
         on_ray.execute(replace(task_of(digits(), "lost"), plan=exploding), Heard())
     assert on_ray.execute(task_of(digits(schedule={"ssl_epochs": 0}), "next"), Heard()).complete
     assert alive("RayTrainWorker") == before
     assert len(before) == WORKERS
     assert on_ray.groups == 1
+
+
+def test_a_run_is_rolled_back_by_all_workers_and_goes_on(on_ray: Session, tmp_path: Path) -> None:
+    """Without a restart; the driver's policy, which is asked a segment ahead, hears of it."""
+    backbone = {"type": "import", "factory": FACTORY, "args": {"limit": 0.025, "norm": False}}
+    asked = {"failures": {"not_finite": "roll_back"}, "checkpoint": {"every": 0.001}, "optim": {"warmup": 0}}
+    spec = digits(backbone=backbone, schedule={"ssl_epochs": 0, "sl_epochs": 3}, **asked)
+    groups, heard = on_ray.groups, Heard()
+    checked = check(spec, (FACTORY,))
+    task = replace(task_of(digits(), "back", tmp_path, steps=3), plan=checked.plan, splits=checked.splits)
+    outcome = on_ray.execute(replace(task, allow_import=(FACTORY,)), heard)
+    assert outcome.complete
+    [back] = outcome.history.roll_backs
+    assert heard.began == ["back", "back"]
+    assert [note.startswith("back: the loss is not finite in steps ") for note in heard.notes] == [True]
+    starts = [report.segment.start for report in outcome.history.reports]
+    assert starts == sorted(set(starts))
+    rates = [report.segment.lr[0] / rate(checked.plan, report.segment.start) for report in outcome.history.reports]
+    assert rates == [pytest.approx(0.5 if start >= back.step else 1.0) for start in starts]
+    assert on_ray.groups == groups
 
 
 def test_changes_of_plan_are_heard_before_the_segments_that_follow_them(on_ray: Session) -> None:
