@@ -31,6 +31,7 @@ CLOSING_SECONDS = 0.5  # from the last step to the report, beside evaluation and
 def execute(task: Task, runtime: Runtime) -> Outcome:
     """Trains a task to its end, from its newest checkpoint where there is one, and reads val once at the end."""
     started = time.perf_counter()
+    runtime.pulse.enter("preparing")
     compiling.forget(runtime.device)
     if task.largest:
         batch = largest(task.plan, task.splits, runtime, How(task.allow_import), task.largest)
