@@ -13,6 +13,7 @@ from raymix.failing.pulse import Beat, Now, Process, Work
 
 BEAT_SECONDS = 1.0  # from beat to beat of a worker
 LOOK_SECONDS = 0.5  # from look to look of the watcher
+MARGIN_SECONDS = BEAT_SECONDS + LOOK_SECONDS + 1.0  # the last for looking at the processes
 PAUSE_SECONDS = 5.0  # between two looks: the watcher itself was held up, and what it did not see proves nothing
 STEPS = 10  # slow steps: nothing is a hang that takes less than so many
 SEGMENTS = 5  # a device that is given steps ahead is seen to get on once a segment
@@ -62,8 +63,7 @@ def progress_limit(now: Now, limits: Limits) -> float:
 def hung(now: float, seen: Mapping[int, Seen], first: float, limits: Limits) -> Alarm | None:
     """Whether a group hangs at a time. `first`: when its first worker was heard of.
 
-    A beat is late by up to a second, and seen half a second later; so that a hang is found within its limit, the limit
-    is that much shorter.
+    What is known is up to `MARGIN_SECONDS` old by the time that it is told; it is decided so much before a limit.
     """
     silent = [rank for rank, of in seen.items() if now - of.heard > due(silence_limit(of.beat.now, limits))]
     if silent:
@@ -80,8 +80,8 @@ def hung(now: float, seen: Mapping[int, Seen], first: float, limits: Limits) -> 
 
 
 def due(limit: float) -> float:
-    """Seconds after which the watcher must see a hang so that it is found within a limit."""
-    return max(limit - BEAT_SECONDS - LOOK_SECONDS, limit / 2)
+    """Seconds after which a hang is decided, so that it is found within a limit."""
+    return max(limit - MARGIN_SECONDS, limit / 2)
 
 
 class Watchdog:

@@ -40,7 +40,7 @@ class RaySession:
     def __init__(self, needs: Needs, sink: Sink, owned: bool, ray_seconds: float) -> None:
         """`owned`: the Ray that this process is connected to ends with the session; connecting took `ray_seconds`."""
         self._spec, self.frame, self._stopping = needs.spec, needs.frame, False
-        self._cursor, self.groups, self._idle, self._begun = 0, 0, False, ""
+        self._cursor, self.groups, self._idle = 0, 0, False
         self._memory: Memory | None = None
         self._owned, self.startup = owned, {"ray": ray_seconds}
         if not needs.verbose:
@@ -149,9 +149,6 @@ class RaySession:
             if self.groups > 1:
                 sink.note(f"the workers were started again (group {self.groups})")
         elif event.what == "begin":
-            if self.groups > 1 and event.run == self._begun:
-                sink.note(f"{event.run} goes on from step {event.value[1].done_steps}")
-            self._begun = event.run
             sink.begin(event.run, *event.value)
         elif event.what == "decided":
             sink.decided(event.run, event.value)
