@@ -45,14 +45,9 @@ def is_there(process: Process) -> bool:
     return abs(began_of(process.pid) - process.began) < 1.0
 
 
-def look_at(processes: Mapping[int, Process]) -> dict[int, Found]:
-    """Stacks of some processes, which are not ended."""
-    return _on_their_nodes(_look_at, processes)
-
-
 def end(processes: Mapping[int, Process]) -> dict[int, Found]:
     """Stacks of some processes, which are then ended."""
-    return _on_their_nodes(_end, processes)
+    return _on_their_nodes(end_here, processes)
 
 
 def there(processes: Mapping[int, Process]) -> dict[int, bool]:
@@ -64,6 +59,8 @@ def there(processes: Mapping[int, Process]) -> dict[int, bool]:
 
 def _on_their_nodes(task: Any, processes: Mapping[int, Process]) -> dict[int, Found]:
     """What a task on each node finds; a node that does not answer is not waited for."""
+    if not processes:
+        return {}
     nodes: dict[str, dict[int, Process]] = {}
     for rank, process in processes.items():
         nodes.setdefault(process.node, {})[rank] = process
@@ -96,7 +93,11 @@ def _look_at(processes: dict[int, Process]) -> dict[int, Found]:
     return {rank: Found(state, stacks.get(rank, "")) for rank, state in states.items()}
 
 
-def _end(processes: dict[int, Process]) -> dict[int, Found]:
+def end_here(processes: dict[int, Process]) -> dict[int, Found]:
+    """States and stacks of some processes of this node, all of which are over when it returns.
+
+    One that waits in the kernel for a device is over when that answers.
+    """
     found = _look_at(processes)
     for process in processes.values():
         if is_there(process):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import random
-import threading
-import time
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 import raymix
@@ -19,7 +17,8 @@ from raymix.failing.stacks import place
 from raymix.on_ray.guard import STACKS_FOLDER
 from tests.conftest import JOB
 from tests.on_ray import hanging
-from tests.on_ray.test_chaos import assert_each_step_once, num_steps_of, rows_of, tensors
+from tests.on_ray.hanging import Hangs
+from tests.on_ray.test_chaos import assert_each_step_once, num_steps_of, tensors
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
@@ -59,59 +58,6 @@ def unbroken(attached: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return storage / "runs" / "digits"
 
 
-def workers() -> list[psutil.Process]:
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if process.cmdline()[:1] == ["ray::RayTrainWorker"]]
-
-
-class Hangs(threading.Thread):
-    """Makes workers of a run hang, one after another, at steps that are spread over it."""
-
-    def __init__(self, storage: Path, kinds: list[str], num_steps: int, dice: random.Random) -> None:
-        super().__init__(daemon=True)
-        self._storage, self._folder = storage, storage / "runs" / "digits"
-        self._kinds, self._num_steps, self._dice = kinds, num_steps, dice
-        self.found = list[float]()  # seconds from each to the last worker's stacks
-        self.ranks = list[int]()
-        self.stopped = list[psutil.Process]()
-
-    def run(self) -> None:
-        for number, kind in enumerate(self._kinds):
-            self._wait_for((number + 0.5) / (len(self._kinds) + 1) * self._num_steps)
-            time.sleep(self._dice.uniform(0, 0.5))
-            rank = self._dice.randrange(WORKERS)
-            self.ranks.append(rank)
-            since = self._hang(kind, rank)
-            stacks = self._folder / STACKS_FOLDER / f"{number + 1:03d}"
-            while len(list(stacks.glob("rank-*.txt"))) < WORKERS:
-                time.sleep(0.02)
-            self.found.append(time.monotonic() - since)
-
-    def _wait_for(self, step: float) -> None:
-        """Steps are done since the last start, and a checkpoint is there."""
-        before = len(rows_of(self._folder))
-        while True:
-            rows = rows_of(self._folder)
-            if len(rows) > before and rows[-1]["step"] >= step and list(self._folder.glob("checkpoints/step-*")):
-                return
-            before = min(before, len(rows))
-            time.sleep(0.02)
-
-    def _hang(self, kind: str, rank: int) -> float:
-        if kind == "stopped":
-            self.stopped.append(workers()[rank])  # some rank's
-            self.stopped[-1].suspend()
-            return time.monotonic()
-        file = self._storage / "order"
-        hanging.order(file, rank, kind)
-        while file.exists():
-            time.sleep(0.01)
-        since = time.monotonic()
-        for left in self._storage.glob("order.*"):
-            left.unlink()
-        return since
-
-
 def assert_stacks(folder: Path, number: int, kind: str, rank: int) -> None:
     """Every worker's are there, and those of the one that hangs show where."""
     texts = [(folder / STACKS_FOLDER / f"{number:03d}" / f"rank-{of}.txt").read_text() for of in range(WORKERS)]
@@ -128,7 +74,7 @@ def assert_stacks(folder: Path, number: int, kind: str, rank: int) -> None:
 
 def hang(storage: Path, unbroken: Path, kinds: list[str], dice: random.Random, **failures: Any) -> list[float]:
     """Seconds until each hang was found, of a run that comes out as the unbroken one."""
-    hangs = Hangs(storage, kinds, num_steps_of(unbroken), dice)
+    hangs = Hangs(storage, WORKERS, kinds, num_steps_of(unbroken), dice)
     hangs.start()
     report = run(job(storage, **failures))
     hangs.join(1)
@@ -177,3 +123,19 @@ def test_a_hang_is_found_in_half_a_minute(unbroken: Path, tmp_path: Path, rounds
     (found,) = hang(tmp_path, unbroken, ["stopped"], random.Random(0))
     assert found < DEFAULT + SLACK
     print(f"found after {found:.1f} s")
+
+
+def test_an_error_that_comes_again_at_the_same_step_is_not_tried_again(
+    attached: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = job(tmp_path)
+    asked["cluster"] = {"workers": 1}
+    hanging.order(tmp_path / "order", 0, "raise")
+    with pytest.raises(raymix.RunFailed) as end:
+        run(asked)
+    told, host = capsys.readouterr().err, r"\(\S+, process \d+\)"
+    error = f"worker 0 {host} failed with ValueError: asked to fail"
+    assert re.search(f"^{error}; restart 1 of 10 in 1 s$", told, re.MULTILINE), told
+    assert re.search(
+        f"^digits: {error}: twice in a row after step 0, so it is not tried again; --resume", str(end.value)
+    )
