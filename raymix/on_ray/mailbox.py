@@ -33,6 +33,7 @@ class Mailbox:
         self._events: list[Event] = []
         self._stopping, self._closed = asyncio.Event(), False
         self._beats: dict[int, tuple[int, Beat]] = {}
+        self._step = 0
         self._plan: Plan | None = None
         self._history = History(rates=Rates(step_seconds={}))
 
@@ -61,7 +62,7 @@ class Mailbox:
 
     async def step(self) -> int:
         """Steps of the present run that are reported."""
-        return self._history.done_steps
+        return self._step
 
     async def stop(self) -> None:
         """Ends the run at the end of its segment."""
@@ -93,7 +94,7 @@ class Mailbox:
 
     async def begin(self, run: str, plan: Plan, history: History) -> None:
         """A run starts, or goes on after `history`."""
-        self._plan, self._history = plan, history
+        self._plan, self._history, self._step = plan, history, history.done_steps
         self._events.append(Event("begin", run, (plan, history)))
 
     async def name_next(self, done: int, news: list[SegmentReport], pending: Segment | None) -> Named:
@@ -112,6 +113,7 @@ class Mailbox:
 
     async def report(self, run: str, report: SegmentReport) -> None:
         """A segment is done."""
+        self._step = report.segment.start + report.segment.steps
         self._events.append(Event("segment", run, report))
 
     async def note(self, run: str, text: str) -> None:

@@ -29,6 +29,7 @@ class Hanging(Tokens):
         self._order = Path(order)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        time.sleep(0.01)  # a run is not over too soon on a fast machine
         if self.training and self._order.exists():
             self._obey()
         return super().forward(x, keep)

@@ -28,7 +28,7 @@ def test_a_deadlock_is_found_and_told(tmp_path: Path, capsys: pytest.CaptureFixt
         "cluster": {"workers": 1},
         "failures": {"hang": "5s", "backoff": 0},
     }
-    hangs = Hangs(tmp_path, 1, ["deadlock"], 140, random.Random(0))
+    hangs = Hangs(tmp_path, 1, ["deadlock"], 100, random.Random(0))
     hangs.start()
     report = raymix.run(job, allow_import=(FACTORY,))
     assert (report.status, report.attempts) == ("done", 2)

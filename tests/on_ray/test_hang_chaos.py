@@ -37,7 +37,7 @@ def job(storage: Path, **failures: Any) -> dict[str, Any]:
         "storage": str(storage / "runs"),
         "data": {**JOB["data"], "image_size": 16},
         "backbone": {"type": "import", "factory": hanging.FACTORY, "args": {"order": order}},
-        "schedule": {"ssl_epochs": 30, "sl_epochs": 30, "mix_ratio": 0.4},
+        "schedule": {"ssl_epochs": 20, "sl_epochs": 20, "mix_ratio": 0.4},
         "checkpoint": {"every": "1s"},
         "evaluate": {"every": 0.1, "max_share": 1.0},
         "cluster": {"workers": WORKERS},
@@ -126,8 +126,10 @@ def test_a_hang_is_found_in_half_a_minute(unbroken: Path, tmp_path: Path, rounds
 
 
 def test_an_error_that_comes_again_at_the_same_step_is_not_tried_again(
-    attached: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    attached: None, tmp_path: Path, rounds: Callable[[int, int], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if rounds(1, 0) == 0:
+        pytest.skip("starts two groups")
     asked = job(tmp_path)
     asked["cluster"] = {"workers": 1}
     hanging.order(tmp_path / "order", 0, "raise")
