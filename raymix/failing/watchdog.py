@@ -95,7 +95,7 @@ class Watchdog:
     def look(self, now: float, told: Iterable[tuple[int, Beat]]) -> Alarm | None:
         """Takes what each worker told last, after so many beats, and says whether the group hangs."""
         if now - self._looked > PAUSE_SECONDS:
-            self._count_anew(now)
+            self.count_anew(now)
         self._looked = now
         for beats, beat in told:
             self._take(now, beats, beat)
@@ -105,6 +105,11 @@ class Watchdog:
         """The group is over; what is still on its way from it is not heard."""
         self._gone.update(of.beat.process for of in self.seen.values())
         self.seen = {}
+
+    def count_anew(self, now: float) -> None:
+        """What was not heard until now proves nothing."""
+        self._first = now
+        self.seen = {rank: of._replace(heard=now, moved=now) for rank, of in self.seen.items()}
 
     def _take(self, now: float, beats: int, beat: Beat) -> None:
         if beat.process in self._gone:
@@ -121,10 +126,6 @@ class Watchdog:
             self.seen[beat.rank] = Seen(beat, beats, now, now)
         elif beats != known.beats:
             self.seen[beat.rank] = known._replace(beats=beats, heard=now)
-
-    def _count_anew(self, now: float) -> None:
-        self._first = now
-        self.seen = {rank: of._replace(heard=now, moved=now) for rank, of in self.seen.items()}
 
 
 def _or_never(limit: float) -> float:

@@ -50,11 +50,9 @@ def end(processes: Mapping[int, Process]) -> dict[int, Found]:
     return _on_their_nodes(end_here, processes)
 
 
-def there(processes: Mapping[int, Process]) -> dict[int, bool]:
-    """Which of some processes are there; one whose node does not answer is not."""
-    return {
-        rank: found.state not in ("gone", "unreachable") for rank, found in _on_their_nodes(_states, processes).items()
-    }
+def states(processes: Mapping[int, Process]) -> dict[int, str]:
+    """What some processes are, as `Found` has it."""
+    return {rank: found.state for rank, found in _on_their_nodes(_states, processes).items()}
 
 
 def _on_their_nodes(task: Any, processes: Mapping[int, Process]) -> dict[int, Found]:

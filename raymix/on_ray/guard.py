@@ -47,11 +47,18 @@ class Guard:
                 self._end(alarm, task, restarts, sink)
 
     def _end(self, alarm: Alarm, task: Task, restarts: Restarts, sink: Sink) -> None:
-        """Ends a group that hangs; one that has ended already needs no more than to be forgotten."""
+        """Ends a group that hangs. One that is over is forgotten; a node that does not answer is left to Ray."""
         beats = {rank: seen.beat for rank, seen in self._watchdog.seen.items()}
         processes = {rank: beat.process for rank, beat in beats.items()}
-        if not any(attend.there({rank: processes[rank] for rank in alarm.ranks or processes}).values()):
+        states = set(attend.states({rank: processes[rank] for rank in alarm.ranks or processes}).values())
+        if states == {"gone"}:
             self._watchdog.forget()
+            return
+        if states == {"unreachable"}:
+            self._watchdog.count_anew(time.monotonic())
+            sink.note(
+                f"{told(alarm, beats, dict.fromkeys(processes, Found('unreachable')))}; Ray gives it up in the end"
+            )
             return
         found = attend.end(processes)
         folder = _save(task, processes, found)

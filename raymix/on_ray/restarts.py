@@ -30,6 +30,7 @@ MAILBOX_SECONDS = 10.0  # in which it must answer
 _BROKEN = ("connection closed by peer", "connection reset", "broken pipe", "nccl", "socket", "recvfd", "sendfd", "gloo")
 
 _KILLED = "its process was killed or crashed"
+_GONE = {"gone": _KILLED, "unreachable": "its node does not answer"}
 
 
 class Restarts(FailurePolicy):  # type: ignore[misc]
@@ -43,7 +44,7 @@ class Restarts(FailurePolicy):  # type: ignore[misc]
         self.last_words = ""  # why there is no other group
         self._mailbox, self._tally = mailbox, Tally(failures)
         self._expected: Cause | None = None
-        self._wait, self._began = 0.0, time.monotonic()
+        self._wait, self._began = 0.0, float("inf")
         self._hurry = threading.Event()
 
     def expect(self, cause: Cause) -> None:
@@ -77,7 +78,8 @@ class Restarts(FailurePolicy):  # type: ignore[misc]
         if cause is None:
             self.last_words = _line(training_failed_error)
             return FailureDecision.RAISE
-        verdict = self._tally.judge(cause, _ask(self._mailbox.step, 0), time.monotonic() - self._began)
+        healthy, self._began = max(0.0, time.monotonic() - self._began), float("inf")
+        verdict = self._tally.judge(cause, _ask(self._mailbox.step, 0), healthy)
         if not verdict.again:
             self.last_words = verdict.words
             return FailureDecision.RAISE
@@ -122,9 +124,9 @@ def cause_of(error: BaseException, beats: Mapping[int, Beat]) -> Cause | None:
         preempted = _is_preempted_actor(dead.error)
         return Cause(f"worker {dead.rank}{_where(dead.rank, beats)} died: {_death(dead.error)}", counted=not preempted)
     # those that lost a worker are seen before it is
-    for rank, there in attend.there(_last_group(beats)).items():
-        if not there:
-            return Cause(f"worker {rank}{_where(rank, beats)} died: {_KILLED}")
+    for rank, state in attend.states(_last_group(beats)).items():
+        if state in _GONE:
+            return Cause(f"worker {rank}{_where(rank, beats)} died: {_GONE[state]}")
     own = next((worker for worker in failed if not worker.broken), failed[0])
     said = f"{type(own.error).__name__}: {_line(own.error)}"
     return Cause(f"worker {own.rank}{_where(own.rank, beats)} failed with {said}", "" if own.broken else said)
