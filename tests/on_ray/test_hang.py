@@ -11,7 +11,8 @@ import pytest
 
 import raymix
 from tests.conftest import JOB
-from tests.on_ray.hanging import FACTORY, Hangs
+from tests.on_ray.halting import FACTORY
+from tests.on_ray.hanging import Hangs
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("attached")]
 
@@ -33,7 +34,7 @@ def test_a_deadlock_is_found_and_told(tmp_path: Path, capsys: pytest.CaptureFixt
     report = raymix.run(job, allow_import=(FACTORY,))
     assert (report.status, report.attempts) == ("done", 2)
     told = capsys.readouterr().err
-    line = r"^worker 0 \(\S+, process \d+\) hangs for \d s in step \d+, at on_ray/hanging\.py:\d+ in _obey; "
+    line = r"^worker 0 \(\S+, process \d+\) hangs for \d s in step \d+, at on_ray/halting\.py:\d+ in _obey; "
     assert re.search(
         rf"{line}stacks of the workers are in {tmp_path}/\S+/stacks/001; restart 1 of 3 in 0 s$", told, re.M
     )

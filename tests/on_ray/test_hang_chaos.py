@@ -16,9 +16,9 @@ import raymix
 from raymix.failing.stacks import place
 from raymix.on_ray.guard import STACKS_FOLDER
 from tests.conftest import JOB
-from tests.on_ray import hanging
+from tests.on_ray.halting import FACTORY, order
 from tests.on_ray.hanging import Hangs
-from tests.on_ray.test_chaos import assert_each_step_once, num_steps_of, tensors
+from tests.on_ray.killing import assert_each_step_once, rows_of, state_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
@@ -31,12 +31,11 @@ SLACK = 2.0  # until the last file is seen, on a busy machine
 
 
 def job(storage: Path, **failures: Any) -> dict[str, Any]:
-    order = str(storage / "order")
     return {
         **copy.deepcopy(JOB),
         "storage": str(storage / "runs"),
         "data": {**JOB["data"], "image_size": 16},
-        "backbone": {"type": "import", "factory": hanging.FACTORY, "args": {"order": order}},
+        "backbone": {"type": "import", "factory": FACTORY, "args": {"order": str(storage / "order")}},
         "schedule": {"ssl_epochs": 20, "sl_epochs": 20, "mix_ratio": 0.4},
         "checkpoint": {"every": "1s"},
         "evaluate": {"every": 0.1, "max_share": 1.0},
@@ -46,7 +45,7 @@ def job(storage: Path, **failures: Any) -> dict[str, Any]:
 
 
 def run(asked: dict[str, Any]) -> Any:
-    return raymix.run(asked, allow_import=(hanging.FACTORY,))
+    return raymix.run(asked, allow_import=(FACTORY,))
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +67,13 @@ def assert_stacks(folder: Path, number: int, kind: str, rank: int) -> None:
     else:
         found = places[rank]
         assert found is not None
-        assert "hanging.py" in texts[rank]
+        assert "halting.py" in texts[rank]
         assert not found.together
 
 
 def hang(storage: Path, unbroken: Path, kinds: list[str], dice: random.Random, **failures: Any) -> list[float]:
     """Seconds until each hang was found, of a run that comes out as the unbroken one."""
-    hangs = Hangs(storage, WORKERS, kinds, num_steps_of(unbroken), dice)
+    hangs = Hangs(storage, WORKERS, kinds, int(rows_of(unbroken)[-1]["step"]), dice)
     hangs.start()
     report = run(job(storage, **failures))
     hangs.join(1)
@@ -82,8 +81,8 @@ def hang(storage: Path, unbroken: Path, kinds: list[str], dice: random.Random, *
     assert (report.status, report.attempts, len(hangs.found)) == ("done", 1 + len(kinds), len(kinds))
     for number, (kind, rank) in enumerate(zip(kinds, hangs.ranks, strict=True), 1):
         assert_stacks(folder, number, kind, rank)
-    assert_each_step_once(folder, num_steps_of(unbroken))
-    assert tensors(folder) == tensors(unbroken)
+    assert_each_step_once(folder)
+    assert state_of(folder) == state_of(unbroken)
     assert not any(process.is_running() for process in hangs.stopped)
     return hangs.found
 
@@ -132,7 +131,7 @@ def test_an_error_that_comes_again_at_the_same_step_is_not_tried_again(
         pytest.skip("starts two groups")
     asked = job(tmp_path)
     asked["cluster"] = {"workers": 1}
-    hanging.order(tmp_path / "order", 0, "raise")
+    order(tmp_path / "order", 0, "raise")
     with pytest.raises(raymix.RunFailed) as end:
         run(asked)
     told, host = capsys.readouterr().err, r"\(\S+, process \d+\)"
