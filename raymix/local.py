@@ -11,6 +11,7 @@ from torch import nn
 
 from raymix.data.keep import room_of_machine
 from raymix.data.reading import check_bad, check_local, read_local, stream_local
+from raymix.failing.pulse import Pulse
 from raymix.plan import Decision, Plan, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
@@ -33,7 +34,7 @@ class LocalRuntime:
 
     def __init__(self, supply: Supply, device: torch.device, sink: Sink) -> None:
         self.supply, self.device, self.sink = supply, device, sink
-        self.stopping = False
+        self.stopping, self.pulse = False, Pulse()
         self._run = ""
         self._plan: Plan | None = None
 

@@ -45,6 +45,7 @@ LAYERS = [
     ["watch"],
     ["arms"],
     ["report"],
+    ["failing"],
     ["search"],
     ["manifests"],
     ["jobfile"],
@@ -56,7 +57,19 @@ DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 # the one place that chooses between the two runtimes names both, inside a function
 CHOICES = {("session", "local"), ("session", "on_ray")}
 
-PURE = ["spec", "plan", "policy", "report", "search", "jobfile", "joberrors", "secrets", "manifests", "watch"]
+PURE = [
+    "spec",
+    "plan",
+    "policy",
+    "report",
+    "search",
+    "jobfile",
+    "joberrors",
+    "secrets",
+    "manifests",
+    "watch",
+    "failing",
+]
 HEAVY = {"torch", "torchvision", "ray"}
 
 

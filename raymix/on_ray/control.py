@@ -19,12 +19,16 @@ from ray import PlacementGroupID
 from ray.exceptions import AsyncioActorExit
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.controller import controller as ray_controller
+from ray.train.v2._internal.execution.controller.state import ReschedulingState, RestartingState
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.result import Result
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
+from raymix.on_ray.restarts import Restarts
+
 LEAVE_SECONDS = 10.0
+WAIT_SECONDS = 0.1
 
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]
@@ -35,9 +39,10 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
     ends the workers in the midst of a run; where none answers, every run takes 12 s longer to end.
     """
 
-    def __init__(self, *args: Any, owned: bool, **options: Any) -> None:
+    def __init__(self, *args: Any, owned: bool, restarts: Restarts, **options: Any) -> None:
         """`owned`: Ray was started by this process, with its environment."""
         super().__init__(*args, **options)
+        self._restarts = restarts
         self._group, self._ending = _Inheriting if owned else _Group, threading.Event()
 
     def leave(self, thread: threading.Thread) -> None:
@@ -59,6 +64,7 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
         return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]
 
     def _initialize_and_run_controller(self, **asked: Any) -> Result:
+        asked["failure_policy"] = self._restarts
         controller = _Controller(self._group, self._ending, **asked)
         asyncio.run(controller.run())
         return controller.get_result()
@@ -72,7 +78,17 @@ class _Controller(TrainController):  # type: ignore[misc]
     async def _step(self) -> Any:
         if self._ending.is_set():
             raise AsyncioActorExit  # the one exception that the loop around this does not try to recover from
+        if isinstance(self.get_state(), RestartingState | ReschedulingState):
+            await self._wait_before_restart(self._failure_policy)
         return await super()._step()
+
+    async def _wait_before_restart(self, restarts: Restarts) -> None:
+        """What is left of the group is given back first."""
+        wait, since = restarts.take_wait(), time.monotonic()
+        if wait and self._worker_group:
+            self._shutdown_worker_group()
+        while not (restarts.is_over(since, wait) or self._ending.is_set()):
+            await asyncio.sleep(WAIT_SECONDS)
 
 
 class _Group(WorkerGroup):  # type: ignore[misc]

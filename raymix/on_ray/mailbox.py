@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal, NamedTuple
 
+from raymix.failing.pulse import Beat
 from raymix.plan import Decision, Plan, Segment, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, Rates, SegmentReport
@@ -31,6 +32,8 @@ class Mailbox:
         self._tasks: dict[str, bytes] = {}
         self._events: list[Event] = []
         self._stopping, self._closed = asyncio.Event(), False
+        self._beats: dict[int, tuple[int, Beat]] = {}
+        self._step = 0
         self._plan: Plan | None = None
         self._history = History(rates=Rates(step_seconds={}))
 
@@ -53,6 +56,14 @@ class Mailbox:
         """What workers have told since the first `cursor` events."""
         return self._events[cursor:]
 
+    async def beats(self) -> dict[int, tuple[int, Beat]]:
+        """What each rank told of itself last, after so many times."""
+        return self._beats
+
+    async def step(self) -> int:
+        """Steps of the present run that are reported."""
+        return self._step
+
     async def stop(self) -> None:
         """Ends the run at the end of its segment."""
         self._stopping.set()
@@ -62,7 +73,12 @@ class Mailbox:
         self._closed = True
         self._stopping.set()
 
-    # ---- rank 0's side ----
+    # ---- the workers' side ----
+
+    async def beat(self, beat: Beat) -> None:
+        """A worker is there, and so far."""
+        count, _ = self._beats.get(beat.rank, (0, beat))
+        self._beats[beat.rank] = count + 1, beat
 
     async def join(self, device: str, device_name: str, kept: str) -> None:
         """A worker group has started and has its images: on the device, in host memory, or as a stream."""
@@ -78,7 +94,7 @@ class Mailbox:
 
     async def begin(self, run: str, plan: Plan, history: History) -> None:
         """A run starts, or goes on after `history`."""
-        self._plan, self._history = plan, history
+        self._plan, self._history, self._step = plan, history, history.done_steps
         self._events.append(Event("begin", run, (plan, history)))
 
     async def name_next(self, done: int, news: list[SegmentReport], pending: Segment | None) -> Named:
@@ -97,6 +113,7 @@ class Mailbox:
 
     async def report(self, run: str, report: SegmentReport) -> None:
         """A segment is done."""
+        self._step = report.segment.start + report.segment.steps
         self._events.append(Event("segment", run, report))
 
     async def note(self, run: str, text: str) -> None:

@@ -8,7 +8,6 @@ import tempfile
 import threading
 import time
 import uuid
-from typing import Any
 
 import ray
 import ray.train
@@ -18,9 +17,11 @@ from raymix.on_ray import reading
 from raymix.on_ray.cluster import disconnect, hush_data, on_this_node, room, session_folder, smallest_store
 from raymix.on_ray.control import Trainer
 from raymix.on_ray.entry import Workers, work
+from raymix.on_ray.guard import Guard
 from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.reading import Streaming
+from raymix.on_ray.restarts import Restarts
 from raymix.session import Failure, Needs, RunFailed, WouldRecur, decide, known_unreadable
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
@@ -52,6 +53,7 @@ class RaySession:
             raise
         self._folder = tempfile.mkdtemp(prefix="raymix-", dir=session_folder())
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=on_this_node()).remote()
+        self._guard = Guard(needs.spec.failures, self._mailbox)
         self._started = time.monotonic()
         self._verbose = needs.verbose
         self._begin()
@@ -69,7 +71,7 @@ class RaySession:
         return (time.monotonic() - self._started) * self._spec.cluster.workers
 
     def execute(self, task: Task, sink: Sink) -> Outcome:
-        """Trains a task on the workers; a group that dies is started again and goes on from the newest checkpoint.
+        """Trains a task on the workers; a group that dies or hangs is started again, from the newest checkpoint.
 
         Raises:
             WouldRecur: a loss is not finite, or a step does not fit into the device's memory.
@@ -84,7 +86,9 @@ class RaySession:
         while True:
             if self._stopping and not told_to_stop:
                 self._mailbox.stop.remote()
+                self._restarts.hurry()
                 told_to_stop = True
+            self._guard.look(task, self._restarts, sink)
             alive = self._thread.is_alive()  # asked before the events: what a group told before it died is heard
             events = ray.get(self._mailbox.events.remote(self._cursor))
             self._cursor += len(events)
@@ -93,9 +97,12 @@ class RaySession:
                 if outcome is not None and event.run == task.run:
                     self._idle = True
                     return outcome
+            while not self._restarts.notes.empty():
+                sink.note(self._restarts.notes.get())
             if not alive:
                 ray.get(self._mailbox.drop.remote(task.run))
-                raise RunFailed(f"{task.run}: {_one_line(self._error)}") from self._error
+                words = self._restarts.last_words or _one_line(self._error)
+                raise RunFailed(f"{task.run}: {words}; --resume goes on from the newest checkpoint") from self._error
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
@@ -138,6 +145,7 @@ class RaySession:
             self.device, self.device_name, self.kept = event.value
             self.groups += 1
             self.startup.setdefault("workers", time.monotonic() - self._started)
+            self._restarts.begin()
             if self.groups > 1:
                 sink.note(f"the workers were started again (group {self.groups})")
         elif event.what == "begin":
@@ -159,6 +167,7 @@ class RaySession:
     def _begin(self) -> None:
         """Asks for a worker group, in a thread: there, Ray Train leaves the signal handlers alone."""
         self._error: BaseException | None = None
+        self._restarts = Restarts(self._spec.failures, self._mailbox)
         self._trainer = self._make_trainer()
         self._thread = threading.Thread(target=self._fit, name="raymix-fit", daemon=True)
         self._thread.start()
@@ -179,6 +188,7 @@ class RaySession:
         return Trainer(
             work,
             owned=self._owned,
+            restarts=self._restarts,
             train_loop_config=config,
             backend_config=Workers(),
             scaling_config=ray.train.ScalingConfig(
@@ -189,7 +199,6 @@ class RaySession:
             run_config=ray.train.RunConfig(
                 name=f"raymix-{uuid.uuid4().hex[:12]}",
                 storage_path=self._folder,
-                failure_config=ray.train.FailureConfig(max_failures=self._spec.failures.max_restarts),
                 logging_config=ray.train.LoggingConfig(log_level="INFO" if self._verbose else "ERROR"),
             ),
         )
@@ -202,11 +211,7 @@ class RaySession:
 
 
 def _one_line(error: BaseException | None) -> str:
-    """What went wrong, shortly: of a failed group, the first rank's own words."""
+    """What went wrong, shortly, where it was no failure of a group."""
     if error is None:
         return "the workers ended without an outcome"
-    failures: dict[int, Any] = getattr(error, "worker_failures", {})
-    for rank, failure in sorted(failures.items()):
-        last = [line for line in str(failure).strip().splitlines() if line.strip()][-1]
-        return f"worker {rank}: {last.strip()}"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -20,6 +20,7 @@ from ray.train.collective import broadcast_from_rank_zero
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raymix.on_ray.beating import beating
 from raymix.on_ray.reading import Streaming
 from raymix.plan import Decision, Plan, Segment
 from raymix.policy import Named
@@ -45,6 +46,7 @@ class RayRuntime:
     def __init__(self, mailbox: Any, threads: int) -> None:
         context = ray.train.get_context()
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.pulse = beating(mailbox, self.rank, self.world)
         self.device = ray.train.torch.get_device()
         set_up_process(self.device, threads)
         self._mailbox = mailbox
@@ -76,6 +78,7 @@ class RayRuntime:
 
     def next_task(self) -> Task | None:
         """The next run, the same on every rank; None: there is none left."""
+        self.pulse.enter("waiting")
         # every rank hears every answer, so that none waits long enough in silence to give up
         while (task := self._broadcast(self._ask_for_task())) == "wait":
             time.sleep(POLL_SECONDS)

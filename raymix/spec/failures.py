@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from raymix.spec.base import Section
+from raymix.spec.base import JobError, Seconds, Section
+
+_SHORTEST_HANG = 5.0  # workers are heard of every second
 
 NotFinitePolicy = Literal["stop", "skip", "roll_back"]
 
 
 class Failures(Section):
-    """What a run does about workers that die, and about losses and gradients that are NaN or infinite."""
+    """What a run does about workers that die or hang, and about losses and gradients that are NaN or infinite."""
 
     max_restarts: int = Field(3, ge=0, description="restarts of the worker group after a failure")
+    backoff: Seconds = Field(
+        1.0, description="wait before a restart; doubled at each that follows within 5 minutes of work"
+    )
+    backoff_max: Seconds = Field(60.0, description="longest such wait")
+    hang: Seconds = Field(
+        30.0,
+        description="no step for so long, and for 10 steps' time, is a hang: stacks of all workers are saved, and they"
+        " are ended and started again; 0: never",
+    )
+    hang_outside: Seconds = Field(
+        600.0, description="the same for what is no step: loading, compiling, evaluating, saving"
+    )
     not_finite: NotFinitePolicy = Field(
         "stop",
         description="what a loss or gradient that is not finite does to the run. stop: ends it, with that segment; "
@@ -25,3 +39,11 @@ class Failures(Section):
     max_roll_backs: int = Field(
         3, ge=1, description="times that `roll_back` may go back, halving the rate each time; the next one ends the run"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("hang", "hang_outside"):
+            if 0 < getattr(self, name) < _SHORTEST_HANG:
+                problem = f"{getattr(self, name):g} s is too short to tell a hang from a busy machine"
+                raise JobError(f"failures.{name}", problem, f"at least {_SHORTEST_HANG:g}s, or 0 for never")
+        return self

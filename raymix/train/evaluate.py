@@ -28,6 +28,7 @@ def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runt
     dtype, parts = autocast_dtype(plan, runtime.device), []
     with eager(), torch.autocast(runtime.device.type, dtype, enabled=dtype is not None):
         for x_BSSC in runtime.supply.batches(mine):
+            runtime.pulse.moves += 1
             logits = model.classify(x_BSSC)
             parts.append(logits.argmax(1) == truth[done : done + len(x_BSSC)])
             done += len(x_BSSC)

@@ -54,6 +54,7 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
 
 def _executed(task: Task, runtime: Runtime) -> Outcome:
     started = time.perf_counter()
+    runtime.pulse.enter("preparing")
     compiling.forget(runtime.device)
     if task.largest:
         batch = largest(task.plan, task.splits, runtime, How(task.allow_import), task.largest)

@@ -45,7 +45,9 @@ def train(
             runtime.decided(named.decision)
         if named.segment is None:
             return named.end
+        runtime.pulse.enter_steps(named.segment, state.history.rates.step_seconds, runtime.device.type != "cpu")
         report = run_segment(plan, named.segment, state, step, feed, runtime)
+        runtime.pulse.enter("between")
         if named.segment.evaluate:
             report = _with_select(plan, report, state, feed, runtime)
             check(state, named.segment.start + named.segment.steps)

@@ -56,6 +56,7 @@ def settle(plan: Plan, model: Model, ids: Ids, runtime: Runtime) -> None:
         torch.autocast(runtime.device.type, dtype, enabled=dtype is not None),
     ):
         for x_BSSC in _of_size(runtime.supply.batches(mine.reshape(-1)), size):
+            runtime.pulse.moves += 1
             model.f(model.a.clean(x_BSSC))
     local = {name: torch.stack(seen).double().cpu().numpy() for name, seen in measured.items() if seen}
     ranks: list[dict[str, Moments]] = runtime.gather(local)

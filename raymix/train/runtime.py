@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from raymix.failing.pulse import Pulse
 from raymix.plan import Decision, Plan
 from raymix.policy import Named
 from raymix.report.history import History, SegmentReport
@@ -20,6 +21,7 @@ class Runtime(Protocol):
     world: int
     device: torch.device
     supply: Supply
+    pulse: Pulse
 
     def wrap(self, step: nn.Module) -> nn.Module:
         """A step whose gradients are averaged over all ranks."""

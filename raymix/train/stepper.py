@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raymix.failing.pulse import Pulse
 from raymix.method import draw, optim, steps
 from raymix.method.steps import Batch
 from raymix.plan import Kind, Plan
@@ -40,10 +41,12 @@ class Stepper:
     device: torch.device
     draws: bool
     recorded: dict[Kind, _Recorded]
+    pulse: Pulse
     guard: Guard | None = None
 
     def __call__(self, kind: Kind, batch: Batch, lr: Tensor, w: Tensor) -> Tensor:
         """One optimizer step; returns its statistics (3,), still on the device, until the next step of this kind."""
+        self.pulse.moves += 1
         self.lr.copy_(lr)
         self.w.copy_(w)
         if kind in self.recorded:
@@ -174,4 +177,5 @@ def stepper(plan: Plan, kinds: tuple[Kind, ...], state: TrainState, runtime: Run
         )
         for kind in kinds
     }  # fmt: skip
-    return Stepper(updates, state.optimizer.param_groups[0]["lr"], w, device, draws, {}, guard)
+    rate = state.optimizer.param_groups[0]["lr"]
+    return Stepper(updates, rate, w, device, draws, {}, runtime.pulse, guard)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from raymix.failing.pulse import Beat, Now, Process
 from raymix.on_ray.mailbox import Mailbox
 from raymix.plan import Decision, Plan, Segment
 from raymix.policy import next_segment, unroll
@@ -199,5 +200,24 @@ def test_beginnings_decisions_and_reports_reach_the_driver_in_order(plan: Plan, 
         events = await box.events(0)
         assert [(event.what, event.run) for event in events] == [(w, "run") for w in ("begin", "decided", "segment")]
         assert [event.value for event in events] == [(plan, history), decision, done(segment)]
+
+    run(talk())
+
+
+def test_beats_are_counted_and_the_last_step_is_known(plan: Plan, rates: Rates) -> None:
+    async def talk() -> None:
+        box, history = Mailbox(), History(rates=rates)
+        first = Beat(1, 2, Process("node", "host", 1, 0.0, ""), Now("loading"), 0)
+        await box.beat(first)
+        await box.beat(first._replace(moves=5))
+        assert await box.beats() == {1: (2, first._replace(moves=5))}
+        await box.begin("run", plan, history)
+        assert await box.step() == 0
+        segment = (await box.name_next(0, [], None)).segment
+        assert segment is not None
+        await box.report("run", done(segment))
+        assert await box.step() == segment.steps
+        await box.begin("run", plan, history)  # a restart, from before that
+        assert await box.step() == 0
 
     run(talk())
