@@ -76,7 +76,12 @@ def replay(
         left = readable(splits, session)
         now = facts(checked.rows, left, session.run)
         _check_facts(before.plan.facts, now)
-        made = folder.stored_plan(now) or before.plan.model_copy(update={"spec": spec, "replay": steps_of(before)})
+        again = {
+            "spec": spec,
+            "replay": steps_of(before),
+            "roll_backs": tuple(b.step for b in before.report.roll_backs),
+        }
+        made = folder.stored_plan(now) or before.plan.model_copy(update=again)
         job = Job(folder, checked.rows, left, made, allow_import=allow_import, remember=False)
         report = train_one(job, session, sink, clock)
     if report.status == "interrupted":

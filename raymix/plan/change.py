@@ -39,9 +39,10 @@ def changed(plan: Plan, decision: Decision) -> Plan:
     return plan.model_copy(update={"phases": tuple(phases), "anchor": anchor, "extension": extension})
 
 
-def followed(plan: Plan, decisions: Iterable[Decision], roll_backs: int = 0) -> Plan:
-    """The plan as a run's decisions have left it, and what it was rolled back."""
-    return reduce(changed, decisions, plan).model_copy(update={"roll_backs": roll_backs})
+def followed(plan: Plan, decisions: Iterable[Decision], roll_backs: Iterable[int] = ()) -> Plan:
+    """The plan as a run's decisions have left it, and steps to which it went back."""
+    found = reduce(changed, decisions, plan)
+    return found.model_copy(update={"roll_backs": (*plan.roll_backs, *roll_backs)})
 
 
 def added_epochs(plan: Plan) -> tuple[Added, ...]:

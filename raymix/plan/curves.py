@@ -15,7 +15,7 @@ def rate(plan: Plan, step: int) -> float:
     Each time that the run was rolled back (`failures.not_finite`) has halved it.
     """
     factor: float = getattr(plan.spec.optim.lr_scale, plan.phases[plan.phase_at(step)].kind)
-    return factor * cycle(plan, step) * 0.5**plan.roll_backs
+    return factor * cycle(plan, step) * 0.5 ** sum(step >= start for start in plan.roll_backs)
 
 
 def cycle(plan: Plan, step: int) -> float:

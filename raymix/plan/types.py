@@ -179,7 +179,9 @@ class Plan(Section):
     asked: Asked | None = Field(None, description="for which it was laid out; null: for what its job asks")
     extension: Extension | None = Field(None, description="the last one")
     replay: Replay | None = Field(None, description="of the run that it repeats; null: its policy decides")
-    roll_backs: int = Field(0, description="times that the run was rolled back; each has halved the rate")
+    roll_backs: tuple[int, ...] = Field(
+        (), description="steps to which the run went back; each halves the rate from it on"
+    )
 
     @property
     def laid_out_for(self) -> Asked:

@@ -75,7 +75,9 @@ class Attempt(Section):
 class RollBack(Section):
     """A run went back, since a loss or gradient was not finite; from there on its rate is half of what it was."""
 
-    step: int = Field(description="steps done where it goes on: those of a checkpoint, or none")
+    step: int = Field(
+        description="steps done where it goes on: those of a checkpoint, or none; or of a later roll-back"
+    )
     reason: str = Field(description="what was found, and in which steps")
 
 
@@ -128,8 +130,13 @@ class History(Section):
         return self if decision is None else self._with(decisions=(*self.decisions, decision))
 
     def rolled_back(self, kept: History, reason: str) -> History:
-        """`kept`, what a checkpoint holds, of a run that had come to this history and goes on from there."""
-        return kept._with(roll_backs=(*self.roll_backs, RollBack(step=kept.done_steps, reason=reason)))
+        """`kept`, what a checkpoint holds, of a run that had come to this history and goes on from there.
+
+        What was halved further on is halved from there on, too.
+        """
+        step = kept.done_steps
+        before = (one.model_copy(update={"step": min(one.step, step)}) for one in self.roll_backs)
+        return kept._with(roll_backs=(*before, RollBack(step=step, reason=reason)))
 
     def begin(
         self, allowance: float | None, rates: Rates | None = None, news: str = "", began_at: float = 0.0

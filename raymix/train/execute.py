@@ -146,7 +146,7 @@ def _run(
 
 def _followed(task: Task, state: TrainState) -> Plan:
     """The plan as the history has left it."""
-    return followed(task.plan, state.history.decisions, len(state.history.roll_backs))
+    return followed(task.plan, state.history.decisions, (one.step for one in state.history.roll_backs))
 
 
 def _news(rates: Rates, runtime: Runtime) -> str:

@@ -60,7 +60,7 @@ def roll_back(task: Task, state: TrainState, feed: Feed, runtime: Runtime, error
         f"{task.run}: {reason}: back to step {words.count(step)}, and on at {0.5**number:g} of the rate "
         f"(roll-back {number} of {asked.max_roll_backs})"
     )
-    feed.rewind(followed(task.plan, state.history.decisions, number), step)
+    feed.rewind(followed(task.plan, state.history.decisions, (one.step for one in state.history.roll_backs)), step)
     return name
 
 

@@ -15,6 +15,7 @@ import pytest
 from raymix.plan import STREAM_OF, Plan, Stream, pattern, positions, rate, rows_per_step, segment, weight
 from raymix.spec import JobError
 from tests.conftest import JOB
+from tests.report.factory import make_plan
 
 PlanOf = Callable[..., Plan]
 
@@ -477,3 +478,10 @@ def test_a_plan_survives_json_and_pickle(plan_of: PlanOf) -> None:
         assert again == plan
         assert again.model_dump_json() == plan.model_dump_json()
         assert pickle.loads(pickle.dumps(plan)) == plan
+
+
+def test_each_roll_back_halves_the_rate_from_its_step_on() -> None:
+    plan = make_plan()
+    again = plan.model_copy(update={"roll_backs": (30, 10)})
+    halves = [rate(again, step) / rate(plan, step) for step in range(plan.num_steps)]
+    assert halves == [1.0] * 10 + [0.5] * 20 + [0.25] * (plan.num_steps - 30)
