@@ -46,6 +46,7 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
         if told is None:
             raise
     # after the exception is gone, and with it all that its frames held
+    runtime.pulse.enter("preparing")  # smaller batches are tried, which takes longer than a step may
     full.let_go(runtime.device)
     if task.largest:
         raise DeviceFull(f"optim.batch: {told}")

@@ -41,6 +41,7 @@ def roll_back(task: Task, state: TrainState, feed: Feed, runtime: Runtime, error
         FloatingPointError: the job does not ask for it, or it was done as often as it may be; says where there is a
             checkpoint to go on from.
     """
+    runtime.pulse.enter("between")
     asked, done = task.plan.spec.failures, state.history
     name, _ = _newest(task, state, runtime)
     there = f"the last good checkpoint is {name}" if name else "there is no checkpoint"
