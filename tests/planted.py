@@ -71,7 +71,7 @@ class Pushed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        return grads[0], -torch.ones(1)
+        return grads[0], -grads[0].new_ones(1)
 
 
 def network(

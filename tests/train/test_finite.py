@@ -14,14 +14,18 @@ from safetensors.torch import load_file
 from small_runs import CPU, Digits, Watcher
 from torch import Tensor
 
+from raymix.local import LocalRuntime
 from raymix.method.backbones import How
 from raymix.plan import rate, segment, weight
 from raymix.train import checkpoint
+from raymix.train.cache import Cache
+from raymix.train.execute import execute
 from raymix.train.feed import Feed
 from raymix.train.guard import Guard
 from raymix.train.loop import run_segment
 from raymix.train.state import TrainState
 from raymix.train.stepper import stepper
+from raymix.train.task import Task
 from raymix.train.trial import with_trial
 from tests.planted import FACTORY, backbone
 
@@ -177,6 +181,21 @@ def test_a_run_that_skips_counts_and_goes_on(digits: DigitsOf, tmp_path: Path) -
     assert rest.history.skipped == len(expected)
     one, other = (saved(tmp_path / name)[made.plan.num_steps] for name in ("whole", "parts"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("option", OPTIONS)
+def test_replayed_steps_are_skipped_alike(digits: DigitsOf, option: str, tmp_path: Path) -> None:
+    speed, device = {"compile": "off"}, torch.device("cuda", 0)
+    made = asked(digits, {"not_finite": "skip"}, schedule=BOTH, optim=OPTIONS[option], speed=speed)
+    runtime = LocalRuntime(Cache(made.images, device), device, Watcher())
+    task = Task("digits", made.plan, made.splits, made.rates(4), str(tmp_path), allow_import=(FACTORY,))
+    outcome = execute(task, runtime)
+    assert outcome.complete
+    assert outcome.history.skipped == len(bad_steps(made))
+    assert {report.skipped for report in outcome.history.reports} > {0}
+    for tensors in saved(tmp_path).values():
+        assert_finite(tensors)
 
 
 def test_a_segment_of_skipped_steps_alone_has_no_loss(digits: DigitsOf) -> None:
