@@ -34,7 +34,7 @@ def test_a_checkpoint_holds_three_plain_files(digits: DigitsOf, tmp_path: Path) 
     assert {name.split(".")[0] for name in tensors} == {"model", "optim"}
     assert (path / TENSORS).read_bytes() == safetensors.torch.save(tensors), "as safetensors itself writes them"
     written = json.loads((path / STATE).read_text())
-    assert written.keys() == {"rates", "reports", "pending", "decisions", "attempts"}
+    assert written.keys() == {"rates", "reports", "pending", "decisions", "attempts", "roll_backs"}
     commit = json.loads((path / COMMIT).read_text())
     assert (commit["run"], commit["step"]) == (RUN, 0)
 
