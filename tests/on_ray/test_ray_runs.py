@@ -187,22 +187,24 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_not_the_workers(on_ray: Ses
 
 def test_a_run_is_rolled_back_by_all_workers_and_goes_on(on_ray: Session, tmp_path: Path) -> None:
     """Without a restart; the driver's policy, which is asked a segment ahead, hears of it."""
-    backbone = {"type": "import", "factory": FACTORY, "args": {"limit": 0.034, "norm": False}}
+    backbone = {"type": "import", "factory": FACTORY, "args": {"limit": 0.025, "norm": False}}
     job = {**copy.deepcopy(JOB), "backbone": backbone, "schedule": {"ssl_epochs": 0, "sl_epochs": 3}}
     job |= {"cluster": {"workers": WORKERS}, "optim": {"batch": 96, "lr": 2e-3, "warmup": 0}, "evaluate": {"every": 0}}
-    spec = load_spec({**job, "checkpoint": {"every": 0.001}, "failures": {"not_finite": "roll_back"}})
+    spec = load_spec({**job, "checkpoint": {"every": 3600}, "failures": {"not_finite": "roll_back"}})
     groups, heard = on_ray.groups, Heard()
     checked = check(spec, (FACTORY,))
     task = replace(task_of(digits(), "back", tmp_path, steps=3), plan=checked.plan, splits=checked.splits)
     outcome = on_ray.execute(replace(task, allow_import=(FACTORY,)), heard)
     assert outcome.complete
     [back] = outcome.history.roll_backs
+    assert back.step == 0
     assert heard.began == ["back", "back"]
     assert [note.startswith("back: the loss is not finite in steps ") for note in heard.notes] == [True]
     starts = [report.segment.start for report in outcome.history.reports]
     assert starts == sorted(set(starts))
     rates = [report.segment.lr[0] / rate(checked.plan, report.segment.start) for report in outcome.history.reports]
-    assert rates == [pytest.approx(0.5 if start >= back.step else 1.0) for start in starts]
+    assert rates == [pytest.approx(0.5)] * len(starts)
+    assert len(heard.segments) > len(starts)
     assert on_ray.groups == groups
 
 

@@ -236,11 +236,13 @@ def diverging(digits: DigitsOf, share: float, **sections: Any) -> Digits:
 
 @pytest.mark.parametrize("kept", [True, False], ids=["to a checkpoint", "to the start"])
 def test_a_run_is_rolled_back_and_goes_on_at_half_the_rate(digits: DigitsOf, kept: bool, tmp_path: Path) -> None:
-    made = diverging(digits, 0.9)
+    made = diverging(digits, 0.9, checkpoint={"every": 3600})  # that of a stop alone, whatever the clock says
+    if kept:
+        run(made, tmp_path, stop_after=2)
     outcome, heard = run(made, tmp_path if kept else None)
     assert outcome.complete
     [back] = outcome.history.roll_backs
-    assert (back.step > 0) == kept
+    assert back.step == (8 if kept else 0)
     assert back.reason.startswith("the loss is not finite in steps ")
     for report in outcome.history.reports:
         half = report.segment.start >= back.step
@@ -248,7 +250,7 @@ def test_a_run_is_rolled_back_and_goes_on_at_half_the_rate(digits: DigitsOf, kep
         assert report.segment.lr[0] == pytest.approx(planned * (0.5 if half else 1))
     done = [report.segment.start for report in outcome.history.reports]
     assert done == sorted(set(done)), "what was lost is not in the history"
-    assert len(heard.reports) >= len(done) + (0 if kept else 2), "but it was told"
+    assert len(heard.reports) > len(done) - (2 if kept else 0), "but it was told"
     assert any("on at 0.5 of the rate (roll-back 1 of 3)" in note for note in heard.notes)
     for tensors in saved(tmp_path).values():
         assert_finite(tensors)
