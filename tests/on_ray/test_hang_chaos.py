@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import random
 import re
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,12 +133,18 @@ def test_an_error_that_comes_again_at_the_same_step_is_not_tried_again(
         pytest.skip("starts two groups")
     asked = job(tmp_path)
     asked["cluster"] = {"workers": 1}
-    order(tmp_path / "order", 0, "raise")
+
+    def fail() -> None:
+        while not rows_of(tmp_path / "runs" / "digits"):
+            time.sleep(0.02)
+        order(tmp_path / "order", 0, "raise")  # from then on at every step, and while steps are prepared
+
+    threading.Thread(target=fail, daemon=True).start()
     with pytest.raises(raymix.RunFailed) as end:
         run(asked)
     told, host = capsys.readouterr().err, r"\(\S+, process \d+\)"
     error = f"worker 0 {host} failed with ValueError: asked to fail"
     assert re.search(f"^{error}; restart 1 of 10 in 1 s$", told, re.MULTILINE), told
     assert re.search(
-        f"^digits: {error}: twice in a row after step 0, so it is not tried again; --resume", str(end.value)
+        f"^digits: {error}: twice in a row after step \\d+, so it is not tried again; --resume", str(end.value)
     )
