@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,3 +158,5 @@ def _rank(rank: int, port: int, runs: dict[str, Digits], resumed: str, normed: l
             task = Task("digits", digits.plan, digits.splits, digits.rates(2), f"{folder}/{where}")
             execute(task, runtime)
     dist.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # all is written; on a busy machine torch's own threads have aborted a process that went the usual way
