@@ -90,7 +90,7 @@ def _made(asked: Timm, image_size: int, num_channels: int, how: How) -> nn.Modul
     try:
         with how.device():
             return _created(asked.name, pretrained, image_size, arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
         problem = f"timm refuses {_shown(arguments)} for {asked.name}: {' '.join(str(error).split())[:200]}"
         raise JobError("backbone.args" if asked.args else "backbone.name", problem, "change them") from error
     except Exception as error:

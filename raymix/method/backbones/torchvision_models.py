@@ -102,7 +102,7 @@ def _made(asked: Torchvision, image_size: int, pretrained: bool, how: How) -> nn
     try:
         with how.device():
             net: nn.Module = torchvision.models.get_model(asked.name, weights=None, **arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
         problem = f"torchvision refuses them for {asked.name}: {' '.join(str(error).split())[:200]}"
         raise JobError("backbone.args", problem, "change them") from error
     if pretrained:
