@@ -323,7 +323,9 @@ def test_names_of_code(tmp_path: Path, rounds: Callable[[int, int], int]) -> Non
     told = watched("imports", entries, tmp_path)
     assert len(entries) > 2 * num
     for entry, line in zip(entries, told, strict=True):
-        assert line["told"].startswith("error: "), f"{entry}: {line['told']}"
+        # what a plan says of the data is not looked at: the job's is read, and it has to give the same facts
+        unread = "plan" in entry and "data" in entry["plan"]
+        assert line["told"].startswith("error: ") or (unread and line["told"] == "accepted"), f"{entry}: {line['told']}"
         assert (line["events"], line["evil"]) == ([], []), entry
 
 
