@@ -72,7 +72,7 @@ def test_runs_side_by_side_are_those_one_after_another(
     for report in (first, second):
         assert report.status == "failed"
         assert [(run.arm, run.seed, run.attempts) for run in report.failed] == [("hopeless", 0, 1), ("hopeless", 1, 1)]
-        assert "the loss is not finite" in report.failed[0].why
+        assert "is not finite in steps" in report.failed[0].why
         assert report.arms["hopeless"] == ()
         assert report.verdict.rival == "ssl_sl"
         assert "2 runs failed for good" in (tmp_path / "packed" / "digits" / "report.html").read_text()
