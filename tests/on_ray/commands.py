@@ -69,10 +69,11 @@ class Command:
             thread.join(SECONDS)
         return int(code)
 
-    def left(self, seconds: float = 20.0) -> list[str]:
-        """What it started and is still there after so many seconds."""
-        _, alive = psutil.wait_procs(self.family, seconds)
-        return [process.name() for process in alive]
+    def left(self, seconds: float = 20.0, lingering: frozenset[str] = frozenset()) -> list[str]:
+        """What it started and is still there after so many seconds; not waited for are the processes of such names."""
+        waited_for = [process for process in self.family if _name(process) not in lingering]
+        _, alive = psutil.wait_procs(waited_for, seconds)
+        return [_name(process) for process in alive]
 
     def _read(self, stream: Iterable[str], lines: list[str]) -> None:
         for line in stream:
@@ -87,6 +88,14 @@ class Command:
                 for process in (self.process, *self.family):
                     self.listening.update(_listens(process))
                 time.sleep(0.5)  # looking through all processes is work
+
+
+def _name(process: psutil.Process) -> str:
+    """The name of a process, or of what it was."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return "gone"
 
 
 def _listens(process: psutil.Process) -> set[tuple[str, str]]:
