@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 from raymix.plan import Decision, Plan
 from raymix.report.history import History, Rates, SegmentReport
-from raymix.report.ledger import Account, added, booked
+from raymix.report.ledger import Account, Spent, added, booked
 from raymix.report.run import RunReport
 from raymix.runfolder import Attempt, RunFolder
 from raymix.session import Session
@@ -28,6 +31,23 @@ class Clock:
         """Seconds so far."""
         return time.monotonic() - self._monotonic
 
+    def at(self, monotonic: float) -> float:
+        """Seconds from the start to a reading of time.monotonic()."""
+        return monotonic - self._monotonic
+
+
+class _Group(NamedTuple):
+    """One worker group that came to its first step."""
+
+    began: float  # seconds from the command's start to that
+    prepare_seconds: float
+    reports: tuple[SegmentReport, ...] = ()
+
+    @property
+    def ended(self) -> float:
+        """Seconds from the command's start to its last report."""
+        return self.began + (self.reports[-1].elapsed if self.reports else 0.0)
+
 
 class Books:
     """A sink that hears what is done. A driver that is killed loses no more of it than seconds.
@@ -43,10 +63,7 @@ class Books:
         self.before, self.history = folder.attempts(), History(rates=Rates(step_seconds={}))
         self._held, self._groups = (0.0, 0) if alone else (session.worker_seconds, session.groups - 1)
         self._workers = workers
-        self._begun: float | None = None  # first step of the first group, from the command's start
-        self._prepare_seconds = self._restart_seconds = 0.0
-        self._earlier: dict[Account, float] = {}  # what groups that died had reported
-        self._group: tuple[float, tuple[SegmentReport, ...]] = (0.0, ())  # of this one: its first step, its reports
+        self._trained: list[_Group] = []
         self._outcome: Outcome | None = None
         self._lock, self._writing, self._done = threading.Lock(), threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._keep, name="raymix-books", daemon=True)
@@ -66,17 +83,10 @@ class Books:
 
     def begin(self, run: str, plan: Plan, history: History) -> None:
         """A worker group comes to its first step; if it is not the attempt's first, the one before has died."""
-        began_at = history.attempts[-1].began_at
+        began = max(0.0, history.attempts[-1].began_at - self.clock.started_at)
         with self._lock:
-            last_at, reports = self._group
-            if self._begun is None:
-                self._begun = max(0.0, began_at - self.clock.started_at)
-                self._prepare_seconds = history.rates.prepare_seconds
-            else:
-                ended_at = last_at + (reports[-1].elapsed if reports else 0.0)
-                self._restart_seconds += max(0.0, began_at - ended_at)
-                self._earlier = added(self._earlier, booked(reports))
-            self._group, self.history = (began_at, ()), history
+            self._trained.append(_Group(began, history.rates.prepare_seconds))
+            self.history = history
         self.write()
 
     def decided(self, run: str, decision: Decision) -> None:
@@ -87,7 +97,9 @@ class Books:
     def segment(self, run: str, report: SegmentReport) -> None:
         """A segment is done."""
         with self._lock:
-            self._group, self.history = (self._group[0], (*self._group[1], report)), self.history.add(report)
+            last = self._trained[-1]
+            self._trained[-1] = last._replace(reports=(*last.reports, report))
+            self.history = self.history.add(report)
         self.write()
 
     def note(self, text: str) -> None: ...
@@ -104,19 +116,25 @@ class Books:
     def now(self) -> Attempt:
         """This attempt until now."""
         with self._lock:
-            mine = booked(self._group[1])
+            groups, wall = tuple(self._trained), self.clock.seconds
+            first = groups[0] if groups else None
+            prepared = first.prepare_seconds if first else 0.0
+            trained: dict[Account, float] = {}
+            for group in groups:
+                trained = added(trained, booked(group.reports))
             return Attempt(
-                wall_seconds=self.clock.seconds,
+                wall_seconds=wall,
                 worker_seconds=self.session.worker_seconds - self._held,
                 groups=max(1, self.session.groups - self._groups),
                 workers=self._workers,
-                began_seconds=self._begun,
-                prepare_seconds=self._prepare_seconds,
-                trained=added(self._earlier, mine),
-                restart_seconds=self._restart_seconds,
-                after=self._after(mine["checkpoints"]),
+                began_seconds=first.began if first else None,
+                prepare_seconds=prepared,
+                trained=trained,
+                restart_seconds=sum(max(0.0, late.began - early.ended) for early, late in pairwise(groups)),
+                after=self._after(),
                 closed=self._outcome is not None,
-                startup={**self.session.startup, "prepare": self._prepare_seconds},
+                startup={**self.session.startup, "prepare": prepared},
+                parts=self._parts(groups, wall),
             )
 
     def all(self) -> tuple[Attempt, ...]:
@@ -132,11 +150,38 @@ class Books:
             except OSError as error:
                 self._trouble.came(error)
 
-    def _after(self, saved: float) -> dict[Account, float]:
-        """What came after the last report; the group's reports hold `saved` seconds of its checkpoints."""
+    def _parts(self, groups: Sequence[_Group], wall: float) -> tuple[Spent, ...]:
+        """This attempt cut where one group was over, where their size may change; else nothing."""
+        parts, start, holds = [], 0.0, self.session.holds
+        for number, hold in enumerate(holds, 1):
+            end = wall if number == len(holds) or hold.until is None else self.clock.at(hold.until)
+            mine = next((group for group in groups if start <= group.began < end), None)
+            closed = number == len(holds) and self._outcome is not None
+            after: dict[Account, float] = self._after() if closed else {}
+            if hold.grew and mine is not None:  # it saved, and waited for the one that took over
+                after = {"idle": max(0.0, end - mine.ended)}
+            parts.append(
+                Spent(
+                    wall_seconds=end - start,
+                    worker_seconds=hold.workers * (end - max(start, self.clock.at(hold.since))),
+                    workers=hold.workers,
+                    began_seconds=mine.began - start if mine else None,
+                    prepare_seconds=mine.prepare_seconds if mine else 0.0,
+                    trained=booked(mine.reports) if mine else {},
+                    after=after,
+                    closed=closed or hold.grew,
+                )
+            )
+            start = end
+        return tuple(parts)
+
+    def _after(self) -> dict[Account, float]:
+        """What came after the last report of the last group."""
         if self._outcome is None:
             return {}
-        opening = max(0.0, self._outcome.first_step_at - self._group[0])  # sinks open their files
+        last = self._trained[-1] if self._trained else _Group(0.0, 0.0)
+        saved = booked(last.reports)["checkpoints"]  # is booked already
+        opening = max(0.0, self._outcome.first_step_at - self.clock.started_at - last.began)  # sinks open their files
         return {
             "evaluation": self._outcome.evaluate_seconds,
             "checkpoints": max(0.0, self._outcome.checkpoint_seconds - saved),

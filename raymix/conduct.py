@@ -33,6 +33,7 @@ from raymix.report.run import (
     SourceRows,
     Status,
     curve,
+    groups_of,
     phase_reports,
     rows_report,
     totals,
@@ -90,6 +91,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         str(folder.checkpoints),
         allow_import=job.allow_import,
         profile=str(folder.path / "profile") if job.profile else None,
+        held_limit=_held_limit(job),
         deadline=_deadline(job, session, clock),
     )
     with books:
@@ -110,18 +112,26 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
 
 def _deadline(job: Job, session: Session, clock: Clock) -> float | None:
     """time.time() at which a budget of time is spent, earlier attempts counted in; None: there is none."""
-    budget, cluster, before = job.plan.spec.budget, job.plan.spec.cluster, job.folder.attempts()
-    if budget is None or budget.currency in ("flops", "training"):
+    budget = job.plan.spec.budget
+    if budget is not None and budget.wall is not None:
+        return clock.started_at + budget.wall - sum(attempt.wall_seconds for attempt in job.folder.attempts())
+    limit = _held_limit(job)
+    if limit is None:
         return None
-    if budget.wall is not None:
-        return clock.started_at + budget.wall - sum(attempt.wall_seconds for attempt in before)
+    return time.time() + (limit - session.worker_seconds) / job.plan.spec.cluster.num_replicas
+
+
+def _held_limit(job: Job) -> float | None:
+    """Worker-seconds that this attempt may hold, where hours or money are the budget; None: any number."""
+    budget, cluster = job.plan.spec.budget, job.plan.spec.cluster
+    if budget is None or budget.currency not in ("worker_hours", "money"):
+        return None
     hours = budget.worker_hours
     if hours is None:
         assert budget.money is not None
         assert cluster.price_per_worker_hour
         hours = budget.money / cluster.price_per_worker_hour
-    held = session.worker_seconds + sum(attempt.worker_seconds for attempt in before)
-    return time.time() + (3600 * hours - held) / cluster.num_replicas
+    return 3600 * hours - sum(attempt.worker_seconds for attempt in job.folder.attempts())
 
 
 def foreseen(plan: Plan) -> tuple[Plan, Forecast]:
@@ -169,7 +179,8 @@ def _write_report(job: Job, report: RunReport, outcome: Outcome | None) -> None:
 
 def _remember(job: Job, session: Session, report: RunReport, history: History) -> None:
     """Keeps what was measured for the next `raymix plan` of a like job; of a run that was resumed, nothing."""
-    if job.remember and job.packed is None and report.attempts == 1 and history.reports:
+    planned_for = all(group.workers == report.workers for group in report.groups)
+    if job.remember and job.packed is None and report.attempts == 1 and history.reports and planned_for:
         seen = known.Seen.of(report, history.rates, job.alone)
         known.remember(job.plan, session.device, session.device_name, seen)
 
@@ -242,6 +253,7 @@ def _build(
         curve=curve(history),
         class_names=job.plan.facts.class_names,
         attempts=sum(attempt.groups for attempt in attempts),
+        groups=groups_of(attempts),
         packed=job.packed,
         skipped=history.skipped,
         roll_backs=history.roll_backs,

@@ -161,12 +161,13 @@ def _tags(annotation: Any, tag: str) -> tuple[str, ...]:
 
 
 def _tag_of(section: type[BaseModel]) -> tuple[str, str]:
-    """The field that tells a section from its siblings, and its value."""
-    return next(
+    """The field that tells a section from its siblings, and its value; its name where it is the only one."""
+    tags = (
         (name, get_args(field.annotation)[0])
         for name, field in section.model_fields.items()
         if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
     )
+    return next(tags, ("", section.__name__))
 
 
 # ---- from pydantic's location to the user's ----------------------------------------------------------------------

@@ -15,7 +15,7 @@ from raymix.failing.pulse import Pulse
 from raymix.plan import Decision, Plan, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
-from raymix.session import Needs, RunFailed, WouldRecur, decide, known_unreadable
+from raymix.session import Hold, Needs, RunFailed, WouldRecur, decide, known_unreadable
 from raymix.train.cache import Cache
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import name_of
@@ -78,6 +78,7 @@ class LocalSession:
     """A session in this process, on its first GPU where there is one."""
 
     groups = 1
+    holds: tuple[Hold, ...] = ()
 
     def __init__(self, needs: Needs, sink: Sink) -> None:
         self._started, self.frame = time.monotonic(), needs.frame

@@ -49,7 +49,7 @@ def manifests(spec: JobSpec) -> list[Manifest]:
         JobError: as `render`.
     """
     cluster = spec.cluster
-    if cluster.workers == 0:
+    if cluster.max_workers == 0:
         raise JobError("cluster.workers", "0 trains in one process, without Ray", "ask for one worker or more")
     if cluster.address is not None:
         raise JobError("cluster.address", "a RayJob has a cluster of its own", "leave it out")
@@ -111,9 +111,9 @@ def _workers(spec: JobSpec) -> Manifest:
     gpus = math.ceil(cluster.gpus_per_worker)
     return {
         "groupName": "workers",
-        "replicas": cluster.workers,
-        "minReplicas": cluster.workers,
-        "maxReplicas": cluster.workers,
+        "replicas": cluster.max_workers,
+        "minReplicas": cluster.min_workers,
+        "maxReplicas": cluster.max_workers,
         "rayStartParams": {"num-cpus": str(math.ceil(cluster.cpus_per_worker))},
         "template": _pod(spec, "ray-worker", cpus=cluster.cpus_per_worker, gpus=gpus),
     }

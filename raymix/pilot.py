@@ -17,7 +17,7 @@ from raymix.errands import Crew, Deck, Errand, crew_of, errands, folder_of, plan
 from raymix.freeze import Compared, Frozen, finished, frozen_of, read_frozen
 from raymix.merge import merge, mergeable
 from raymix.outcome import failed_run, pilot_run, report_of
-from raymix.plan import resolve
+from raymix.plan import check_fixed, resolve
 from raymix.recommend import RECOMMENDED_FILE, advice, recommended
 from raymix.report.facts import foretold_line
 from raymix.report.folder import PILOT_FILE, read_pilot, write_text
@@ -80,6 +80,7 @@ def compared(
     Raises:
         JobError: the job is wrong, or the folder cannot be used; nothing was started or written.
     """
+    check_fixed(spec, "a pilot")
     searches_of(spec.report)  # one that is not there is found before anything starts
     quick = spec.pilot.preset == "quick"
     seeds = range(spec.seed, spec.seed + max(spec.pilot.seeds_of(arm) for arm in spec.pilot.compared))

@@ -249,12 +249,12 @@ def _check_machine(spec: JobSpec) -> None:
         JobError: GPUs are asked for and there are too few; a cluster elsewhere is asked when it is reached.
     """
     cluster = spec.cluster
-    if spec.optim.batch == "auto" and not (cluster.gpus_per_worker if cluster.workers else _has_gpu()):
+    if spec.optim.batch == "auto" and not (cluster.gpus_per_worker if cluster.max_workers else _has_gpu()):
         problem = "auto fills a GPU's memory, and this job trains on CPUs"
         raise JobError("optim.batch", problem, "name a batch, as in optim.batch=256, or set cluster.gpus_per_worker=1")
     if not cluster.gpus_per_worker or cluster.address or in_ray_job():
         return
-    wanted, there = cluster.gpus_per_worker * cluster.workers, _num_gpus()
+    wanted, there = cluster.gpus_per_worker * cluster.min_workers, _num_gpus()
     if wanted > there:
         problem = f"{wanted:g} GPU(s) asked for in all, this machine has {there}"
         raise JobError("cluster.gpus_per_worker", problem, "set it to 0 to train on CPUs, or name a cluster.address")

@@ -57,6 +57,19 @@ class Needs(NamedTuple):
     gpu_share: float = 1.0  # of a GPU, where several sessions train on one
 
 
+class Hold(NamedTuple):
+    """Workers of one group, from when they were asked for until it was over."""
+
+    workers: int
+    since: float  # time.monotonic()
+    until: float | None = None  # None: it goes on
+    grew: bool = False  # it ended at a checkpoint, for a larger one
+
+    def seconds(self, now: float) -> float:
+        """Worker-seconds until now."""
+        return self.workers * ((now if self.until is None else self.until) - self.since)
+
+
 class Session(Protocol):
     """Workers that hold the decoded images and execute tasks one after another."""
 
@@ -72,6 +85,10 @@ class Session(Protocol):
     @property
     def worker_seconds(self) -> float:
         """Seconds that workers have been held so far, summed over workers."""
+
+    @property
+    def holds(self) -> tuple[Hold, ...]:
+        """The groups of an elastic session, in order; of another, none."""
 
     def execute(self, task: Task, sink: Sink) -> Outcome:
         """Trains a task to its end, or to the end of the segment in which `stop` was called."""
@@ -116,7 +133,7 @@ def open_session(needs: Needs, sink: Sink) -> Session:
     Raises:
         JobError: the machines cannot give what the job asks for, or too many images are unreadable.
     """
-    if needs.spec.cluster.workers == 0:
+    if needs.spec.cluster.max_workers == 0:
         from raymix.local import LocalSession
 
         return LocalSession(needs, sink)

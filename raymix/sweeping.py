@@ -14,6 +14,7 @@ from raymix.conduct import environment, note_on
 from raymix.errands import alone
 from raymix.freeze import Compared
 from raymix.pilot import compare, compared
+from raymix.plan import check_fixed
 from raymix.report.folder import SWEEP_FILE, read_sweep, write_text
 from raymix.report.ledger import cost_of
 from raymix.report.pilot import PilotReport
@@ -104,6 +105,7 @@ def _asked(spec: JobSpec) -> Sweep:
     if spec.sweep is None:
         hint = "as in sweep: {data.label_fraction: [0.1, 0.25, 0.5, 1.0]}"
         raise JobError("sweep", "missing: it says at which shares of images and labels", hint)
+    check_fixed(spec, "a sweep")
     if spec.pilot.concurrent != 1:
         problem = "the cells of a sweep share one session, which does one run after another"
         raise JobError("pilot.concurrent", problem, "leave it out; cluster.workers spreads each run")

@@ -16,7 +16,7 @@ from raymix.arms import arm_spec
 from raymix.books import Clock
 from raymix.conduct import note_on
 from raymix.jobfile import job_text
-from raymix.plan import Facts, resolve
+from raymix.plan import Facts, check_fixed, resolve
 from raymix.report.folder import SEARCH_FILE, write_text
 from raymix.report.known import installed
 from raymix.report.ledger import cost_of
@@ -127,6 +127,7 @@ def _asked(spec: JobSpec) -> Tune:
     if spec.tune is None:
         hint = "as in tune: {trials: 20, space: {schedule.mix_ratio: {uniform: [0, 1]}}}"
         raise JobError("tune", "missing: it says what is searched", hint)
+    check_fixed(spec, "a search")
     if not spec.data.select:
         raise JobError(
             "data.select", "a search chooses on select rows, and the job keeps none", "as in data.select=0.1"

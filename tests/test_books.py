@@ -40,7 +40,7 @@ class Folder:
 def books_of(folder: Any, started: float, tell: Tell = unheard) -> Books:
     """Books of a command with 2 workers that was started some seconds ago and has held them since."""
     clock: Any = SimpleNamespace(seconds=started, started_at=time.time() - started)
-    session: Any = SimpleNamespace(worker_seconds=2 * started, groups=1, startup={"ray": 1.0})
+    session: Any = SimpleNamespace(worker_seconds=2 * started, groups=1, startup={"ray": 1.0}, holds=())
     return Books(folder, session, clock, True, 2, tell)
 
 

@@ -56,7 +56,7 @@ def workers(cluster: Cluster, num_rows: int, how: How, sink: ConsoleSink) -> Ite
         JobError: the job's cluster does not answer.
     """
     enough = CLUSTER_ROWS if cluster.address or in_ray_job() else OWN_ROWS
-    if how.local or cluster.workers == 0 or num_rows < enough:
+    if how.local or cluster.max_workers == 0 or num_rows < enough:
         yield map_threads
         return
     from raymix.on_ray.blocks import map_ray, ray_for_blocks

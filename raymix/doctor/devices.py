@@ -61,7 +61,7 @@ def checkpoint_bytes(spec: JobSpec) -> int:
 def gpus(spec: JobSpec, torch: Any) -> Told:
     """The GPUs that torch sees, against those that the driver has and the job wants."""
     cluster = spec.cluster
-    wanted = 0.0 if cluster.address else cluster.gpus_per_worker * cluster.workers
+    wanted = 0.0 if cluster.address else cluster.gpus_per_worker * cluster.min_workers
     driver = _driver()
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")

@@ -25,7 +25,7 @@ def limits(patient: Patient) -> Told:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     processes = [resource.getrlimit(resource.RLIMIT_NPROC)[0], _of_group("pids.max", "pids/pids.max")]
     allowed = min((number for number in processes if number not in (None, resource.RLIM_INFINITY)), default=None)
-    needed, workers = THREADS, patient.spec.cluster.workers
+    needed, workers = THREADS, patient.spec.cluster.max_workers
     if workers:
         needed += THREADS_A_CORE * (os.cpu_count() or 1) + THREADS_A_WORKER * workers
     told = [Told("ok", f"open files {_limit(files)}, processes {_limit(allowed)}")]
@@ -46,7 +46,7 @@ def memory(patient: Patient) -> Told:
     limit = _of_group("memory.max", "memory/memory.limit_in_bytes")
     room = min([there["MemAvailable"], *_rooms()])
     cluster = patient.spec.cluster
-    needed = (RAY_BYTES if cluster.workers else 0) + WORKER_BYTES * cluster.num_replicas
+    needed = (RAY_BYTES if cluster.max_workers else 0) + WORKER_BYTES * cluster.num_replicas
     told = [Told("ok", f"{words.size(room)} free of {words.size(min(total, limit or total))}")]
     if not cluster.address and room < needed:
         found = f"{words.size(room)} free, and {words.plural(cluster.num_replicas, 'worker')} and Ray take about "

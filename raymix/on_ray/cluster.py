@@ -38,7 +38,7 @@ ENVIRONMENT = {
 }
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _SMALLEST_STORE = 80 * 10**6  # Ray refuses less
-_DATA_CPUS = 1  # reading needs a CPU beside those that the workers hold
+DATA_CPUS = 1  # reading needs a CPU beside those that the workers hold
 ANSWER_SECONDS = 10.0  # in which a cluster must answer; left to itself, Ray tries for minutes
 
 
@@ -129,7 +129,7 @@ def hush_data() -> None:
 
 def _start(cluster: Cluster, options: dict[str, object]) -> None:
     """A Ray of this machine alone. CPUs are logical: reading goes on beside workers that hold them all."""
-    cpus = max(os.cpu_count() or 1, math.ceil(cluster.workers * cluster.cpus_per_worker) + _DATA_CPUS + 1)
+    cpus = max(os.cpu_count() or 1, math.ceil(cluster.max_workers * cluster.cpus_per_worker) + DATA_CPUS + 1)
     with _to_itself():
         ray.init(
             address="local",
@@ -229,13 +229,12 @@ def check_resources(cluster: Cluster) -> None:
         JobError: the cluster has less than the job asks for.
     """
     there = ray.cluster_resources()
-    cpus = cluster.workers * cluster.cpus_per_worker + _DATA_CPUS
-    gpus = cluster.workers * cluster.gpus_per_worker
+    cpus = cluster.min_workers * cluster.cpus_per_worker + DATA_CPUS
+    gpus = cluster.min_workers * cluster.gpus_per_worker
     if there.get("CPU", 0) < cpus:
-        problem = (
-            f"{cluster.workers} x {cluster.cpus_per_worker:g} CPUs and {_DATA_CPUS} to read are more than the cluster's"
-        )
-        raise JobError("cluster.workers", f"{problem} {there.get('CPU', 0):g}", "ask for fewer, or add nodes")
+        wanted = f"{cluster.min_workers} x {cluster.cpus_per_worker:g} CPUs and {DATA_CPUS} to read"
+        problem = f"{wanted} are more than the cluster's {there.get('CPU', 0):g}"
+        raise JobError("cluster.workers", problem, "ask for fewer, or add nodes")
     if there.get("GPU", 0) < gpus:
         problem = f"{gpus:g} GPU(s) asked for in all, the cluster has {there.get('GPU', 0):g}"
         raise JobError("cluster.gpus_per_worker", problem, "set it to 0 to train on CPUs, or add nodes")

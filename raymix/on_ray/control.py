@@ -26,6 +26,7 @@ from ray.train.v2.api.result import Result
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from raymix.on_ray.restarts import Restarts
+from raymix.on_ray.scaling import AllowedCounts, Sizes, placed_soon
 
 LEAVE_SECONDS = 10.0
 WAIT_SECONDS = 0.1
@@ -39,10 +40,10 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
     ends the workers in the midst of a run; where none answers, every run takes 12 s longer to end.
     """
 
-    def __init__(self, *args: Any, owned: bool, restarts: Restarts, **options: Any) -> None:
-        """`owned`: Ray was started by this process, with its environment."""
+    def __init__(self, *args: Any, owned: bool, restarts: Restarts, sizes: Sizes | None = None, **options: Any) -> None:
+        """`owned`: Ray was started by this process, with its environment. `sizes`: the group's size may change."""
         super().__init__(*args, **options)
-        self._restarts = restarts
+        self._restarts, self._sizes = restarts, sizes
         self._group, self._ending = _Inheriting if owned else _Group, threading.Event()
 
     def leave(self, thread: threading.Thread) -> None:
@@ -65,7 +66,12 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
 
     def _initialize_and_run_controller(self, **asked: Any) -> Result:
         asked["failure_policy"] = self._restarts
-        controller = _Controller(self._group, self._ending, **asked)
+        kind: type[_Controller] = _Controller
+        group: type[WorkerGroup] = self._group
+        if self._sizes is not None:
+            asked["scaling_policy"] = AllowedCounts(self.scaling_config, self._sizes)
+            kind, group = _Elastic, placed_soon(group)
+        controller = kind(group, self._ending, **asked)
         asyncio.run(controller.run())
         return controller.get_result()
 
@@ -89,6 +95,18 @@ class _Controller(TrainController):  # type: ignore[misc]
             self._shutdown_worker_group()
         while not (restarts.is_over(since, wait) or self._ending.is_set()):
             await asyncio.sleep(WAIT_SECONDS)
+
+
+class _Elastic(_Controller):
+    async def _wait_before_restart(self, restarts: Restarts) -> None:
+        self._scaling_policy.over()
+        await super()._wait_before_restart(restarts)
+
+    def _make_and_handle_scaling_decision_for_non_running_worker_group(self, controller_state: Any) -> Any:
+        """What is left of a group that died is given back before a run waits for others."""
+        if self._worker_group:
+            self._shutdown_worker_group()
+        return super()._make_and_handle_scaling_decision_for_non_running_worker_group(controller_state)
 
 
 class _Group(WorkerGroup):  # type: ignore[misc]

@@ -34,6 +34,7 @@ class Mailbox:
         self._stopping, self._closed = asyncio.Event(), False
         self._beats: dict[int, tuple[int, Beat]] = {}
         self._step = 0
+        self._parting = self._parted = False
         self._plan: Plan | None = None
         self._history = History(rates=Rates(step_seconds={}))
 
@@ -45,8 +46,14 @@ class Mailbox:
 
     async def put_task(self, run: str, task: bytes) -> None:
         """The next run."""
+        self._parting = False
         self._stopping.clear()
         self._tasks[run] = task
+
+    async def put_anew(self, run: str, task: bytes) -> None:
+        """A run that is under way, as the next group is to take it up."""
+        if run in self._tasks:
+            self._tasks[run] = task
 
     async def drop(self, run: str) -> None:
         """A run that no worker group is left to finish; the next group does not take it up."""
@@ -66,7 +73,18 @@ class Mailbox:
 
     async def stop(self) -> None:
         """Ends the run at the end of its segment."""
+        self._parting = False
         self._stopping.set()
+
+    async def part(self) -> None:
+        """Ends the worker group at the end of its segment, once it has saved: another takes over."""
+        if not self._stopping.is_set():
+            self._parting = True
+            self._stopping.set()
+
+    async def parted(self) -> bool:
+        """Whether the group has saved and waits for its end."""
+        return self._parted
 
     async def close(self) -> None:
         """No task follows."""
@@ -80,9 +98,9 @@ class Mailbox:
         count, _ = self._beats.get(beat.rank, (0, beat))
         self._beats[beat.rank] = count + 1, beat
 
-    async def join(self, device: str, device_name: str, kept: str) -> None:
+    async def join(self, device: str, device_name: str, kept: str, workers: int) -> None:
         """A worker group has started and has its images: on the device, in host memory, or as a stream."""
-        self._events.append(Event("joined", "", (device, device_name, kept)))
+        self._events.append(Event("joined", "", (device, device_name, kept, workers)))
 
     async def images(self) -> Any:
         """What the driver put, or what to do without."""
@@ -95,6 +113,9 @@ class Mailbox:
     async def begin(self, run: str, plan: Plan, history: History) -> None:
         """A run starts, or goes on after `history`."""
         self._plan, self._history, self._step = plan, history, history.done_steps
+        if self._parting:  # that group is gone
+            self._stopping.clear()
+        self._parting = self._parted = False
         self._events.append(Event("begin", run, (plan, history)))
 
     async def name_next(self, done: int, news: list[SegmentReport], pending: Segment | None) -> Named:
@@ -120,9 +141,14 @@ class Mailbox:
         """A line for the user."""
         self._events.append(Event("note", run, text))
 
-    async def stopped(self) -> None:
-        """Returns when the run is to end."""
+    async def stopped(self) -> bool:
+        """Returns when the run is to end, or when another group is to take over: True."""
         await self._stopping.wait()
+        return self._parting
+
+    async def saved(self) -> None:
+        """The group that was to part has saved."""
+        self._parted = True
 
     async def finish(self, run: str, outcome: bytes) -> None:
         """A run has its outcome, or why it has none; of several ranks' words the first ones count."""

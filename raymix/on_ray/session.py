@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 import uuid
+from dataclasses import replace
 
 import ray
 import ray.train
@@ -22,7 +23,9 @@ from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
 from raymix.on_ray.reading import Streaming
 from raymix.on_ray.restarts import Restarts
-from raymix.session import Failure, Needs, RunFailed, WouldRecur, decide, known_unreadable
+from raymix.on_ray.scaling import Sizes
+from raymix.plan import worker_counts
+from raymix.session import Failure, Hold, Needs, RunFailed, WouldRecur, decide, known_unreadable
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
@@ -56,6 +59,8 @@ class RaySession:
         self._guard = Guard(needs.spec.failures, self._mailbox)
         self._started = time.monotonic()
         self._verbose = needs.verbose
+        counts = worker_counts(needs.spec, self.run)
+        self._sizes = Sizes(needs.spec, counts, self._mailbox) if needs.spec.cluster.elastic else None
         self._begin()
         try:
             ray.get(self._mailbox.put_images.remote(self._read(needs, keep, sink)))
@@ -67,8 +72,15 @@ class RaySession:
 
     @property
     def worker_seconds(self) -> float:
-        """Seconds since the group was asked for, times workers."""
-        return (time.monotonic() - self._started) * self._spec.cluster.workers
+        """Seconds since the group was asked for, times workers; of groups of several sizes, their sum."""
+        if self._sizes is not None:
+            return self._sizes.worker_seconds
+        return (time.monotonic() - self._started) * self._spec.cluster.max_workers
+
+    @property
+    def holds(self) -> tuple[Hold, ...]:
+        """The groups of an elastic session, in order; of another, none."""
+        return self._sizes.holds if self._sizes is not None else ()
 
     def execute(self, task: Task, sink: Sink) -> Outcome:
         """Trains a task on the workers; a group that dies or hangs is started again, from the newest checkpoint.
@@ -81,12 +93,17 @@ class RaySession:
         self._idle = False
         if not self._thread.is_alive():
             self._begin()
+        task = self._due(task)
         ray.get(self._mailbox.put_task.remote(task.run, pickle.dumps(task)))
         told_to_stop = False
         while True:
+            for note in self._sizes.take_notes() if self._sizes is not None else ():
+                sink.note(note)
             if self._stopping and not told_to_stop:
                 self._mailbox.stop.remote()
                 self._restarts.hurry()
+                if self._sizes is not None:
+                    self._sizes.closed = True
                 told_to_stop = True
             self._guard.look(task, self._restarts, sink)
             alive = self._thread.is_alive()  # asked before the events: what a group told before it died is heard
@@ -112,6 +129,8 @@ class RaySession:
     def close(self) -> None:
         """Ends the workers, and Ray where it is this session's own."""
         self._mailbox.close.remote()
+        if self._sizes is not None:
+            self._sizes.closed = True
         self._thread.join(CLOSE_SECONDS if self._idle and not self._owned else ABORT_SECONDS)
         if self._owned:
             self._trainer.leave(self._thread)
@@ -137,17 +156,18 @@ class RaySession:
         known = known_unreadable(needs)
         self.skipped = reading.check(rows, ids, frame, progress) if known is None else known
         check_bad(self.skipped, len(ids), rows, needs.spec.data)
-        return reading.streaming(rows, frame, cluster.workers, cluster.cpus_per_worker, smallest_store())
+        return reading.streaming(rows, frame, cluster.max_workers, cluster.cpus_per_worker, smallest_store())
 
     def _hear(self, event: Event, sink: Sink) -> Outcome | None:
         """Passes an event on; returns a run's outcome."""
         if event.what == "joined":
-            self.device, self.device_name, self.kept = event.value
+            self.device, self.device_name, self.kept, workers = event.value
             self.groups += 1
             self.startup.setdefault("workers", time.monotonic() - self._started)
             self._restarts.begin()
             if self.groups > 1:
-                sink.note(f"the workers were started again (group {self.groups})")
+                size = f": {workers} of them" if self._sizes is not None else ""
+                sink.note(f"the workers were started again (group {self.groups}{size})")
         elif event.what == "begin":
             sink.begin(event.run, *event.value)
         elif event.what == "decided":
@@ -189,10 +209,11 @@ class RaySession:
             work,
             owned=self._owned,
             restarts=self._restarts,
+            sizes=self._sizes,
             train_loop_config=config,
             backend_config=Workers(),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=cluster.workers,
+                num_workers=(cluster.min_workers, cluster.max_workers) if cluster.elastic else cluster.max_workers,
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker=resources,
             ),
@@ -202,6 +223,21 @@ class RaySession:
                 logging_config=ray.train.LoggingConfig(log_level="INFO" if self._verbose else "ERROR"),
             ),
         )
+
+    def _due(self, task: Task) -> Task:
+        """A task whose budget of worker-seconds ends by the clock of as many workers as there are, group by group."""
+        sizes, limit = self._sizes, task.held_limit
+        if sizes is None or limit is None:
+            return task
+
+        def due(workers: int) -> Task:
+            return replace(task, deadline=time.time() + (limit - sizes.worker_seconds) / workers)
+
+        def before_group(workers: int) -> None:
+            ray.get(self._mailbox.put_anew.remote(task.run, pickle.dumps(due(workers))))
+
+        sizes.before_group = before_group
+        return due(sizes.holds[-1].workers if sizes.holds else sizes.counts[-1])
 
     def _fit(self) -> None:
         try:

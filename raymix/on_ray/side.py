@@ -136,7 +136,7 @@ class Side:
     def _opened(self, sink: Sink) -> Session:
         if self._session is None:
             cluster, before = self._needs.spec.cluster, self._needs.before
-            if cluster.workers == 0:
+            if cluster.max_workers == 0:
                 import torch
 
                 torch.set_num_threads(max(1, int(cluster.cpus_per_worker)))

@@ -18,7 +18,7 @@ from raymix.data.frame import Frame
 from raymix.on_ray import together
 from raymix.on_ray.side import Seen, Side, Work
 from raymix.runfolder import Before
-from raymix.session import Failure, Needs, RunFailed
+from raymix.session import Failure, Hold, Needs, RunFailed
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
@@ -38,6 +38,7 @@ class Seat:
     """An actor as the driver sees it; the first one's is the session that measures."""
 
     device, device_name, kept, groups, run = "cpu", "CPU", "host", 0, 0
+    holds: tuple[Hold, ...] = ()  # what runs side by side is no elastic run
 
     def __init__(self, needs: Needs, work: Any, packed: float | None, share: float) -> None:
         self.frame: Frame = needs.frame
@@ -133,7 +134,7 @@ class Seat:
 
     def _hire(self) -> None:
         """A process for it. Workers have resources of their own; without any, the session trains in this one."""
-        wants = {} if self._cluster.workers else together.needs(self._cluster, self._share)
+        wants = {} if self._cluster.max_workers else together.needs(self._cluster, self._share)
         options = {"num_cpus": wants.get("CPU", 0), "num_gpus": wants.get("GPU", 0)}
         self._news = None
         self._actor = ray.remote(concurrency_groups={"asked": 1})(Side).options(**options).remote(*self._arguments)
@@ -247,6 +248,6 @@ class Sides:
     def _of_one(self, needs: Needs) -> Needs:
         """What one of the sessions is opened with."""
         spec, share = needs.spec, self._share
-        if spec.cluster.workers:
+        if spec.cluster.max_workers:
             spec = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"gpus_per_worker": share})})
         return needs._replace(spec=spec, sessions=self.num, gpu_share=min(1.0, share or 1.0))

@@ -69,14 +69,14 @@ def gpu_share(cluster: Cluster, together: int, gpus: float) -> float:
     What is asked for where that is a part of one already; else a GPU is shared by as many as must. Workers of one
     group never share, since NCCL connects no two of them on one GPU. Without workers a GPU is taken where there is one.
     """
-    asked = cluster.gpus_per_worker if cluster.workers else min(1.0, gpus)
-    if asked != 1 or cluster.workers > 1:
+    asked = cluster.gpus_per_worker if cluster.max_workers else min(1.0, gpus)
+    if asked != 1 or cluster.max_workers > 1:
         return asked
     return 1 / math.ceil(together / gpus) if gpus else 1.0
 
 
 def needs(cluster: Cluster, share: float) -> dict[str, float]:
     """What one trial or session takes of a cluster's resources, with so many GPUs a worker."""
-    cpus, workers = cluster.cpus_per_worker, cluster.workers
+    cpus, workers = cluster.cpus_per_worker, cluster.max_workers
     wanted = {"CPU": workers * cpus + 1 if workers else cpus}  # reading needs one beside the workers
     return {**wanted, **({"GPU": (workers or 1) * share} if share else {})}

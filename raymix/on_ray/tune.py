@@ -114,7 +114,9 @@ def _tuner(
 ) -> Any:
     cluster = spec.cluster
     trainable = tune.with_parameters(drive, objective=objective, desk=desk, folder=str(folder))
-    if cluster.workers:  # the group that it starts has its own resources: `concurrent` sees to it that they are there
+    if (
+        cluster.max_workers
+    ):  # the group that it starts has its own resources: `concurrent` sees to it that they are there
         resources: Any = tune.PlacementGroupFactory([{"memory": 1.0}])
     else:
         resources = together.needs(cluster, together.gpu_share(cluster, 1, ray.cluster_resources().get("GPU", 0.0)))

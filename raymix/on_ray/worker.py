@@ -58,6 +58,7 @@ class RayRuntime:
         self._run, self._told = "", 0
         self._next: Any = None
         self._stop: Any = None
+        self._parting = False  # on rank 0: another group takes over
 
     supply: Supply
 
@@ -73,7 +74,7 @@ class RayRuntime:
         else:
             self.supply = Cache(images.on_this_node(), self.device, where, gpu_share)
         if self.rank == 0:
-            self._mailbox.join.remote(self.device.type, name_of(self.device), self.supply.where)
+            self._mailbox.join.remote(self.device.type, name_of(self.device), self.supply.where, self.world)
         return True
 
     def next_task(self) -> Task | None:
@@ -85,7 +86,15 @@ class RayRuntime:
         return None if task == "close" else pickle.loads(task)
 
     def finish(self, task: Task, outcome: Outcome | Failure) -> None:
-        """Hands over what a run brought, or why it brought nothing, and waits until it has arrived."""
+        """Hands over what a run brought, or why it brought nothing, and waits until it has arrived.
+
+        A group that another takes over from has brought nothing yet: it waits for its end.
+        """
+        if isinstance(outcome, Outcome) and self._broadcast(self._parting):
+            if self.rank == 0:
+                ray.get(self._mailbox.saved.remote())
+            while True:
+                time.sleep(POLL_SECONDS)
         if self.rank == 0:
             self.tell(task, outcome)
 
@@ -115,7 +124,7 @@ class RayRuntime:
 
     def begin(self, run: str, plan: Plan, history: History) -> None:
         """Tells the driver, and starts to listen for its stop."""
-        self._run, self._told, self._next = run, len(history.reports), None
+        self._run, self._told, self._next, self._parting = run, len(history.reports), None, False
         if self.rank == 0:
             ray.get(self._mailbox.begin.remote(run, plan, history))
             self._stop = self._mailbox.stopped.remote()
@@ -125,7 +134,9 @@ class RayRuntime:
         named = Named(None)
         if self.rank == 0:
             stopping, _ = ray.wait([self._stop], timeout=0)
-            if not stopping:
+            if stopping:
+                self._parting = ray.get(self._stop)
+            else:
                 named = ray.get(self._next or self._ask(history, None))
                 self._next = self._ask(history, named.segment) if named.segment else None
         told: Named = self._broadcast(named)

@@ -1,6 +1,7 @@
 """What will be done: JobSpec + Facts -> Plan, the pure functions of a plan, and how it is changed on the way."""
 
 from raymix.plan.change import added_epochs, changed, followed, kinds_to_come
+from raymix.plan.counts import check_fixed, worker_counts
 from raymix.plan.curves import rate, weight
 from raymix.plan.resolve import resolve
 from raymix.plan.steps import classified_rows, pattern, positions, rows_per_step, runs, segment
@@ -40,6 +41,7 @@ __all__ = [
     "Stream",
     "added_epochs",
     "changed",
+    "check_fixed",
     "classified_rows",
     "followed",
     "kinds_to_come",
@@ -51,4 +53,5 @@ __all__ = [
     "runs",
     "segment",
     "weight",
+    "worker_counts",
 ]

@@ -63,6 +63,20 @@ def _amount(budget: BudgetReport, value: float) -> str:
     return words.money(value) if budget.currency == "money" else f"{value:.4g}"
 
 
+def workers_text(report: RunReport) -> str:
+    """'2 workers'; 'up to 3 workers' where their number changed."""
+    held = words.plural(report.workers, "worker")
+    return f"up to {held}" if report.groups else held
+
+
+def groups_line(report: RunReport) -> str:
+    """The groups of an elastic run with their sizes and when each was there; '' where workers were fixed."""
+    told = (
+        f"{group.workers} from {words.seconds(group.since)} to {words.seconds(group.until)}" for group in report.groups
+    )
+    return f"workers: {', '.join(told)}" if report.groups else ""
+
+
 def decision_cells(report: RunReport) -> tuple[list[tuple[str, str, str]], int]:
     """Step, phase lengths and reason of the first and last decisions; and how many between them are left out."""
     cells = [(words.count(one.step), _lengths(report, one), one.reason) for one in report.decisions]
@@ -80,7 +94,7 @@ def trial_cells(report: RunReport) -> list[tuple[str, str, str]]:
 
 def lines(report: RunReport) -> list[str]:
     """The course of a run for a terminal: ending, budget, and of decisions and trials the number and the last."""
-    found = [ended_line(report), budget_line(report)]
+    found = [ended_line(report), budget_line(report), groups_line(report)]
     if report.decisions:
         last = report.decisions[-1]
         which = f"the last at step {words.count(last.step)}: {_lengths(report, last)} ({last.reason})"
@@ -111,7 +125,7 @@ def ledger_cells(report: RunReport) -> list[tuple[str, str, str, str, str]]:
 def ledger_total(report: RunReport) -> tuple[str, str, str, str]:
     """The sum of the ledger, in the same cells."""
     total = report.ledger.worker_seconds if report.ledger else 0.0
-    name = f"wall time x {words.plural(report.workers, 'worker')}"
+    name = f"wall time x {workers_text(report)}"
     return name, words.tenths(total), "100.0 %" if total else "-", words.money(report.totals.cost)
 
 
@@ -121,7 +135,7 @@ def ledger_line(report: RunReport) -> str:
         return ""
     shares = [(entry.account, report.ledger.share(entry)) for entry in report.ledger.entries]
     told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares if share >= LEAST_SHARE)
-    held = words.plural(report.workers, "worker")
+    held = workers_text(report)
     return f"wall {words.seconds(report.totals.wall_seconds)} x {held}: {told}"
 
 

@@ -209,13 +209,13 @@ def _rate(spec: JobSpec) -> tuple[float, str]:
         return cluster.device_flops, "cluster.device_flops"
     if cluster.gpus_per_worker:
         return GPU_FLOPS * cluster.gpus_per_worker, f"{GPU_FLOPS:.3g} a GPU, unless cluster.device_flops says otherwise"
-    cores = cluster.cpus_per_worker if cluster.workers else float(os.cpu_count() or 1)
+    cores = cluster.cpus_per_worker if cluster.max_workers else float(os.cpu_count() or 1)
     return CPU_FLOPS * cores, f"{CPU_FLOPS:.3g} a CPU, unless cluster.device_flops says otherwise"
 
 
 def _startup(spec: JobSpec) -> tuple[float, float]:
     """Start-up where none was seen, and what of it is over when workers are first held."""
-    return (RAY_SECONDS, RAY_SECONDS / 4) if spec.cluster.workers else (LOCAL_SECONDS, 0.0)
+    return (RAY_SECONDS, RAY_SECONDS / 4) if spec.cluster.max_workers else (LOCAL_SECONDS, 0.0)
 
 
 # ---- what the plan takes --------------------------------------------------------------------------------------------

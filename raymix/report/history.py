@@ -113,6 +113,12 @@ class History(Section):
         ends = [attempt.reports for attempt in self.attempts[1:]] + [len(self.reports)]
         return sum(self.reports[end - 1].elapsed for end in dict.fromkeys(ends) if end)
 
+    def by_group(self) -> list[tuple[int, tuple[SegmentReport, ...]]]:
+        """The workers of each group, 0 where they are not known, and the reports that training went on from."""
+        groups = [(attempt.reports, attempt.workers) for attempt in self.attempts] or [(0, 0)]
+        ends = [*(start for start, _ in groups[1:]), len(self.reports)]
+        return [(num, self.reports[start:end]) for (start, num), end in zip(groups, ends, strict=True)]
+
     def add(self, report: SegmentReport) -> History:
         """This history and one more report; what was pending is now done."""
         return self._with(reports=(*self.reports, report), pending=None)

@@ -68,7 +68,7 @@ class Key(Section):
             layered=spec.optim.layer_decay < 1,
             shared_pass=spec.schedule.shared_pass,
             whole_rows=spec.num_whole(spec.batch),
-            workers=spec.cluster.workers,
+            workers=spec.cluster.max_workers,
             cpus_per_worker=spec.cluster.cpus_per_worker,
             gpus_per_worker=spec.cluster.gpus_per_worker,
             versions={name: installed(name) for name in PACKAGES},
@@ -146,7 +146,7 @@ def recall(plan: Plan) -> Entry | None:
         files = sorted(folder().glob("*.json"))
     except (OSError, RuntimeError):
         return None
-    wanted = ("cuda",) if cluster.gpus_per_worker else ("cpu",) if cluster.workers else ("cpu", "cuda")
+    wanted = ("cuda",) if cluster.gpus_per_worker else ("cpu",) if cluster.max_workers else ("cpu", "cuda")
     found = [entry for path in files if (entry := _read(path)) is not None]
     like = [e for e in found if e.key == key and e.device in wanted and e.with_kinds(plan.kinds)]
     return max(like, key=lambda entry: entry.with_kinds(plan.kinds)[-1].at, default=None)

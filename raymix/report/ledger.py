@@ -49,6 +49,9 @@ class Spent(Section):
     after: dict[Account, float] = Field({}, description="what came after the last report")
     closed: bool = Field(False, description="it came to an outcome; else what is not booked was lost")
     startup: dict[str, float] = Field({}, description="parts of its start, as `Totals` has them")
+    parts: tuple[Spent, ...] = Field(
+        (), description="itself, worker group by worker group, where their size may change; `ledger` then goes by these"
+    )
 
     @property
     def start_seconds(self) -> float:
@@ -67,7 +70,7 @@ class Entry(Section):
 
 
 class Ledger(Section):
-    """All accounts, in order; they sum to wall time times workers."""
+    """All accounts, in order; they sum to wall time times workers, group by group where their number changes."""
 
     entries: tuple[Entry, ...]
 
@@ -133,6 +136,7 @@ def ledger(history: History, spent: Sequence[Spent], workers: int, price: float 
     """
     found: dict[Account, float] = dict.fromkeys(ACCOUNTS, 0.0)
     heard: dict[Account, float] = dict.fromkeys(TRAINED, 0.0)
+    spent = [part for attempt in spent for part in attempt.parts or (attempt,)]
     for attempt in spent:
         num = attempt.workers or workers
         found = added(found, _around(attempt, num))
@@ -176,8 +180,6 @@ def _around(attempt: Spent, workers: int) -> dict[Account, float]:
 def _kept(history: History, workers: int) -> dict[Account, float]:
     """Worker-seconds of the reports that training went on from, group by group."""
     found: dict[Account, float] = dict.fromkeys(TRAINED, 0.0)
-    groups = [(attempt.reports, attempt.workers) for attempt in history.attempts] or [(0, 0)]
-    ends = [*(start for start, _ in groups[1:]), len(history.reports)]
-    for (start, num), end in zip(groups, ends, strict=True):
-        found = added(found, booked(history.reports[start:end]), num or workers)
+    for num, reports in history.by_group():
+        found = added(found, booked(reports), num or workers)
     return found

@@ -75,7 +75,7 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
             f"read once{select}"
         )
     restarts = f", {words.plural(report.attempts - 1, 'restart')}" if report.attempts > 1 else ""
-    held = f"{words.plural(report.workers, 'worker')} held (clock B)"
+    held = f"{course.workers_text(report)} held (clock B)"
     return [
         ("top-1", words.percent(final.top1 if final else None), note),
         ("wall time", words.seconds(totals.wall_seconds), "from the command to the report" + restarts),
@@ -126,6 +126,7 @@ def _course(report: RunReport) -> dict[str, Any]:
     return {
         "ended": course.ended_line(report),
         "budget": course.budget_line(report),
+        "groups": course.groups_line(report),
         "decisions": decisions,
         "left_out": left_out,
         "first_decisions": course.FIRST,

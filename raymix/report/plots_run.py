@@ -97,7 +97,7 @@ def _top1_panel(figure: Any, report: RunReport) -> None:
     if final is not None and final.num_val:
         interval = share_interval(final.top1 / 100 * final.num_val, final.num_val)
         error = [[interval.value - interval.low], [interval.high - interval.value]]
-        end = report.curve[-1].seconds * report.workers
+        end = report.held_at(report.curve[-1])
         style = {"fmt": "D", "color": INK, "markersize": 6, "capsize": 3, "clip_on": False, "zorder": 5}
         axis.errorbar([end], [final.top1], yerr=error, label="val, at the end, 95 %", **style)
     axis.set_ylim(bottom=0)
@@ -128,7 +128,7 @@ def _schedule_panel(figure: Any, report: RunReport) -> None:
 
 def _axis(figure: Any, report: RunReport) -> Any:
     axis = figure.subplots()
-    end = report.curve[-1].seconds * report.workers
+    end = report.held_at(report.curve[-1])
     _shade_phases(axis, report)
     _name_phases(axis, report, end)
     axis.set_xlim(0, end)
@@ -144,7 +144,7 @@ def _spans(report: RunReport) -> list[tuple[str, float, float]]:
     spans: list[tuple[str, float, float]] = []
     before = 0.0
     for point in report.curve:
-        end = point.seconds * report.workers
+        end = report.held_at(point)
         if spans and spans[-1][0] == point.kind:
             spans[-1] = (point.kind, spans[-1][1], end)
         else:
@@ -169,7 +169,7 @@ def _line(
     axis: Any, report: RunReport, curve: Sequence[Point], name: str, label: str, color: str, **style: Any
 ) -> None:
     """A figure of the curve against worker-seconds; broken where a phase has none."""
-    points = [(point.seconds * report.workers, getattr(point, name)) for point in _thinned(curve)]
+    points = [(report.held_at(point), getattr(point, name)) for point in _thinned(curve)]
     if any(value is not None for _, value in points):
         values = [float("nan") if value is None else value for _, value in points]
         axis.plot([x for x, _ in points], values, label=label, color=color, linewidth=1.6, **style)
@@ -200,7 +200,7 @@ def _band(axis: Any, report: RunReport, told: Sequence[Point]) -> None:
     if not num or not told:
         return
     found = [
-        (point.seconds * report.workers, share_interval(point.select_top1 / 100 * num, num))
+        (report.held_at(point), share_interval(point.select_top1 / 100 * num, num))
         for point in _thinned(told)
         if point.select_top1 is not None
     ]

@@ -114,6 +114,7 @@ class Point(Section):
     step: int
     kind: PhaseKind
     seconds: float
+    worker_seconds: float | None = Field(None, description="null: `seconds` times workers")
     lr: float
     weight: float
     ssl_loss: float | None
@@ -134,6 +135,14 @@ class BudgetReport(Section):
     spent: float
 
 
+class GroupReport(Section):
+    """One worker group of a run whose number of workers may change."""
+
+    workers: int
+    since: float = Field(description="seconds of the run's wall time, over all attempts, at which it was asked for")
+    until: float = Field(description="the same at its end")
+
+
 class RunReport(Section):
     """A run, whole: what `raymix run` returns and `report.json` holds."""
 
@@ -141,7 +150,7 @@ class RunReport(Section):
     status: Status
     seed: int
     device: str
-    workers: int
+    workers: int = Field(description="processes that train; the most that there may be, where `groups` has their sizes")
     price_per_worker_hour: float | None
     final: Final | None
     phases: tuple[PhaseReport, ...]
@@ -161,6 +170,7 @@ class RunReport(Section):
     curve: tuple[Point, ...]
     class_names: tuple[str, ...]
     attempts: int = Field(1, description="worker groups it took, restarts and resumes included")
+    groups: tuple[GroupReport, ...] = Field((), description="of an elastic run, in order; empty: workers were fixed")
     packed: float | None = Field(
         None,
         description="it trained beside other runs, and its seconds are not comparable: share of its GPUs that it had, "
@@ -177,6 +187,10 @@ class RunReport(Section):
     def unit(self) -> str:
         """What a worker-second is called."""
         return unit_on(self.device)
+
+    def held_at(self, point: Point) -> float:
+        """Worker-seconds of training up to a point of the curve."""
+        return point.seconds * self.workers if point.worker_seconds is None else point.worker_seconds
 
     def _repr_html_(self) -> str:
         from raymix.report.html import notebook_html  # only a notebook asks for HTML
@@ -204,6 +218,18 @@ def totals(history: History, spent: Sequence[Spent], price: float | None) -> Tot
     )
 
 
+def groups_of(spent: Sequence[Spent]) -> tuple[GroupReport, ...]:
+    """The worker groups of all attempts at an elastic run; of another, nothing."""
+    found, before = [], 0.0
+    for attempt in spent:
+        end = before
+        for part in attempt.parts:
+            end += part.wall_seconds
+            found.append(GroupReport(workers=part.workers, since=end - part.worker_seconds / part.workers, until=end))
+        before += attempt.wall_seconds
+    return tuple(found)
+
+
 def _after(spent: Sequence[Spent], account: Account) -> float:
     """Seconds of an account after the last report of each attempt."""
     return sum(attempt.after.get(account, 0.0) for attempt in spent)
@@ -211,13 +237,18 @@ def _after(spent: Sequence[Spent], account: Account) -> float:
 
 def phase_reports(plan: Plan, history: History) -> tuple[PhaseReport, ...]:
     """A line a phase, summed over its segments."""
-    workers, price = plan.spec.cluster.num_replicas, plan.spec.cluster.price_per_worker_hour
-    lines = []
+    price, lines = plan.spec.cluster.price_per_worker_hour, []
     for index, phase in enumerate(plan.phases):
         if not phase.steps:  # a decision left it without a step
             continue
         reports = [report for report in history.reports if report.segment.phase == index]
         seconds = sum(report.seconds for report in reports)
+        held = sum(
+            (num or plan.spec.cluster.num_replicas) * report.seconds
+            for num, mine in history.by_group()
+            for report in mine
+            if report.segment.phase == index
+        )
         lines.append(
             PhaseReport(
                 kind=phase.kind,
@@ -227,8 +258,8 @@ def phase_reports(plan: Plan, history: History) -> tuple[PhaseReport, ...]:
                 labelled=sum(report.labelled for report in reports),
                 seconds=seconds,
                 predicted_seconds=_predicted(reports, history.rates),
-                worker_seconds=seconds * workers,
-                cost=cost_of(seconds * workers, price),
+                worker_seconds=held,
+                cost=cost_of(held, price),
                 ssl_loss=next((r.ssl_loss for r in reversed(reports) if r.ssl_loss is not None), None),
                 sl_loss=next((r.sl_loss for r in reversed(reports) if r.sl_loss is not None), None),
             )
@@ -262,15 +293,18 @@ def rows_report(
 
 def curve(history: History) -> tuple[Point, ...]:
     """The training curves: a point a segment."""
-    points, seconds = [], 0.0
-    for report in history.reports:
-        seconds += report.seconds
+    points, seconds, held = [], 0.0, 0.0
+    groups = history.by_group()
+    changed = len({num for num, _ in groups}) > 1
+    for num, report in ((num, report) for num, reports in groups for report in reports):
+        seconds, held = seconds + report.seconds, held + num * report.seconds
         segment = report.segment
         points.append(
             Point(
                 step=segment.start + segment.steps,
                 kind=segment.kind,
                 seconds=seconds,
+                worker_seconds=held if changed else None,
                 lr=segment.lr[1],
                 weight=segment.weight[1],
                 ssl_loss=report.ssl_loss,

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from raymix.plan import Phase, Plan, rate, weight
+from raymix.plan import Phase, Plan, rate, weight, worker_counts
 from raymix.report import course, effort, facts, lineup, words
 from raymix.report.forecast import Forecast, PhaseForecast
 from raymix.report.lineup import Line
@@ -146,6 +146,10 @@ def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:
     )
     parts: list[RenderableType] = [Text(plan.spec.name, style="bold"), table, Text(rows)]
     parts += [Text(line) for line in facts.forecast_lines(forecast)] if forecast else []
+    if (elastic := plan.spec.cluster.elastic) is not None:
+        held = words.plural(elastic.max, "worker")
+        counts = ", ".join(map(str, worker_counts(plan.spec, plan.facts.run)))
+        parts.append(Text(f"assumes {held} throughout; {counts} share a batch evenly", style="dim"))
     if plan.spec.optim.batch == "auto":
         text = f"optim.batch: found when the run starts; {plan.spec.batch} stands for it here"
         parts.append(Text(text, style="yellow"))

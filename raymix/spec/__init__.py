@@ -6,10 +6,10 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 
 from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, Vit, long_form
 from raymix.spec.base import SPEC_VERSION, JobError, Section, masked
+from raymix.spec.cluster import Cluster, Elastic
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import (
     CheckpointSpec,
-    Cluster,
     JobSpec,
     Passes,
     Weights,
@@ -71,6 +71,7 @@ __all__ = [
     "Data",
     "Defined",
     "DigitsSource",
+    "Elastic",
     "FixedSchedule",
     "Goal",
     "HfDiskSource",

@@ -29,6 +29,9 @@ class Failures(Section):
     hang_outside: Seconds = Field(
         600.0, description="the same for what is no step: loading, compiling, evaluating, saving"
     )
+    wait_for_workers: Seconds = Field(
+        3600.0, description="how long a run waits where there is room for fewer workers than cluster.workers.min"
+    )
     not_finite: NotFinitePolicy = Field(
         "stop",
         description="what a loss or gradient that is not finite does to the run. stop: ends it, with that segment; "

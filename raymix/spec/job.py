@@ -1,4 +1,4 @@
-"""Where a job runs, what it keeps and compares, and the whole of it."""
+"""What a job keeps and compares, and the whole of it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple, Self
 from pydantic import Field, field_validator, model_validator
 
 from raymix.spec.backbone import VIT_SIZES, Backbone, Timm, Torchvision, Vit
-from raymix.spec.base import SPEC_VERSION, Bytes, Folder, JobError, Name, Seconds, Section, Share
+from raymix.spec.base import SPEC_VERSION, Folder, JobError, Name, Seconds, Section, Share
+from raymix.spec.cluster import Cluster
 from raymix.spec.data import Data, check_channels
 from raymix.spec.failures import Failures
-from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import (
     MIX_KINDS,
     SHARED_PASSES,
@@ -26,50 +26,6 @@ from raymix.spec.schedule import Budget, FixedSchedule, Goal, PhasesSchedule, Sc
 from raymix.spec.speed import Speed
 from raymix.spec.sweep import Sweep
 from raymix.spec.tune import Tune
-
-
-class Cluster(Section):
-    """The machines: `workers: 0` trains in this process without Ray."""
-
-    workers: int = Field(2, ge=0, le=4096)
-    cpus_per_worker: float = Field(1, gt=0)
-    gpus_per_worker: float = Field(0, ge=0)
-    address: str | None = Field(
-        None, description="null: a Ray of its own, or the job's cluster inside a job; auto; host:port"
-    )
-    object_store: Bytes | None = Field(
-        None, description="size of Ray's object store where raymix starts Ray, as in 2GB; null: what reading needs"
-    )
-    price_per_worker_hour: float | None = Field(None, ge=0)
-    price_file: Folder | None = Field(None, description="YAML of prices per worker-hour by node type, for `node_type`")
-    node_type: str | None = Field(None, min_length=1, description="what price_file calls the machines")
-    device_flops: float | None = Field(
-        None,
-        gt=0,
-        description="FLOP/s that one worker reaches in training; `raymix plan` goes by it where nothing like the job "
-        "was measured yet; null: 20e9 a CPU, 60e12 a GPU",
-    )
-    kubernetes: Kubernetes = Kubernetes()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.address and self.address.startswith("ray://"):
-            problem = "ray:// (Ray Client) cannot carry a training run"
-            hint = "submit the job instead: ray job submit --address http://HOST:8265 --working-dir . -- raymix run JOB"
-            raise JobError("cluster.address", problem, hint)
-        if (self.price_file is None) != (self.node_type is None):
-            missing = "node_type" if self.node_type is None else "price_file"
-            raise JobError(f"cluster.{missing}", "missing", "price_file and node_type go together")
-        if self.price_file is not None and self.price_per_worker_hour is not None:
-            raise JobError(
-                "cluster.price_per_worker_hour", "cluster.price_file says it too", "leave one of the two out"
-            )
-        return self
-
-    @property
-    def num_replicas(self) -> int:
-        """Processes that train; this one alone when there are no workers."""
-        return max(1, self.workers)
 
 
 class CheckpointSpec(Section):
@@ -336,7 +292,7 @@ def _check_workers(spec: JobSpec) -> None:
         raise JobError(
             "optim.batch", f"{batch} leaves a worker without a second image to contrast", "take a larger batch"
         )
-    if spec.cluster.gpus_per_worker and not spec.cluster.workers:
+    if spec.cluster.gpus_per_worker and not spec.cluster.max_workers:
         problem = "cluster.workers: 0 trains in this process, on its first GPU where there is one"
         raise JobError("cluster.gpus_per_worker", problem, "leave it out, or ask for workers")
 

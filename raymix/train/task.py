@@ -26,6 +26,7 @@ class Task:
     largest: int = 0  # find the largest batch up to this and train nothing
     profile: str | None = None  # folder for a trace of each step kind; None: none are made
     allow_import: tuple[str, ...] = ()  # factories of backbones that the command was told may run
+    held_limit: float | None = None  # what the session's `worker_seconds` may come to; None: anything
     deadline: float | None = None  # time.time() at which all must be over, for a budget of time; None: there is none
 
 

@@ -85,13 +85,13 @@ def test_a_run_that_is_dropped_is_not_taken_up_again() -> None:
 def test_events_are_read_once_by_cursor_and_stay_for_who_asks_again() -> None:
     async def talk() -> None:
         box = Mailbox()
-        await box.join("cpu", "CPU", "host")
+        await box.join("cpu", "CPU", "host", 2)
         await box.put_task("run", b"1")
         await box.note("run", "the disk is full")
         await box.finish("run", b"outcome")
         all_of_them = await box.events(0)
         assert [event.what for event in all_of_them] == ["joined", "note", "done"]
-        assert [event.value for event in all_of_them] == [("cpu", "CPU", "host"), "the disk is full", b"outcome"]
+        assert [event.value for event in all_of_them] == [("cpu", "CPU", "host", 2), "the disk is full", b"outcome"]
         assert await box.events(1) == all_of_them[1:]
         assert await box.events(3) == []
 

@@ -70,21 +70,72 @@ def few_labels(digits: Digits) -> Digits:
 
 
 class GlooRuntime(LocalRuntime):
-    """One rank of several; every rank asks the policy itself, with the same history."""
+    """One rank of several, or of some of them; every rank asks the policy itself, with the same history."""
 
-    def __init__(self, digits: Digits, stop_after: int | None = None) -> None:
+    def __init__(self, digits: Digits, stop_after: int | None = None, group: Any = None) -> None:
         watcher = Watcher(stop_after)
         super().__init__(Cache(digits.images, CPU), CPU, watcher)
         watcher.runtime = self
-        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self._group, self.rank, self.world = group, dist.get_rank(group), dist.get_world_size(group)
 
     def wrap(self, step: nn.Module) -> nn.Module:
-        return DistributedDataParallel(step, broadcast_buffers=False)
+        if self.world == 1:
+            return step
+        return DistributedDataParallel(step, broadcast_buffers=False, process_group=self._group)
 
     def gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self._group)
         return values
+
+
+# of each run the groups it went through: how many ranks, and after how many segments of theirs it was cut off
+SIZES: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "1": ((1, None),),
+    "2": ((2, None),),
+    "3": ((3, None),),
+    "3, 1, 3": ((3, 2), (1, 2), (3, None)),
+}
+
+
+class Consumed(NamedTuple):
+    """What a run took, whatever groups it went through."""
+
+    ids: Tensor  # (steps, batch) row ids
+    losses: Tensor  # (segments, 2) of SSL and SL
+    workers: list[int]  # of each group
+
+
+def consumed(digits: Digits, rank: int, groups: dict[int, Any], folder: str) -> dict[str, Consumed | None]:
+    """Each run of SIZES; None on ranks that its last group does not have."""
+    found: dict[str, Consumed | None] = {}
+    for name, sizes in SIZES.items():
+        ids: list[np.ndarray] = []
+        for size, stop in sizes:
+            if rank < size:
+                runtime = GlooRuntime(digits, stop, groups[size])
+                mine: list[np.ndarray] = []
+                runtime.supply.steps = _kept(runtime.supply.steps, mine)  # type: ignore[method-assign]
+                task = Task("digits", digits.plan, digits.splits, digits.rates(2), f"{folder}/of {name}")
+                history = execute(task, runtime).history
+                # rank r has the positions r, r + world, ... of a batch
+                together = np.stack(runtime.gather(np.concatenate(mine)), 2)
+                ids.append(together.reshape(len(together), -1))
+            dist.barrier()
+        losses = [[report.ssl_loss or 0.0, report.sl_loss or 0.0] for report in history.reports]
+        sized = [size for size, _ in sizes]
+        found[name] = Consumed(torch.from_numpy(np.concatenate(ids)), torch.tensor(losses), sized) if not rank else None
+    return found
+
+
+def _kept(steps: Any, ids: list[np.ndarray]) -> Any:
+    """`Flow.steps`, whose ids are kept."""
+
+    def keeping(parts: Any, ids_TB: np.ndarray) -> Any:
+        ids.append(ids_TB)
+        return steps(parts, ids_TB)
+
+    return keeping
 
 
 class Steps(NamedTuple):
@@ -126,6 +177,7 @@ class Ranks(NamedTuple):
     folder: Path  # of checkpoints
     normed: list[Digits]
     settled: list[list[dict[str, Tensor]]]
+    consumed: dict[str, Consumed]
 
 
 def spawn(runs: dict[str, Digits], resumed: str, normed: list[Digits], folder: Path) -> Ranks:
@@ -138,7 +190,8 @@ def spawn(runs: dict[str, Digits], resumed: str, normed: list[Digits], folder: P
         port = free.getsockname()[1]
     mp.spawn(_rank, args=(port, runs, resumed, normed, str(folder)), nprocs=NUM)  # type: ignore[no-untyped-call]
     told = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(NUM)]
-    return Ranks(runs, [found for found, _ in told], folder, normed, [settled for _, settled in told])
+    taken = torch.load(folder / "consumed.pt", weights_only=False)
+    return Ranks(runs, [found for found, _ in told], folder, normed, [settled for _, settled in told], taken)
 
 
 def _rank(rank: int, port: int, runs: dict[str, Digits], resumed: str, normed: list[Digits], folder: str) -> None:
@@ -157,6 +210,10 @@ def _rank(rank: int, port: int, runs: dict[str, Digits], resumed: str, normed: l
             runtime = GlooRuntime(digits, stop)  # fresh state, fresh wrappers: as after a restart
             task = Task("digits", digits.plan, digits.splits, digits.rates(2), f"{folder}/{where}")
             execute(task, runtime)
+    groups = {size: dist.new_group(list(range(size))) for size in range(1, NUM + 1)}
+    taken = consumed(digits, rank, groups, folder)
+    if rank == 0:
+        torch.save(taken, f"{folder}/consumed.pt")
     dist.destroy_process_group()
     sys.stdout.flush()
     os._exit(0)  # all is written; on a busy machine torch's own threads have aborted a process that went the usual way
