@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from raymix.plan import Decision, Plan
 from raymix.report.history import History, Rates, SegmentReport
@@ -47,6 +47,18 @@ class _Group(NamedTuple):
     def ended(self) -> float:
         """Seconds from the command's start to its last report."""
         return self.began + (self.reports[-1].elapsed if self.reports else 0.0)
+
+
+def _told(groups: Sequence[_Group]) -> dict[str, Any]:
+    """What groups, one after another, tell of an attempt or of a part of it, as `Spent` has it."""
+    trained: dict[Account, float] = {}
+    for group in groups:
+        trained = added(trained, booked(group.reports))
+    return {
+        "prepare_seconds": groups[0].prepare_seconds if groups else 0.0,
+        "trained": trained,
+        "restart_seconds": sum(max(0.0, late.began - early.ended) for early, late in pairwise(groups)),
+    }
 
 
 class Books:
@@ -117,24 +129,18 @@ class Books:
         """This attempt until now."""
         with self._lock:
             groups, wall = tuple(self._trained), self.clock.seconds
-            first = groups[0] if groups else None
-            prepared = first.prepare_seconds if first else 0.0
-            trained: dict[Account, float] = {}
-            for group in groups:
-                trained = added(trained, booked(group.reports))
+            told = _told(groups)
             return Attempt(
                 wall_seconds=wall,
                 worker_seconds=self.session.worker_seconds - self._held,
                 groups=max(1, self.session.groups - self._groups),
                 workers=self._workers,
-                began_seconds=first.began if first else None,
-                prepare_seconds=prepared,
-                trained=trained,
-                restart_seconds=sum(max(0.0, late.began - early.ended) for early, late in pairwise(groups)),
+                began_seconds=groups[0].began if groups else None,
                 after=self._after(),
                 closed=self._outcome is not None,
-                startup={**self.session.startup, "prepare": prepared},
+                startup={**self.session.startup, "prepare": told["prepare_seconds"]},
                 parts=self._parts(groups, wall),
+                **told,
             )
 
     def all(self) -> tuple[Attempt, ...]:
@@ -155,21 +161,20 @@ class Books:
         parts, start, holds = [], 0.0, self.session.holds
         for number, hold in enumerate(holds, 1):
             end = wall if number == len(holds) or hold.until is None else self.clock.at(hold.until)
-            mine = next((group for group in groups if start <= group.began < end), None)
+            mine = [group for group in groups if start <= group.began < end]
             closed = number == len(holds) and self._outcome is not None
             after: dict[Account, float] = self._after() if closed else {}
-            if hold.grew and mine is not None:  # it saved, and waited for the one that took over
-                after = {"idle": max(0.0, end - mine.ended)}
+            if hold.grew and mine:  # it saved, and waited for the one that took over
+                after = {"idle": max(0.0, end - mine[-1].ended)}
             parts.append(
                 Spent(
                     wall_seconds=end - start,
                     worker_seconds=hold.workers * (end - max(start, self.clock.at(hold.since))),
                     workers=hold.workers,
-                    began_seconds=mine.began - start if mine else None,
-                    prepare_seconds=mine.prepare_seconds if mine else 0.0,
-                    trained=booked(mine.reports) if mine else {},
+                    began_seconds=mine[0].began - start if mine else None,
                     after=after,
                     closed=closed or hold.grew,
+                    **_told(mine),
                 )
             )
             start = end

@@ -111,6 +111,7 @@ def test_books_that_cannot_be_written_end_nothing() -> None:
 
     folder.write_attempt = full  # type: ignore[method-assign]
     with books:
+        books.begin("run", make_plan(), History(rates=Rates(step_seconds=STEP_SECONDS)).begin(None))
         books.segment("run", REPORTS[0])
     assert folder.kept == {}
     (line,) = told

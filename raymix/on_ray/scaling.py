@@ -140,6 +140,7 @@ class AllowedCounts(ElasticScalingPolicy):  # type: ignore[misc]
         self._came, now = True, time.monotonic()
         if self._asked_to_part:
             if not ray.get(self._sizes.mailbox.parted.remote(), timeout=AUTOSCALING_REQUESTS_GET_TIMEOUT_S):
+                self._sizes.mailbox.part.remote()  # a run that was rolled back meanwhile has forgotten it
                 return NoopDecision()
             num = self._room() or worker_group_state.num_workers
             self._sizes.end(came=True, grew=True)

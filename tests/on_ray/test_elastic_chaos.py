@@ -2,93 +2,116 @@
 
 from __future__ import annotations
 
-import copy
-import tempfile
-import threading
+import json
+import random
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+import yaml
 
-import raymix
-from tests.conftest import JOB
-from tests.on_ray.test_chaos import rows_of
+from raymix.report.run import RunReport
+from tests.on_ray.commands import Command, started
+from tests.on_ray.killing import assert_each_step_once, final_of, killed_job, percentile, rows_of, wait_until
+from tests.on_ray.machines import ENVIRONMENT, Machines, machines
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
-SECONDS = 120.0
-STORE = 100 * 2**20
-NODE = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
+NUM_NODES = 3  # beside the head, a CPU each: three workers and a CPU to read
+EPOCHS_A_LOSS = 60
+NOISE = 5.0  # points of top-1 that 449 val digits leave between runs that are alike
 
 
-def job(storage: Path, workers: Any = None) -> dict[str, Any]:
-    """One to three workers; long enough that nodes can come and go."""
-    return {
-        **copy.deepcopy(JOB),
-        "storage": str(storage),
-        "schedule": {"ssl_epochs": 160, "sl_epochs": 160, "mix_ratio": 0.5},
-        "checkpoint": {"every": "1s"},
-        "evaluate": {"every": 0},
-        "cluster": {"workers": workers or {"min": 1, "max": 3, "grow_every": "3s"}, "address": "auto"},
-        "failures": {"max_restarts": 5},
-    }
-
-
-@pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head that reads, and two nodes with room for a worker each, beside one on the head."""
-    from ray.cluster_utils import Cluster
-
-    from raymix.on_ray.cluster import ENVIRONMENT
-
+@pytest.fixture(autouse=True)
+def _cluster_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    folder = tempfile.mkdtemp(prefix="rx")  # a short path: Ray's sockets lie below it
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 2, "temp_dir": folder})
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    for _ in range(2):
-        cluster.add_node(**NODE)
-    cluster.wait_for_nodes()
-    yield cluster
-    import ray
-
-    ray.shutdown()
-    cluster.shutdown()
 
 
-def wait_until(there: Callable[[], bool]) -> None:
-    until = time.monotonic() + SECONDS
-    while not there():
-        assert time.monotonic() < until
-        time.sleep(0.1)
+def sizes(command: Command) -> list[int]:
+    """Workers of each group after the first."""
+    told = (re.search(r"started again \(group \d+: (\d+) of them\)", line) for line in command.err)
+    return [int(found[1]) for found in told if found]
+
+
+def goes_on(command: Command, folder: Path, groups: int) -> float:
+    """Waits until another group has done a step that was not done; seconds."""
+    done, at = len(rows_of(folder)), time.monotonic()
+    assert wait_until(lambda: len(sizes(command)) >= groups, command.alive), command.err[-20:]
+    assert wait_until(lambda: len(rows_of(folder)) > done, command.alive), command.err[-20:]
+    return time.monotonic() - at
 
 
 def test_it_shrinks_and_grows_with_its_nodes(
-    nodes: Any, rounds: Callable[[int, int], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    attached: None, unbroken: Callable[..., Path], rounds: Callable[[int, int], int], tmp_path: Path
 ) -> None:
-    for number in range(rounds(5, 1)):
-        folder = tmp_path / str(number) / "digits"
-        failed: list[BaseException] = []
+    losses = rounds(5, 1)
+    epochs = EPOCHS_A_LOSS * (losses + 1)
+    schedule = {"ssl_epochs": epochs, "sl_epochs": epochs, "mix_ratio": 0.4}
+    whole, folder, draw = unbroken(schedule=schedule), tmp_path / "digits", random.Random(0)
+    shrunk, grown = list[float](), list[float]()
+    with machines(head_cpus=1, nodes=NUM_NODES) as cluster:
+        asked = {"workers": {"min": 1, "max": 3, "grow_every": "2s"}, "address": cluster.address}
+        job = killed_job(tmp_path, schedule=schedule, cluster=asked, failures={"max_restarts": 10 * losses})
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+        with started("run", str(tmp_path / "job.yaml")) as command:
+            assert wait_until(lambda: bool(rows_of(folder)), command.alive), command.err[-20:]
+            for number in range(losses):
+                before = len(sizes(command))
+                lose_a_node(cluster, draw)
+                shrunk.append(goes_on(command, folder, before + 1))
+                assert sizes(command)[-1] == 2
+                cluster.add()
+                grown.append(goes_on(command, folder, before + 2))
+                assert sizes(command)[-1] == 3
+                print(f"node {number + 1} of {losses}: {shrunk[-1]:.1f} s, another: {grown[-1]:.1f} s")
+            assert command.end() == 0, command.err[-20:]
+    print(f"to a useful step after a loss p50 {percentile(shrunk, 0.5):.1f} s, p95 {percentile(shrunk, 0.95):.1f} s")
+    assert_each_step_once(folder)
+    assert final_of(folder)["top1"] == pytest.approx(final_of(whole)["top1"], abs=NOISE)
+    assert_told(RunReport.model_validate_json((folder / "report.json").read_bytes()), losses)
 
-        def disturb(folder: Path = folder, failed: list[BaseException] = failed) -> None:
-            """Kills a node once there are checkpoints; brings another when fewer workers have gone on."""
-            try:
-                wait_until(lambda: bool(list(folder.glob("checkpoints/step-*"))))
-                done = len(rows_of(folder))
-                victim = nodes.list_all_nodes()[-1]
-                nodes.remove_node(victim, allow_graceful=False)
-                wait_until(lambda: len(list(folder.glob("attempt-*.json"))) > 0 and len(rows_of(folder)) > done)
-                nodes.add_node(**NODE)
-            except BaseException as error:
-                failed.append(error)
 
-        other = threading.Thread(target=disturb)
-        other.start()
-        report = raymix.run(job(folder.parent))
-        other.join()
-        assert not failed
-        said = capsys.readouterr().err
-        print(said, [(g.workers, round(g.since), round(g.until)) for g in report.groups])
-        assert report.status == "done"
+def lose_a_node(cluster: Machines, draw: random.Random) -> None:
+    time.sleep(draw.uniform(0, 2))
+    cluster.kill(draw.choice([node for node in cluster.nodes if node.workers()]))
+
+
+def assert_told(report: RunReport, losses: int) -> None:
+    """The report names the groups, and its books hold every second of each, of those that there were."""
+    assert [group.workers for group in report.groups] == [3, *[2, 3] * losses]
+    ends = [group.until for group in report.groups]
+    assert all(group.since < group.until for group in report.groups)
+    assert all(end <= later.since + 0.01 for end, later in zip(ends, report.groups[1:], strict=False))
+    held = sum(group.workers * (group.until - group.since) for group in report.groups)
+    assert report.totals.worker_seconds == pytest.approx(held, rel=0.01)
+    assert report.totals.worker_seconds < 3 * report.totals.wall_seconds
+    found = report.ledger
+    assert found is not None
+    assert found.worker_seconds - found.of("before workers") == pytest.approx(held, rel=0.02)
+    assert abs(found.of("other")) < 0.02 * held
+
+
+def test_it_waits_for_nodes_and_says_so(attached: None, tmp_path: Path) -> None:
+    """With fewer workers than its least it neither trains nor fails, until there are enough or its patience is over."""
+    with machines(head_cpus=1, nodes=2) as cluster:
+        asked = {"workers": {"min": 2, "max": 2}, "address": cluster.address}
+        schedule = {"ssl_epochs": EPOCHS_A_LOSS, "sl_epochs": EPOCHS_A_LOSS}
+        failures = {"wait_for_workers": "8s", "max_restarts": 10}
+        job = killed_job(tmp_path, schedule=schedule, cluster=asked, failures=failures)
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+        folder = tmp_path / "digits"
+        with started("run", str(tmp_path / "job.yaml")) as command:
+            assert wait_until(lambda: bool(rows_of(folder)), command.alive), command.err[-20:]
+            cluster.kill(cluster.nodes[-1])
+            assert command.end() == 3
+        waited = "waiting for room for 2 workers, 8.0 s at the most"
+        assert any(waited in line for line in command.err), command.err[-20:]
+        assert "no room for 2 workers for" in command.err[-1]
+        cluster.add()
+        with started("run", str(tmp_path / "job.yaml"), "--resume") as command:
+            assert command.end() == 0
+    assert_each_step_once(folder)
+    assert json.loads((folder / "report.json").read_text())["status"] == "done"

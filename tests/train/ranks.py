@@ -103,14 +103,16 @@ class Consumed(NamedTuple):
 
     ids: Tensor  # (steps, batch) row ids
     losses: Tensor  # (segments, 2) of SSL and SL
-    workers: list[int]  # of each group
+    shares: list[int]  # rows a step that a rank of each group took
 
 
-def consumed(digits: Digits, rank: int, groups: dict[int, Any], folder: str) -> dict[str, Consumed | None]:
-    """Each run of SIZES; None on ranks that its last group does not have."""
-    found: dict[str, Consumed | None] = {}
+def consumed(digits: Digits, rank: int, groups: dict[int, Any], folder: str) -> dict[str, Consumed]:
+    """Each run of SIZES, as rank 0 finds it."""
+    found: dict[str, Consumed] = {}
     for name, sizes in SIZES.items():
         ids: list[np.ndarray] = []
+        losses: list[list[float]] = []
+        shares: list[int] = []
         for size, stop in sizes:
             if rank < size:
                 runtime = GlooRuntime(digits, stop, groups[size])
@@ -121,10 +123,11 @@ def consumed(digits: Digits, rank: int, groups: dict[int, Any], folder: str) -> 
                 # rank r has the positions r, r + world, ... of a batch
                 together = np.stack(runtime.gather(np.concatenate(mine)), 2)
                 ids.append(together.reshape(len(together), -1))
+                shares.append(mine[0].shape[1])
+                losses = [[report.ssl_loss or 0.0, report.sl_loss or 0.0] for report in history.reports]
             dist.barrier()
-        losses = [[report.ssl_loss or 0.0, report.sl_loss or 0.0] for report in history.reports]
-        sized = [size for size, _ in sizes]
-        found[name] = Consumed(torch.from_numpy(np.concatenate(ids)), torch.tensor(losses), sized) if not rank else None
+        if rank == 0:
+            found[name] = Consumed(torch.from_numpy(np.concatenate(ids)), torch.tensor(losses), shares)
     return found
 
 
