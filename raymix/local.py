@@ -61,6 +61,10 @@ class LocalRuntime:
             self._plan = changed(self._plan, named.decision)
         return named
 
+    def leaving(self) -> bool:
+        """Nobody tells this process; a signal ends it."""
+        return False
+
     def decided(self, decision: Decision) -> None:
         """Tells the sink."""
         self.sink.decided(self._run, decision)

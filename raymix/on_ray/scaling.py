@@ -26,6 +26,7 @@ from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError
 
 from raymix.on_ray.cluster import DATA_CPUS
+from raymix.on_ray.leaving import leaving_nodes
 from raymix.report.words import plural, seconds
 from raymix.session import Hold
 from raymix.spec import JobSpec
@@ -204,8 +205,9 @@ class AllowedCounts(ElasticScalingPolicy):  # type: ignore[misc]
 
 
 def _answering() -> dict[str, float]:
-    """CPUs of the nodes that answer; Ray itself takes up to half a minute to notice that one is lost."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
+    """CPUs of the nodes that answer and stay; Ray itself takes up to half a minute to notice that one is lost."""
+    leaving = leaving_nodes()
+    alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
     with ThreadPoolExecutor(max_workers=16, thread_name_prefix="raymix-nodes") as pool:
         answers = list(pool.map(_answers, alive))
     return {

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raymix.on_ray.beating import beating
+from raymix.on_ray.leaving import Notice
 from raymix.on_ray.reading import Streaming
 from raymix.plan import Decision, Plan, Segment
 from raymix.policy import Named
@@ -49,7 +50,7 @@ class RayRuntime:
         self.pulse = beating(mailbox, self.rank, self.world)
         self.device = ray.train.torch.get_device()
         set_up_process(self.device, threads)
-        self._mailbox = mailbox
+        self._mailbox, self._notice = mailbox, Notice()
         # plain data travels over gloo also where gradients travel over NCCL
         self._group: Any = None
         if self.world > 1:
@@ -141,6 +142,12 @@ class RayRuntime:
                 self._next = self._ask(history, named.segment) if named.segment else None
         told: Named = self._broadcast(named)
         return told
+
+    def leaving(self) -> bool:
+        """Whether Ray has been told that a node of this group goes; the driver hears of it once."""
+        if self.rank == 0 and (words := self._notice.news()):
+            self.note(words)
+        return self._notice.given
 
     def decided(self, decision: Decision) -> None:
         """Tells the driver without waiting for it."""

@@ -38,7 +38,7 @@ def train(
     while True:
         named = runtime.name_next(state.history)
         if named.segment is not None and state.history.done_steps > last:  # at the end it is saved in any case
-            checkpoints.save_if_due(state)
+            checkpoints.save_if_due(state, runtime.leaving())
         if named.decision is not None:
             plan, state.history = changed(plan, named.decision), state.history.decide(named.decision)
             feed.plan = plan

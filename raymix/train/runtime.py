@@ -35,6 +35,9 @@ class Runtime(Protocol):
     def name_next(self, history: History) -> Named:
         """What the policy names next, the same on every rank; without segment and end: asked to stop."""
 
+    def leaving(self) -> bool:
+        """Whether a machine is about to be taken away, so that rank 0 had better save now. Waits for nobody."""
+
     def decided(self, decision: Decision) -> None:
         """A change of plan that was named holds from here on. Waits for nobody."""
 

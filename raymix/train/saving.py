@@ -67,15 +67,19 @@ class Checkpoints:
         """Waits for what is being written: nobody else may find half of it."""
         self._writer.shutdown()
 
-    def save_if_due(self, state: TrainState) -> None:
-        """Saves when the last time is long enough ago, or this is the best so far and that is kept."""
+    def save_if_due(self, state: TrainState, leaving: bool = False) -> None:
+        """Saves when the last time is long enough ago, or this is the best so far and that is kept.
+
+        `leaving`: whenever the last one is written, since the machine may be gone at any time.
+        """
         if self.folder is None:
             return
         started = time.monotonic()
         top1 = self._better(state.history)
         if self._writing is not None and (top1 is not None or self._writing[2].done()):
             self._say(self._settle())
-        if self._writing is None and (top1 is not None or started - self._last >= self._asked.every):
+        due = leaving or top1 is not None or started - self._last >= self._asked.every
+        if self._writing is None and due:
             self._last = started
             self._start(state, top1)
         self.seconds += time.monotonic() - started

@@ -203,3 +203,16 @@ def test_a_run_whose_last_checkpoint_cannot_be_written_fails(
     asked.run(tmp_path / "parts", rates=rates)
     asked.run(tmp_path / "whole", rates=rates)
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+
+
+def test_while_a_machine_leaves_every_segment_is_saved(digits: DigitsOf, tmp_path: Path, gate: Gate) -> None:
+    asked = digits()
+    gate.open.set()
+    with keeping(tmp_path, [], every=1e6) as kept:
+        kept.save_if_due(at(asked, 1))
+        assert kept._writing is None, "none is due for a long time"
+        for step in (2, 3):
+            kept.save_if_due(at(asked, step), leaving=True)
+            assert kept._writing is not None
+            kept._writing[2].result()
+    assert checkpoint.names(tmp_path)[0] == "step-000000003"
