@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # failures and ends show sooner than at 2 s
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints every line of a worker twice
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an error line each run on clusters without preemption
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process and an error line more; see `leaving`
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a job stay what they were
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",

@@ -25,6 +25,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.result import Result
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
+from raymix.on_ray.leaving import Lookout
 from raymix.on_ray.restarts import Restarts
 from raymix.on_ray.scaling import AllowedCounts, Sizes, placed_soon
 
@@ -80,6 +81,7 @@ class _Controller(TrainController):  # type: ignore[misc]
     def __init__(self, group: type[WorkerGroup], ending: threading.Event, **asked: Any) -> None:
         self.worker_group_cls, self._ending = group, ending
         super().__init__(**asked)
+        self._worker_group_callbacks_to_propagate.append(Lookout())
 
     async def _step(self) -> Any:
         if self._ending.is_set():

@@ -1,18 +1,54 @@
 """Nodes that Ray was told will be taken away, as spot machines are: by its autoscaler, or by `ray drain-node`.
 
-Ray Train looks every few seconds, tells every worker, and starts the group anew without those nodes when their time is
-over; until then it trains on.
+Ray Train tells every worker, trains on, and starts the group anew without those nodes when their time is over.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from typing import Any
 
 import ray
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.context import get_train_context
+from ray.train.v2._internal.execution.preemption import PreemptionWatcher
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.preemption import PreemptionInfo
 
 from raymix.report.words import seconds
+
+LOOK_SECONDS = 2.0
+
+
+class Lookout(WorkerGroupCallback):  # type: ignore[misc]
+    """Ray Train's watch for such nodes, as a thread of the controller: by itself it starts a process for each group."""
+
+    def __init__(self) -> None:
+        self._watcher: PreemptionWatcher | None = None
+
+    def after_worker_group_start(self, worker_group: WorkerGroup) -> None:
+        """Begins to look."""
+        self._end()
+        workers = {worker.distributed_context.world_rank: worker for worker in worker_group.get_workers()}
+        ranks: dict[str, list[int]] = defaultdict(list)
+        for rank, worker in workers.items():
+            ranks[worker.metadata.node_id].append(rank)
+        actors = {rank: worker.actor for rank, worker in workers.items()}
+        self._watcher = PreemptionWatcher(dict(ranks), LOOK_SECONDS, actors)
+
+    def before_worker_group_shutdown(self, worker_group: WorkerGroup) -> None:
+        """Ends."""
+        self._end()
+
+    def after_worker_group_abort(self, worker_group_context: Any) -> None:
+        """Ends."""
+        self._end()
+
+    def _end(self) -> None:
+        if self._watcher is not None:
+            self._watcher._stop_event.set()
+            self._watcher = None
 
 
 class Notice:

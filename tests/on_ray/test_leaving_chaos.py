@@ -27,7 +27,7 @@ from tests.on_ray.machines import ENVIRONMENT, RAY, Machine, Machines, machines
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
 NOTICE = 12  # seconds
-SCHEDULE = {"ssl_epochs": 40, "sl_epochs": 40, "mix_ratio": 0.4}
+SCHEDULE = {"ssl_epochs": 80, "sl_epochs": 80, "mix_ratio": 0.4}
 # only what is saved because of the notice is there to go on from
 SECTIONS: dict[str, Any] = {"schedule": SCHEDULE, "checkpoint": {"every": "1h"}}
 
@@ -63,7 +63,9 @@ def lose_with_notice(cluster: Machines, command: Command, folder: Path) -> tuple
     assert wait_until(lambda: time.monotonic() > gone, command.alive), command.err[-20:]
     cluster.kill(node)
     done = step_of(folder)
-    assert wait_until(lambda: any("started again" in line for line in command.err), command.alive), command.err[-20:]
+    assert wait_until(lambda: any("started again" in line for line in command.err), command.alive), "\n".join(
+        command.err
+    )
     return done, max(int(path.name.removeprefix("step-")) for path in folder.glob("checkpoints/step-*"))
 
 
