@@ -11,6 +11,7 @@ import tempfile
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
+from raymix.bucket import shown, visited
 from raymix.jobfile import job_text
 from raymix.report.folder import RUN_FILE, read_run
 from raymix.report.run import RunReport
@@ -60,6 +61,7 @@ class BackgroundRun:
 
     def status(self) -> RunStatus:
         """How far it has come, by what it has written."""
+        self._look()
         code, row, num_steps = self._process.poll(), self._row(), 0
         with suppress(OSError, ValueError, KeyError):
             phases = json.loads((self.folder / "plan.json").read_text())["phases"]
@@ -82,6 +84,7 @@ class BackgroundRun:
             code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"{self.folder.name} has not ended within {seconds:g} s") from None
+        self._look()
         if code == 0:
             return read_run(self.folder)
         line = self._last().removeprefix("error: ").removeprefix("interrupted: ")
@@ -118,6 +121,10 @@ class BackgroundRun:
                     if row.get("event") == "segment":
                         return row
         return {}
+
+    def _look(self) -> None:
+        """Of a run on object storage, as it is there now."""
+        visited(shown(self.folder))
 
     def _size(self) -> int:
         file = self.folder / "metrics.jsonl"

@@ -275,13 +275,14 @@ def _finish(done: AnyReport, spec: JobSpec, as_json: bool) -> None:
     if as_json:
         typer.echo(done.model_dump_json(indent=2))
         return
+    from raymix.bucket import shown
     from raymix.runfolder import storage_of
 
     show(table(done))
     pages = ("report", "decision") if isinstance(done, PilotReport) and done.roi else ("report",)
     for name in pages:
         page = storage_of(spec) / spec.name / f"{name}.html"
-        typer.echo(f"{name}: {page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page}")
+        typer.echo(f"{name}: {page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else shown(page)}")
 
 
 @contextmanager

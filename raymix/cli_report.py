@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raymix.bucket import publish, shown, visited
 from raymix.cli_common import show
 from raymix.report.pilot import PilotReport
 from raymix.report.run import RunReport
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Folders = Annotated[
-    list[Path], typer.Argument(metavar="RUN", help="Folders of runs, pilots, a search or a sweep, as in runs/digits.")
+    list[str],
+    typer.Argument(
+        metavar="RUN",
+        help="Folders of runs, pilots, a search or a sweep, as in runs/digits or s3://bucket/prefix/digits.",
+    ),
 ]
 AnyReport = RunReport | PilotReport | SearchReport | SweepReport
 
@@ -36,7 +41,7 @@ class Format(StrEnum):
 
 
 def report(
-    folders: Folders,
+    named: Folders,
     compare: Annotated[bool, typer.Option("--compare", help="Put runs and pilots side by side.")] = False,
     form: Annotated[
         Format, typer.Option("--format", help="html writes a page; the others go to standard output.")
@@ -48,10 +53,11 @@ def report(
     With [bold]--compare[/bold], a line each for several: top-1 with its interval, seconds, cost, phases, and paired
     differences where they share seeds; the page is compare.html in the folder that holds them all.
     """
-    if len(folders) > 1 and not compare:
-        raise JobError(str(folders[1]), "a second folder", "add --compare to put them side by side")
+    if len(named) > 1 and not compare:
+        raise JobError(named[1], "a second folder", "add --compare to put them side by side")
     if output is not None and output.is_dir():
         raise JobError(str(output), "is a folder", "--output names a file")
+    folders = [visited(one) for one in named]
     if compare:
         _compare(folders, form, output)
     else:
@@ -111,9 +117,10 @@ def _one(folder: Path, form: Format, output: Path | None) -> None:
     file = output or holder / "report.html"
     _write(file, sweep_html(done) if isinstance(done, SweepReport) else page(holder, done))
     show(table(done))
-    typer.echo(f"report: {file}")
+    typer.echo(f"report: {shown(file)}")
     if isinstance(done, PilotReport) and output is None and (decision := write_decision(holder, done)):
-        typer.echo(f"decision: {decision}")
+        publish(decision)
+        typer.echo(f"decision: {shown(decision)}")
 
 
 def _search(done: SearchReport, folder: Path, form: Format, output: Path | None) -> None:
@@ -127,7 +134,7 @@ def _search(done: SearchReport, folder: Path, form: Format, output: Path | None)
     file = output or (folder if folder.is_dir() else folder.parent) / "report.html"
     _write(file, search_html(done))
     show(table(done))
-    typer.echo(f"report: {file}")
+    typer.echo(f"report: {shown(file)}")
 
 
 def _compare(folders: list[Path], form: Format, output: Path | None) -> None:
@@ -141,7 +148,7 @@ def _compare(folders: list[Path], form: Format, output: Path | None) -> None:
             raise JobError(str(folder), "is a search", "--compare takes runs and pilots, as its trials are")
         if isinstance(done, SweepReport):
             raise JobError(str(folder), "is a sweep", "--compare takes runs and pilots, as its cells are")
-        found.append((str(folder), done))
+        found.append((shown(folder), done))
     lines = line_up(found)
     if form is not Format.html:
         written = {Format.md: formats.lines_markdown, Format.csv: formats.lines_csv, Format.json: formats.lines_json}
@@ -155,7 +162,7 @@ def _compare(folders: list[Path], form: Format, output: Path | None) -> None:
     file = output or (common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common) / "compare.html"
     _write(file, compare_html(lines))
     show(lines_table(lines))
-    typer.echo(f"report: {file}")
+    typer.echo(f"report: {shown(file)}")
 
 
 def _put(text: str, output: Path | None) -> None:
@@ -176,5 +183,6 @@ def _write(file: Path, text: str) -> None:
 
     try:
         write_text(file, text)
+        publish(file)
     except OSError as error:
-        raise JobError(str(file), f"cannot be written: {error.strerror or error}", "name another --output") from None
+        raise JobError(shown(file), f"cannot be written: {error.strerror or error}", "name another --output") from None

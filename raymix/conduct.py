@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raymix.books import Books, Clock
+from raymix.bucket import saved_for
 from raymix.data.order import orders
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits
@@ -76,8 +77,9 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         folder.start(job.plan, session.frame.size, job.rows, session.skipped)
         write_environment(folder.path, job.rows, session, workers, len(folder.attempts()) + 1)
         _foretell(job)
+        folder.publish()
     except OSError as error:
-        raise RunFailed(f"{folder.path} cannot be written: {error.strerror or error}; nothing was trained") from error
+        raise RunFailed(f"{folder.shown} cannot be written: {error.strerror or error}; nothing was trained") from error
     tell = shown.note
     books = Books(folder, session, clock, job.alone, workers, tell)
     metrics = JsonlSink(folder.path / "metrics.jsonl", tell=tell)
@@ -89,6 +91,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         job.splits,
         job.rates,
         str(folder.checkpoints),
+        bucket=saved_for(folder.checkpoints),
         allow_import=job.allow_import,
         profile=str(folder.path / "profile") if job.profile else None,
         held_limit=_held_limit(job),
@@ -158,7 +161,7 @@ def _finish(job: Job, report: RunReport, sink: Sinks, outcome: Outcome | None) -
     try:
         _write_report(job, report, outcome)
     except OSError as error:
-        unwritten = f"the report could not be written to {job.folder.path}: {error.strerror or error}"
+        unwritten = f"the report could not be written to {job.folder.shown}: {error.strerror or error}"
     sink.end(job.folder.path.name, report)
     Sinks(sink.sinks[:-1]).close()  # the console goes on: a pilot has more runs
     return unwritten
@@ -175,6 +178,7 @@ def _write_report(job: Job, report: RunReport, outcome: Outcome | None) -> None:
     write_text(path / "report.html", page(path, report))
     if report.ledger is not None:
         write_text(path / LEDGER_FILE, report.ledger.csv())
+    job.folder.publish()
 
 
 def _remember(job: Job, session: Session, report: RunReport, history: History) -> None:

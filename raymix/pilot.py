@@ -51,7 +51,9 @@ def pilot(
     whole, before = compared(spec, storage_of(spec) / spec.name, resume, overwrite, allow_import)
     brought = mergeable(whole)
     if before is not None and before.status == "done" and not whole.left():
-        return write_pilot(whole.folder.path, priced_anew(before, spec))
+        report = write_pilot(whole.folder.path, priced_anew(before, spec))
+        whole.folder.publish()
+        return report
     start = crew_of(whole, len([name for name in whole.left() if name not in brought]))
     first, ids, num_runs = whole.checked[spec.seed], rows_in(whole), whole.num_runs
     opening = opened(first, ids, whole.folder.held, verbose=verbose, quiet=quiet, num_runs=num_runs, start=start)
@@ -60,7 +62,7 @@ def pilot(
         sink.note(f"pilot: {foretold_line(spec.pilot.pairs(tuple(whole.arms)), first.plan.facts.num_val)}")
         report = compare(whole, crew, sink, clock)
     if report.status == "interrupted":
-        raise signals.interrupted(f"finished runs are kept; --resume goes on from {whole.folder.path}", report)
+        raise signals.interrupted(f"finished runs are kept; --resume goes on from {whole.folder.shown}", report)
     if report.failed:
         what = f"{len(report.failed)} of {num_runs} runs failed for good, {report.failed[0].name} first"
         raise RunFailed(f"{what}: {report.failed[0].why}; the others are kept, and --resume tries again", report)

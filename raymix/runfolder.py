@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from raymix import bucket
 from raymix.data.rows import Rows
 from raymix.jobfile import job_text
 from raymix.lock import LOCK_FILE, Tell, check_free, held
@@ -49,10 +50,14 @@ def in_ray_job() -> bool:
 def storage_of(spec: JobSpec) -> Path:
     """The folder that holds the run folders, absolute; a relative one lies in $RAYMIX_STORAGE where that is set.
 
+    Of object storage it is one of this process that stands for it (`raymix.bucket`).
+
     Raises:
         JobError: relative, and this is a Ray job, whose working directory vanishes with it.
     """
     base = os.environ.get("RAYMIX_STORAGE")
+    if bucket.is_bucket(spec.storage):
+        return bucket.storage_root(spec.storage)
     try:
         storage = Path(spec.storage).expanduser()
     except RuntimeError as error:  # ~somebody who is not there
@@ -79,12 +84,15 @@ class RunFolder:
         """Checks that the folder may be used. `may_grow`: a resumed job may ask for more epochs than it did.
 
         Raises:
-            JobError: it is used, holds another job, or cannot be written.
+            JobError: it is used, holds another job, or cannot be written; or its bucket cannot be read.
         """
         self.spec, self.path, self.overwrite = spec, path, overwrite
         if resume and overwrite:
             raise JobError("--overwrite", "contradicts --resume", "give one of them")
         _check_writable(path)
+        self._mirror = bucket.mirror_for(path)
+        if self._mirror is not None:
+            self._mirror.fetch()
         check_free(path)
         used = _is_used(path)
         self.resumed = resume and (path / "job.yaml").is_file()
@@ -92,7 +100,7 @@ class RunFolder:
             hint = "add --resume to go on, --overwrite to start anew, or another name: --set name=..."
             if not (path / "job.yaml").is_file():
                 hint = "it is no run folder; take another name: --set name=..."
-            raise JobError("name", f"{path} is already used", hint)
+            raise JobError("name", f"{self.shown} is already used", hint)
         if self.resumed:
             self._check_same_job(may_grow)
 
@@ -102,10 +110,11 @@ class RunFolder:
 
         Raises:
             JobError: one is in it, or has been in it in the meantime.
+            Unsynced: what was written last is not in the bucket.
         """
-        with held(self.path, tell):
+        with held(self.path, tell) if self._mirror is None else self._mirror.held(tell):
             if not self.resumed and not self.overwrite and _is_used(self.path):
-                raise JobError("name", f"{self.path} has been used a moment ago", "add --resume to go on from there")
+                raise JobError("name", f"{self.shown} has been used a moment ago", "add --resume to go on from there")
             yield
 
     def start(self, plan: Plan, store_size: int, rows: Rows | None = None, skipped: Mapping[int, str] = {}) -> None:
@@ -117,6 +126,8 @@ class RunFolder:
         """
         if self.overwrite and self.path.exists():
             _clear(self.path)
+            if self._mirror is not None:
+                self._mirror.clear()
         self.path.mkdir(parents=True, exist_ok=True)
         if rows is not None:
             self._write_skipped(rows, skipped)
@@ -144,7 +155,7 @@ class RunFolder:
         if plan.facts != facts:
             changed = [name for name in Facts.model_fields if getattr(plan.facts, name) != getattr(facts, name)]
             raise JobError(
-                "data", f"is not what it was when {self.path} began ({changed[0]})", "start anew: another name"
+                "data", f"is not what it was when {self.shown} began ({changed[0]})", "start anew: another name"
             )
         kept = {name: getattr(self.spec, name) for name in (*MAY_CHANGE, "schedule")}
         spec = plan.spec.model_copy(update=kept)
@@ -153,6 +164,22 @@ class RunFolder:
     def before(self, rows: Rows) -> Before | None:
         """What the run that is resumed found of its images; None where there is none."""
         return found_before(self.path, rows) if self.resumed else None
+
+    @property
+    def shown(self) -> str:
+        """How a user knows it."""
+        return bucket.shown(self.path)
+
+    def publish(self) -> None:
+        """Sees that what was written is where the user asked for it: on object storage, or nowhere else than here.
+
+        Raises:
+            OSError: it could not be written there.
+        """
+        if self._mirror is not None:
+            self._mirror.sync()
+        else:
+            bucket.publish(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -177,7 +204,7 @@ class RunFolder:
         try:
             self.stored = JobSpec.model_validate_json((self.path / "resolved.json").read_bytes())
         except (OSError, ValueError, ValidationError) as error:
-            problem = f"{self.path}/resolved.json cannot be read: {type(error).__name__}"
+            problem = f"{self.shown}/resolved.json cannot be read: {type(error).__name__}"
             raise JobError("--resume", problem, "start anew: --overwrite") from None
         # both whole: a field that did not exist when the run began has its default there
         before, now = (json.loads(spec.model_dump_json()) for spec in (self.stored, self.spec))
@@ -192,7 +219,7 @@ class RunFolder:
                     before["schedule"][name] = now["schedule"][name]
                     self.grown = self.grown or f"schedule.{name}"
         if (field := first_difference(before, now)) is not None:
-            problem = f"{self.path} holds another job: it differs here"
+            problem = f"{self.shown} holds another job: it differs here"
             raise JobError(field, problem, "resume with the same job, or take another name: --set name=...")
 
 

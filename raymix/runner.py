@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from raymix.books import Clock
+from raymix.bucket import Unsynced
 from raymix.conduct import Job, foreseen, train_one
 from raymix.data.formats import index_data
 from raymix.data.rows import Ids, Rows
@@ -124,7 +125,7 @@ def run(
             return done
     elif folder.grown is not None:
         raise JobError(
-            folder.grown, f"{folder.path} is not done yet", "resume it with the job as it was, then extend it"
+            folder.grown, f"{folder.shown} is not done yet", "resume it with the job as it was, then extend it"
         )
     before, ids = folder.before(checked.rows), rows_of(checked.splits)
     opening = opened(checked, ids, folder.held, start=open_session, verbose=verbose, quiet=quiet, before=before)
@@ -135,7 +136,7 @@ def run(
         job = Job(folder, checked.rows, splits, made, allow_import=allow_import, profile=profile)
         report = train_one(job, session, sink, clock)
     if report.status == "interrupted":
-        raise signals.interrupted(f"checkpoint saved; --resume goes on from {folder.path}", report)
+        raise signals.interrupted(f"checkpoint saved; --resume goes on from {folder.shown}", report)
     return report
 
 
@@ -237,6 +238,8 @@ def opened(
         if signals.received is None:
             raise
         raise signals.interrupted("nothing was trained yet", None) from error
+    except Unsynced as error:
+        raise RunFailed(str(error.strerror)) from error
     finally:
         sink.close()
 

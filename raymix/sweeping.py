@@ -86,7 +86,7 @@ def sweep(
         report = _report(spec, asked, cells, folder, _spent(before, session, clock), status)
         _written(folder, report)
     if status == "interrupted":
-        raise signals.interrupted(f"finished cells and runs are kept; --resume goes on from {folder.path}", report)
+        raise signals.interrupted(f"finished cells and runs are kept; --resume goes on from {folder.shown}", report)
     if status == "failed":
         broken = ", ".join(cell.folder for cell in report.cells if cell.status == "failed")
         raise RunFailed(f"runs of {broken} failed for good; the others are kept, and --resume tries again", report)

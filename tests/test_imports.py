@@ -41,6 +41,7 @@ LAYERS = [
     ["runfolder"],
     ["lock"],
     ["train", "schedule"],
+    ["bucket"],
     ["method", "data", "policy"],
     ["watch"],
     ["arms"],

@@ -59,7 +59,7 @@ def file_system(path: str) -> tuple[Any, str]:
     """
     match = _SCHEME.match(path)
     scheme, inside = (match[1], path[match.end() :]) if match else ("", path)
-    with _named_errors(path):
+    with named_errors(path):
         if scheme == "s3":
             bucket = inside.partition("/")[0]
             return _s3(bucket, os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")), inside
@@ -140,13 +140,13 @@ class _WebFile(io.RawIOBase):
         return int(self._file.tell())
 
     def readinto(self, buffer: Any) -> int:
-        with _named_errors(self._uri):
+        with named_errors(self._uri):
             found = self._file.read(len(buffer))
         buffer[: len(found)] = found
         return len(found)
 
     def readall(self) -> bytes:
-        with _named_errors(self._uri):
+        with named_errors(self._uri):
             return cast(bytes, self._file.read())
 
 
@@ -160,18 +160,18 @@ def open_remote(uri: str) -> BinaryIO:
         info = _web_info(uri)
         if info.get("size") is None or not info.get("partial", True):
             raise OSError(errno.ESPIPE, "the server does not serve parts of a file", uri)
-        with _named_errors(uri):
+        with named_errors(uri):
             file = file_system(uri)[0].handler.fs.open(uri, size=info["size"], cache_type="none")
             return cast(BinaryIO, _WebFile(uri, file))
     system, inside = file_system(uri)
-    with _named_errors(uri):
+    with named_errors(uri):
         return cast(BinaryIO, system.open_input_file(inside))
 
 
 def _web_info(uri: str) -> dict[str, Any]:
     """What a server says of a file: "size", and "partial", which is false where it refuses ranges."""
     web = file_system(uri)[0].handler.fs
-    with _named_errors(uri):
+    with named_errors(uri):
         try:
             return cast(dict[str, Any], web.info(uri))
         except FileNotFoundError:
@@ -191,7 +191,7 @@ def remote_size(uri: str) -> int:
             raise OSError(errno.ESPIPE, "the server does not say how large it is", uri)
         return int(size)
     system, inside = file_system(uri)
-    with _named_errors(uri):
+    with named_errors(uri):
         info = system.get_file_info(inside)
         if not info.is_file:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -210,9 +210,9 @@ def read_remote(uris: Sequence[str]) -> list[bytes]:
 def _read(uri: str) -> bytes:
     if is_http(uri):
         system, inside = file_system(uri)
-        with _named_errors(uri):
+        with named_errors(uri):
             return cast(bytes, system.handler.fs.cat_file(inside))  # one request; opening it would ask for its size
-    with open_remote(uri) as file, _named_errors(uri):
+    with open_remote(uri) as file, named_errors(uri):
         return file.read()
 
 
@@ -246,7 +246,7 @@ def remote_kind(uri: str) -> Literal["file", "folder", "none"]:
     from pyarrow import fs
 
     system, inside = file_system(uri)
-    with _named_errors(uri):
+    with named_errors(uri):
         found = system.get_file_info(inside.rstrip("/")).type
     return "file" if found == fs.FileType.File else "folder" if found == fs.FileType.Directory else "none"
 
@@ -263,7 +263,7 @@ def listed(uri: str, recursive: bool) -> list[Entry]:
     system, inside = file_system(root)
     scheme = root[: len(root) - len(inside)]
     is_gs = scheme == "gs://"  # where pyarrow lists no folders, only what is below them
-    with _named_errors(uri):
+    with named_errors(uri):
         found = system.get_file_info(fs.FileSelector(inside, recursive=recursive or is_gs))
     entries = [Entry(scheme + info.path, info.type == fs.FileType.Directory) for info in found]
     if not is_gs:
@@ -284,7 +284,7 @@ def _with_folders(root: str, entries: list[Entry]) -> list[Entry]:
 
 
 @contextmanager
-def _named_errors(uri: str) -> Iterator[None]:
+def named_errors(uri: str) -> Iterator[None]:
     """Whatever a store's library raises, as an OSError of the type that says why, with the uri and a short reason."""
     try:
         yield

@@ -179,7 +179,7 @@ def what_if_table(field: str, lines: Sequence[tuple[str, Forecast]]) -> Renderab
     return Group(Text(""), table, *(Text(source, style="dim") for source in sources))
 
 
-def runs_table(runs: Sequence[tuple[Path, RunReport]]) -> RenderableType:
+def runs_table(runs: Sequence[tuple[Path | str, RunReport]]) -> RenderableType:
     """Runs, a line each, as `raymix.report.folder.find_runs` gives them."""
     if not runs:
         return Text("no runs")

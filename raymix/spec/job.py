@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -57,7 +58,7 @@ class JobSpec(Section):
     spec_version: int = Field(SPEC_VERSION, ge=1, description="of the raymix that it was written for; absent: this one")
     name: Name
     seed: int = Field(0, ge=0, lt=2**31)
-    storage: Folder = Field("runs", description="the folder that holds run folders")
+    storage: Folder = Field("runs", description="what holds run folders: a folder, or s3://bucket/prefix")
     data: Data
     backbone: Backbone = Vit()
     objective: Objective = Mae(type="mae")
@@ -113,8 +114,7 @@ class JobSpec(Section):
             raise JobError(
                 "checkpoint.best", problem, "leave it out, or set evaluate.every, .max_share and data.select"
             )
-        if "://" in self.storage:
-            raise JobError("storage", f"{self.storage} is not a folder", "name a folder that every node can reach")
+        _check_storage(self)
         return self
 
     @property
@@ -165,6 +165,17 @@ class Passes(NamedTuple):
 
     ssl: str
     mix: str  # or separate: two passes
+
+
+def _check_storage(spec: JobSpec) -> None:
+    if "://" not in spec.storage:
+        return
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^/]+)*/?", spec.storage):
+        problem = f"{spec.storage} is neither a folder nor a place in a bucket"
+        raise JobError("storage", problem, "name a folder that every node can reach, or s3://bucket/prefix")
+    if spec.tune is not None:
+        problem = "a search keeps its trials on a disk, for Ray Tune"
+        raise JobError("storage", problem, "name a folder that every node can reach")
 
 
 def _check_patches(spec: JobSpec) -> None:

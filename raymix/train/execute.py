@@ -95,7 +95,8 @@ def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Out
     rolled_back = False
     while True:
         state.history = state.history.begin(_allowance(task, state, rates, runtime), rates, news, time.time())
-        with Checkpoints.of(plan, task.checkpoints, runtime.rank, runtime.note, newest) as checkpoints:
+        saved = Checkpoints.of(plan, task.checkpoints, runtime.rank, runtime.note, newest, task.bucket)
+        with saved as checkpoints:
             try:
                 return _run(task, state, step, feed, runtime, checkpoints, rolled_back)
             except FloatingPointError as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
+from raymix.bucket import Saved
 from raymix.method.backbones import How
 from raymix.plan import followed
 from raymix.report import words
@@ -13,6 +16,7 @@ from raymix.report.history import History
 from raymix.train import checkpoint
 from raymix.train.feed import Feed
 from raymix.train.runtime import Runtime
+from raymix.train.saving import BEST
 from raymix.train.state import TrainState
 from raymix.train.task import Task
 
@@ -22,12 +26,13 @@ def restore(task: Task, state: TrainState, runtime: Runtime) -> str | None:
 
     What is newer and does not verify is told.
     """
-    name, skipped = _newest(task, state, runtime)
+    name, skipped, commit = _newest(task, state, runtime)
     for line in skipped:
         runtime.note(line)
     if name is not None:
         assert task.checkpoints is not None
-        checkpoint.read(Path(task.checkpoints) / name, state)
+        with _copy(task, Path(task.checkpoints), name, commit) as path:
+            checkpoint.read(path, state)
     return name
 
 
@@ -43,7 +48,7 @@ def roll_back(task: Task, state: TrainState, feed: Feed, runtime: Runtime, error
     """
     runtime.pulse.enter("between")
     asked, done = task.plan.spec.failures, state.history
-    name, _ = _newest(task, state, runtime)
+    name, *_ = _newest(task, state, runtime)
     there = f"the last good checkpoint is {name}" if name else "there is no checkpoint"
     if asked.not_finite != "roll_back":
         raise FloatingPointError(f"{error}; {there}") from error
@@ -65,11 +70,50 @@ def roll_back(task: Task, state: TrainState, feed: Feed, runtime: Runtime, error
     return name
 
 
-def _newest(task: Task, state: TrainState, runtime: Runtime) -> tuple[str | None, list[str]]:
-    """Name of the newest checkpoint that verifies, and a line for each newer one, as rank 0 finds them."""
+def _newest(task: Task, state: TrainState, runtime: Runtime) -> tuple[str | None, list[str], bytes]:
+    """Name of the newest checkpoint that verifies, a line for each newer one, as rank 0 finds them, and its marker."""
     if task.checkpoints is None:
-        return None, []
+        return None, [], b""
     folder, run = Path(task.checkpoints), checkpoint.run_of(task.plan.spec)
-    found = checkpoint.newest(folder, run, state) if runtime.rank == 0 else (None, [])
-    told: tuple[str | None, list[str]] = runtime.gather(found)[0]
+    found: tuple[str | None, list[str], bytes] = (None, [], b"")
+    if runtime.rank == 0:
+        name, skipped = _newest_here(task.bucket, folder, run, state)
+        found = name, skipped, (folder / name / checkpoint.COMMIT).read_bytes() if name else b""
+    told: tuple[str | None, list[str], bytes] = runtime.gather(found)[0]
     return told
+
+
+def _newest_here(bucket: Saved | None, folder: Path, run: str, state: TrainState) -> tuple[str | None, list[str]]:
+    """The same, of the folder and of the bucket that it goes to; without an answer from there, of the folder alone."""
+    here, skipped = checkpoint.newest(folder, run, state)
+    if bucket is None:
+        return here, skipped
+    try:
+        bucket.fetch_file(folder / BEST)
+        there, more = bucket.newest(folder, lambda path: checkpoint.problem(path, run, state))
+    except OSError as error:
+        return here, [*skipped, f"{bucket.store.uri} cannot be read: {error.strerror or error}"]
+    return max(filter(None, (here, there)), default=None), [*skipped, *more]
+
+
+@contextmanager
+def _copy(task: Task, folder: Path, name: str, commit: bytes) -> Iterator[Path]:
+    """The checkpoint that rank 0 has chosen and verified, on this node: the one with that marker.
+
+    Raises:
+        OSError: it is not in the bucket, or that cannot be read.
+        ValueError: what came from the bucket is not what rank 0 has.
+    """
+    if task.bucket is None or _marker(folder / name) == commit:
+        yield folder / name
+        return
+    with task.bucket.lent(name, folder) as path:
+        if found := "it is another one" if _marker(path) != commit else checkpoint.problem(path):
+            raise ValueError(f"checkpoint {name} of {task.bucket.store.uri}: {found}")
+        yield path
+
+
+def _marker(path: Path) -> bytes | None:
+    with suppress(OSError):
+        return (path / checkpoint.COMMIT).read_bytes()
+    return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
+from raymix.bucket import Saved
 from raymix.plan import Plan
 from raymix.report.folder import write_text
 from raymix.report.history import History, select_of
@@ -37,28 +39,37 @@ class Checkpoints:
         tell: Callable[[str], None],
         newest: str | None = None,
         weights: Weights = "raw",
+        bucket: Saved | None = None,
     ) -> None:
         """`tell` hears of trouble.
 
-        `newest`: the one that the run goes on from; `weights`: by whose accuracy the best is chosen.
+        `newest`: the one that the run goes on from; `weights`: by whose accuracy the best is chosen;
+        `bucket`: where they go from `folder`, which is thrown away then.
         """
-        self.folder, self.newest = folder, newest
+        self.folder, self.newest, self._bucket = folder, newest, bucket if folder else None
         self.seconds = 0.0  # for which training stood still
         self._asked, self._run, self._weights, self._tell = asked, run, weights, tell
         self._last = time.monotonic()
         self._writer = ThreadPoolExecutor(1, "raymix-checkpoint")
         self._writing: tuple[int, float | None, Future[str]] | None = None  # step, accuracy if it is the best, name
         self._told_at: float | None = None  # when trouble was told, since the last one that was written
+        self._arrived = True  # there is none in `folder` alone
         self._best = best_in(folder) if folder and asked.best else None
         self._judged = 0  # step up to which reports were looked at for the best
 
     @classmethod
     def of(
-        cls, plan: Plan, folder: str | None, rank: int, tell: Callable[[str], None], newest: str | None = None
+        cls,
+        plan: Plan,
+        folder: str | None,
+        rank: int,
+        tell: Callable[[str], None],
+        newest: str | None = None,
+        bucket: Saved | None = None,
     ) -> Checkpoints:
         """The checkpoints that a job asks for."""
         spec, where = plan.spec, Path(folder) if folder and rank == 0 else None
-        return cls(where, spec.checkpoint, checkpoint.run_of(spec), tell, newest, spec.evaluate.weights)
+        return cls(where, spec.checkpoint, checkpoint.run_of(spec), tell, newest, spec.evaluate.weights, bucket)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -66,6 +77,8 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Waits for what is being written: nobody else may find half of it."""
         self._writer.shutdown()
+        if self._bucket is not None and self.folder is not None and self._arrived:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def save_if_due(self, state: TrainState, leaving: bool = False) -> None:
         """Saves when the last time is long enough ago, or this is the best so far and that is kept.
@@ -121,7 +134,7 @@ class Checkpoints:
             self.newest, self._told_at = future.result(), None
             return None
         except OSError as error:
-            why = f"{error.strerror or error}: {self.folder}"
+            why = f"{error.strerror or error}: {self._bucket.store.uri if self._bucket else self.folder}"
         there = f"the newest is {self.newest}" if self.newest else "there is none yet"
         return f"the checkpoint at step {count(step)} could not be written ({why}); {there}"
 
@@ -135,17 +148,35 @@ class Checkpoints:
     def _write(self, taken: Snapshot, top1: float | None) -> str:
         """What the thread does: a checkpoint, then the name of the best, and only then are older ones let go."""
         assert self.folder is not None
-        current = checkpoint.write(self.folder, taken).name
+        path = checkpoint.write(self.folder, taken)
+        current = path.name
+        if self._bucket is not None:
+            self._arrived = False
+            self._bucket.put(path)
         if top1 is not None:
             write_text(self.folder / BEST, json.dumps({"name": current, "select_top1": top1}))
+            if self._bucket is not None:
+                self._bucket.put_file(self.folder / BEST)
             self._best = current, top1
-        found = checkpoint.names(self.folder)
+        self._arrived = True
+        self._let_go(self.folder, current)
+        return current
+
+    def _let_go(self, folder: Path, current: str) -> None:
+        """Discards what is not to be kept beside the one that was just written."""
+        here = checkpoint.names(folder)
+        found = here if self._bucket is None else sorted({*here, *self._bucket.names()}, reverse=True)
         # what claims to be newer did not verify when this run started, so it must not push out what does
         newer = [name for name in found if name > current]
-        for old in (*newer, *reversed(found[len(newer) + self._asked.keep :])):
-            if self._best is None or old != self._best[0]:
-                checkpoint.discard(self.folder / old)
-        return current
+        gone = [
+            old
+            for old in (*newer, *reversed(found[len(newer) + self._asked.keep :]))
+            if self._best is None or old != self._best[0]
+        ]
+        for old in gone:
+            checkpoint.discard(folder / old)
+        if self._bucket is not None:
+            self._bucket.discard(*gone)
 
     def _better(self, history: History) -> float | None:
         """Accuracy on the select rows after the last segment, where it is the best so far and that is kept."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from raymix.bucket import Saved
 from raymix.data.splits import Splits
 from raymix.plan import Kind, Plan, Stream
 from raymix.policy import End
@@ -22,6 +23,7 @@ class Task:
     splits: Splits
     rates: Rates | None = None  # None: measured before the first step
     checkpoints: str | None = None  # folder; None: none are kept
+    bucket: Saved | None = None  # where they go from there; None: they stay
     measure: tuple[Kind, ...] = ()  # time these kinds and train nothing
     largest: int = 0  # find the largest batch up to this and train nothing
     profile: str | None = None  # folder for a trace of each step kind; None: none are made

@@ -1,0 +1,272 @@
+"""The local side of run folders on object storage: what is fetched, what is written back and when."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path, PurePath
+
+from raymix.bucket.lease import BEAT_SECONDS, LOCK_FOLDER, Lease
+from raymix.bucket.saved import Saved
+from raymix.bucket.store import Object, Store, refused
+from raymix.data.remote import in_threads
+
+Tell = Callable[[str], None]
+
+SYNC_SECONDS = 30.0  # between two times that what was written here is written to the bucket
+CHECKPOINTS = "checkpoints"  # whoever trains sees to those
+LAST = "job.yaml"  # marks a run folder: what belongs to it is there before
+_TELL_SECONDS = 60.0
+_BUCKET = re.compile(r"s3:/+(.+)")  # a Path makes one slash of two
+
+
+class Unsynced(OSError):
+    """What a command wrote is not in the bucket; the message is one line that says where it is."""
+
+
+_roots: dict[Path, str] = {}  # local folders of this process, and the storage that each stands for
+_held: dict[Path, Mirror] = {}  # run folders that this process has the lease of
+_keep: set[Path] = set()  # roots that hold what no bucket does
+
+
+def is_bucket(path: str | Path) -> bool:
+    """Whether a path is of object storage."""
+    return _BUCKET.fullmatch(str(path)) is not None
+
+
+@lru_cache
+def storage_root(uri: str) -> Path:
+    """A folder that stands for a storage in this process, and goes with it; it says nothing of what the bucket holds.
+
+    Raises:
+        OSError: none can be made.
+    """
+    root = Path(tempfile.mkdtemp(prefix="raymix-bucket-"))
+    _roots[root] = uri.rstrip("/")
+    atexit.register(_take_away, root)
+    return root
+
+
+def shown(path: Path) -> str:
+    """How a user knows a path: by its place in the bucket where it stands for one."""
+    uri = _uri_of(path)
+    return str(path) if uri is None else uri
+
+
+def visited(path: str | Path, only: str | None = None) -> Path:
+    """A local folder with what is below a place in a bucket now, checkpoints aside; another path as it is.
+
+    `only`: files of that name.
+
+    Raises:
+        JobError: the bucket cannot be read.
+    """
+    named = _BUCKET.fullmatch(str(path))
+    if named is None:
+        return Path(path)
+    storage, _, name = named[1].rstrip("/").rpartition("/")
+    folder = storage_root(f"s3://{storage}") / name if storage else storage_root(f"s3://{name}")
+    Mirror(folder, shown(folder)).fetch(only)
+    return folder
+
+
+def mirror_for(path: Path) -> Mirror | None:
+    """The mirror of a run folder; None: it is on a disk, or in a folder that this process holds."""
+    uri = _uri_of(path)
+    return None if uri is None or _holder(path) is not None else Mirror(path, uri)
+
+
+def publish(path: Path) -> None:
+    """Writes to the bucket what was written into a folder or file below a storage in one; of others, nothing.
+
+    Raises:
+        OSError: it could not be written there.
+    """
+    mirror, uri = _holder(path), _uri_of(path)
+    if mirror is not None:
+        mirror.sync()
+    elif uri is not None and path.is_file():
+        Store(uri.rpartition("/")[0]).upload(path, path.name)
+
+
+def saved_for(checkpoints: Path) -> Saved | None:
+    """Where the checkpoints of a run that this process holds go; None: they stay where they are."""
+    mirror, uri = _holder(checkpoints), _uri_of(checkpoints)
+    return None if mirror is None or uri is None else Saved(Store(uri), mirror.store, mirror.lease.ticket)
+
+
+class Mirror:
+    """A run folder on object storage and its local copy, but for its checkpoints. Nothing is written before `held`."""
+
+    def __init__(self, path: Path, uri: str) -> None:
+        self.path, self.store = path, Store(uri)
+        self.lease = Lease(self.store)
+        self._same: dict[str, tuple[int, int]] = {}  # files as they are in the bucket: time and size here
+        self._syncing, self._told_at = threading.Lock(), -_TELL_SECONDS
+
+    def fetch(self, only: str | None = None) -> None:
+        """Makes the local folder what the bucket holds, or as much of it as `visited` says.
+
+        Raises:
+            JobError: the bucket cannot be read.
+        """
+        self._same = {}
+        try:
+            names = self.store.list()
+            shutil.rmtree(self.path, ignore_errors=True)
+            wanted = [name for name in names if _is_ours(name) and only in (None, name.rpartition("/")[2])]
+            in_threads(lambda name: self._get(name, names[name]), wanted)
+        except OSError as error:
+            raise refused(self.store.uri, error) from None
+        if any(name.startswith(f"{CHECKPOINTS}/") for name in names):
+            (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        self._same = self._files()
+
+    def clear(self) -> None:
+        """Takes away all that the bucket holds of the run, but for who holds it. The job goes last.
+
+        Raises:
+            OSError: that cannot be done.
+        """
+        names = [name for name in self.store.list() if not name.startswith(f"{LOCK_FOLDER}/")]
+        in_threads(self.store.delete, [name for name in names if name != LAST])
+        self.store.delete(LAST)
+        self._same = {}
+
+    @contextmanager
+    def held(self, tell: Tell) -> Iterator[None]:
+        """Keeps every other command out, and the bucket up to date every `SYNC_SECONDS` and at the end.
+
+        Raises:
+            JobError: another command is in it, or the bucket cannot be written.
+            Unsynced: what was written last is not in the bucket, and stays here.
+        """
+        try:
+            self.lease.take()
+        except OSError as error:
+            raise refused(self.store.uri, error) from None
+        over = threading.Event()
+        keeper = threading.Thread(target=self._keep_up, args=(over, tell), name="raymix-bucket", daemon=True)
+        try:
+            self.fetch()  # as whoever had it a moment ago left it
+            _held[self.path] = self
+            keeper.start()
+            try:
+                yield
+            except BaseException:
+                self._save(tell)
+                raise
+            self._settle()
+        finally:
+            over.set()
+            if keeper.ident is not None:
+                keeper.join()
+            _held.pop(self.path, None)
+            self.lease.release()
+
+    def sync(self) -> None:
+        """Writes to the bucket what is not the same there. What is gone here stays: nobody but a cleaner takes files.
+
+        Raises:
+            OSError: it could not be written, or another command has taken the run over.
+        """
+        with self._syncing:
+            if self.lease.lost:
+                raise OSError(errno.EBUSY, "another command has taken the run over", self.store.uri)
+            here = self._files()
+            changed = [name for name, stamp in here.items() if self._same.get(name) != stamp]
+            in_threads(self._put, [(name, here[name]) for name in changed if name != LAST])
+            if LAST in changed:
+                self._put((LAST, here[LAST]))
+
+    def _get(self, name: str, there: Object) -> None:
+        self.store.download(name, self.path / name)
+        os.utime(self.path / name, (there.written.timestamp(),) * 2)  # who looks on goes by it
+
+    def _put(self, file: tuple[str, tuple[int, int]]) -> None:
+        name, stamp = file
+        self.store.upload(self.path / name, name)
+        self._same[name] = stamp  # of before: what is written meanwhile is written again
+
+    def _settle(self) -> None:
+        """The last sync.
+
+        Raises:
+            Unsynced: as `held` says.
+        """
+        try:
+            self.sync()
+        except OSError as error:
+            _keep.update(root for root in _roots if self.path.is_relative_to(root))
+            why = f"{error.strerror or error}: {self.store.uri}"
+            raise Unsynced(error.errno, f"what was written last is not in the bucket ({why}); it is in {self.path}")
+
+    def _save(self, tell: Tell) -> None:
+        """After an exception, what can be written."""
+        try:
+            self._settle()
+        except Unsynced as error:
+            tell(str(error.strerror))
+
+    def _keep_up(self, over: threading.Event, tell: Tell) -> None:
+        """What the thread does. A bucket that is away stops nobody."""
+        synced = time.monotonic()
+        while not over.wait(BEAT_SECONDS):
+            try:
+                self.lease.beat()
+                if time.monotonic() - synced >= SYNC_SECONDS:
+                    self.sync()
+                    synced = time.monotonic()
+            except OSError as error:
+                self._say(error, tell)
+
+    def _say(self, error: OSError, tell: Tell) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= _TELL_SECONDS:
+            self._told_at = now
+            tell(f"{self.store.uri} cannot be written ({error.strerror or error}); it is tried again")
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        """What belongs into the bucket, with time and size."""
+        found = {}
+        for folder, _, files in os.walk(self.path):
+            for file in files:
+                path = Path(folder) / file
+                name = path.relative_to(self.path).as_posix()
+                if _is_ours(name) and not path.is_symlink() and path.is_file():
+                    about = path.stat()
+                    found[name] = about.st_mtime_ns, about.st_size
+        return found
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file is the mirror's to carry: no checkpoint, no lock, nothing that is being written."""
+    parts = PurePath(name).parts
+    return CHECKPOINTS not in parts[:-1] and LOCK_FOLDER not in parts and not parts[-1].endswith(".tmp")
+
+
+def _uri_of(path: Path) -> str | None:
+    for root, uri in _roots.items():
+        if path == root:
+            return uri
+        if path.is_relative_to(root):
+            return f"{uri}/{path.relative_to(root).as_posix()}"
+    return None
+
+
+def _holder(path: Path) -> Mirror | None:
+    return next((mirror for held, mirror in _held.items() if path.is_relative_to(held)), None)
+
+
+def _take_away(root: Path) -> None:
+    if root not in _keep:
+        shutil.rmtree(root, ignore_errors=True)
