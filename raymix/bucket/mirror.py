@@ -29,7 +29,7 @@ _TELL_SECONDS = 60.0
 _BUCKET = re.compile(r"s3:/+(.+)")  # a Path makes one slash of two
 
 
-class Unsynced(OSError):
+class Unsynced(OSError):  # noqa: N818 (it is what happened)
     """What a command wrote is not in the bucket; the message is one line that says where it is."""
 
 
@@ -208,7 +208,8 @@ class Mirror:
         except OSError as error:
             _keep.update(root for root in _roots if self.path.is_relative_to(root))
             why = f"{error.strerror or error}: {self.store.uri}"
-            raise Unsynced(error.errno, f"what was written last is not in the bucket ({why}); it is in {self.path}")
+            trouble = f"what was written last is not in the bucket ({why}); it is in {self.path}"
+            raise Unsynced(error.errno, trouble) from error
 
     def _save(self, tell: Tell) -> None:
         """After an exception, what can be written."""

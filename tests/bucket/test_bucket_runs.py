@@ -1,0 +1,217 @@
+"""Runs whose storage is a bucket: what is there, what goes on from it elsewhere, what is refused, and what is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from raymix import conduct
+from raymix.bucket import lease, mirror
+from raymix.bucket.lease import Lease
+from raymix.bucket.mirror import storage_root
+from raymix.bucket.saved import Saved
+from raymix.bucket.store import Store
+from raymix.report.history import SegmentReport
+from raymix.runner import Interrupted, RunFailed, run
+from raymix.spec import JobError, JobSpec
+from raymix.train import measure, saving
+from raymix.train.checkpoint import COMMIT, STATE, TENSORS
+from raymix.watch.jsonl import JsonlSink
+from tests.bucket.conftest import Server
+from tests.conftest import Raymix
+
+STORAGE, RUN = "s3://runs/of us", "of us/digits"
+FILES = {"job.yaml", "resolved.json", "plan.json", "metrics.jsonl", "report.json", "report.html", "attempt-001.json"}
+SpecOf = Callable[..., JobSpec]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "TIMED", 2)
+    monkeypatch.setattr(lease, "_TRIES", 1)
+
+
+@pytest.fixture
+def at_segment(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """`at_segment(2, do)`: does something when the second segment from now on is reported."""
+    wanted, seen = dict[int, Callable[[], object]](), [0]
+
+    class Counting(JsonlSink):
+        def segment(self, run: str, report: SegmentReport) -> None:
+            super().segment(run, report)
+            seen[0] += 1
+            if seen[0] in wanted:
+                wanted[seen[0]]()
+
+    def ask(number: int, do: Callable[[], object]) -> None:
+        wanted.clear()
+        wanted[number], seen[0] = do, 0
+
+    monkeypatch.setattr(conduct, "JsonlSink", Counting)
+    return ask
+
+
+def elsewhere() -> None:
+    """A fresh machine: nothing of what was here is."""
+    shutil.rmtree(storage_root(STORAGE))
+    storage_root.cache_clear()
+
+
+def state_in(server: Server) -> tuple[str, bytes]:
+    """Name and tensors of the newest checkpoint."""
+    name = max(key for key in server.names(f"{RUN}/checkpoints") if key.endswith(COMMIT)).partition("/")[0]
+    return name, server.read(f"{RUN}/checkpoints/{name}/{TENSORS}")
+
+
+def spoil(server: Server, key: str) -> None:
+    content = bytearray(server.read(key))
+    content[len(content) // 2] ^= 1
+    server.client.put_object(Bucket="runs", Key=key, Body=bytes(content))
+
+
+def test_a_run_goes_on_elsewhere_from_what_verifies(
+    server: Server, spec_of: SpecOf, at_segment: Any, raymix: Raymix
+) -> None:
+    whole = run(spec_of(), quiet=True)
+    unbroken = whole.final and whole.final.correct
+    spec = spec_of(storage=STORAGE)
+    at_segment(3, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted, match=f"--resume goes on from {STORAGE}/digits"):
+        run(spec, quiet=True)
+    name, _ = state_in(server)
+    assert json.loads(server.read(f"{RUN}/report.json"))["status"] == "interrupted"
+    spoil(server, f"{RUN}/checkpoints/{name}/{TENSORS}")
+    elsewhere()
+    at_segment(0, print)
+    report = run(spec, resume=True, quiet=True)
+    assert report.final
+    assert report.final.correct == unbroken
+    assert report.attempts == 2
+    there = server.names(RUN)
+    assert {key for key in there if not key.startswith(("checkpoints/", "events."))} >= FILES
+    kept = {key.partition("/")[0] for key in server.names(f"{RUN}/checkpoints")}
+    assert server.names(f"{RUN}/checkpoints") == {f"{one}/{file}" for one in kept for file in (TENSORS, STATE, COMMIT)}
+    assert len(kept) == 2
+    assert not any(key.startswith("driver.lock/") for key in there)
+    _commands_see_it(server, raymix)
+    elsewhere()
+    assert run(spec, resume=True, quiet=True) == report
+    with pytest.raises(JobError, match=f"name: {STORAGE}/digits is already used"):
+        run(spec, quiet=True)
+
+
+def _commands_see_it(server: Server, raymix: Raymix) -> None:
+    server.client.delete_object(Bucket="runs", Key=f"{RUN}/report.html")
+    done = raymix("report", f"{STORAGE}/digits")
+    assert done.code == 0
+    assert f"report: {STORAGE}/digits/report.html" in done.out
+    assert server.read(f"{RUN}/report.html").startswith(b"<!")
+    listed = json.loads(raymix("runs", "ls", "--storage", STORAGE, "--json").out)
+    assert [one["folder"] for one in listed] == [f"{STORAGE}/digits"]
+    assert raymix("runs", "show", "digits", "--storage", STORAGE).code == 0
+    assert "done" in raymix("runs", "watch", "digits", "--storage", STORAGE, "--once").out
+
+
+def test_overwrite_leaves_nothing_of_the_old_run(server: Server, spec_of: SpecOf) -> None:
+    server.client.put_object(Bucket="runs", Key=f"{RUN}/job.yaml", Body=b"name: old")
+    server.client.put_object(Bucket="runs", Key=f"{RUN}/checkpoints/step-999999999/{COMMIT}", Body=b"{}")
+    server.client.put_object(Bucket="runs", Key=f"{RUN}/old.txt", Body=b"old")
+    spec = spec_of(storage=STORAGE, schedule={"ssl_epochs": 0, "sl_epochs": 1})
+    assert run(spec, overwrite=True, quiet=True).status == "done"
+    there = server.names(RUN)
+    assert "job.yaml" in there
+    assert not any("old" in key or "999999999" in key for key in there)
+
+
+def test_what_cannot_be_used_is_a_line_before_anything_starts(
+    server: Server, spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raymix.runner.open_session", None)
+
+    def said(storage: str) -> str:
+        storage_root.cache_clear()
+        with pytest.raises(JobError) as caught:
+            run(spec_of(storage=storage), quiet=True)
+        return str(caught.value)
+
+    assert said("s3://none/x").startswith("storage: no such bucket: s3://none/x/digits (")
+    holder = Lease(Store(f"{STORAGE}/digits"))
+    holder.take()
+    assert said(STORAGE).startswith(f"name: {STORAGE}/digits is in use by process ")
+    holder.release()
+    server.authorise(0)
+    try:
+        assert said(STORAGE).startswith(f"storage: {STORAGE}/digits cannot be read: access denied: ")
+    finally:
+        server.authorise(10**9)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert said(STORAGE).startswith(f"storage: {STORAGE}/digits cannot be read: ")
+
+
+def test_a_bucket_that_is_away_for_a_while_stops_nobody(
+    server: Server, spec_of: SpecOf, at_segment: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    put, away = Saved.put, [False]
+
+    def broken(saved: Saved, path: Any) -> None:
+        if away[0]:
+            raise OSError(5, "the server does not answer", str(path))
+        put(saved, path)
+
+    monkeypatch.setattr(Saved, "put", broken)
+    at_segment(1, lambda: away.__setitem__(0, True))
+    spec = spec_of(storage=STORAGE)
+    with pytest.raises(RunFailed, match=f"could not be written .the server does not answer: {STORAGE}/digits/check"):
+        run(spec, quiet=True)
+    assert "; training goes on" in capsys.readouterr().err
+    assert json.loads(server.read(f"{RUN}/report.json"))["status"] == "failed"
+    away[0] = False
+    elsewhere()
+    assert run(spec, resume=True, quiet=True).status == "done"
+
+
+def test_what_cannot_be_written_at_the_end_fails_and_stays_here(
+    server: Server, spec_of: SpecOf, at_segment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = Store.upload
+
+    def refuses(store: Store, file: Any, name: str) -> None:
+        if name == "report.json":
+            raise OSError(5, "the server does not answer", name)
+        upload(store, file, name)
+
+    monkeypatch.setattr(Store, "upload", refuses)
+    with pytest.raises(RunFailed, match=f"the report could not be written to {STORAGE}/digits: the server does not"):
+        run(spec_of(storage=STORAGE, schedule={"ssl_epochs": 0, "sl_epochs": 1}), quiet=True)
+    root = storage_root(STORAGE)
+    assert (root / "digits" / "report.json").is_file()
+    assert root in mirror._keep
+    mirror._keep.discard(root)
+
+
+def test_who_lost_the_run_writes_no_marker(server: Server, spec_of: SpecOf, at_segment: Any) -> None:
+    def take_away() -> None:
+        for key in server.names(f"{RUN}/driver.lock"):
+            server.client.delete_object(Bucket="runs", Key=f"{RUN}/driver.lock/{key}")
+        committed.append({key for key in server.names(f"{RUN}/checkpoints") if key.endswith(COMMIT)})
+
+    committed = list[set[str]]()
+    at_segment(2, take_away)
+    with pytest.raises(RunFailed, match="another command has taken the run over"):
+        run(spec_of(storage=STORAGE), quiet=True)
+    after = {key for key in server.names(f"{RUN}/checkpoints") if key.endswith(COMMIT)}
+    assert len(after - committed[0]) <= 1  # one may have been on its way
+
+
+def test_the_best_of_a_run_is_found_elsewhere(server: Server, spec_of: SpecOf, at_segment: Any) -> None:
+    spec = spec_of(storage=STORAGE, checkpoint={"every": 0, "best": True})
+    at_segment(4, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted):
+        run(spec, quiet=True)
+    best = json.loads(server.read(f"{RUN}/checkpoints/{saving.BEST}"))["name"]
+    assert f"{best}/{COMMIT}" in server.names(f"{RUN}/checkpoints")
