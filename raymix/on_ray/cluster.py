@@ -59,6 +59,7 @@ def connect(cluster: Cluster, verbose: bool) -> bool:
     }
     address = cluster.address or ("auto" if in_ray_job() else None)
     if address is None:
+        _check_alone(cluster)
         with signals_later():
             _start(cluster, options)
         return True
@@ -138,6 +139,16 @@ def _start(cluster: Cluster, options: dict[str, object]) -> None:
             include_dashboard=False,
             **options,
         )
+
+
+def _check_alone(cluster: Cluster) -> None:
+    """Raises JobError where a Ray of this machine alone cannot be what the job asks for."""
+    hint = "name a cluster: cluster.address=auto, or host:port"
+    for name in cluster.resources_per_worker:
+        raise JobError(f"cluster.resources_per_worker.{name}", "a Ray of raymix's own has none", hint)
+    if cluster.placement == "strict_spread" and cluster.min_workers > 1:
+        problem = f"{cluster.min_workers} workers on a node each, and a Ray of raymix's own has one"
+        raise JobError("cluster.placement", problem, hint)
 
 
 @contextmanager
@@ -238,3 +249,11 @@ def check_resources(cluster: Cluster) -> None:
     if there.get("GPU", 0) < gpus:
         problem = f"{gpus:g} GPU(s) asked for in all, the cluster has {there.get('GPU', 0):g}"
         raise JobError("cluster.gpus_per_worker", problem, "set it to 0 to train on CPUs, or add nodes")
+    for name, amount in cluster.resources_per_worker.items():
+        if there.get(name, 0) < (total := amount * cluster.min_workers):
+            problem = f"{total:g} asked for in all, the cluster has {there.get(name, 0):g}"
+            raise JobError(f"cluster.resources_per_worker.{name}", problem, "start nodes with ray start --resources")
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if cluster.placement == "strict_spread" and nodes < cluster.min_workers:
+        problem = f"{cluster.min_workers} workers on a node each, and the cluster has {nodes}"
+        raise JobError("cluster.placement", problem, "ask for fewer, take spread, or add nodes")

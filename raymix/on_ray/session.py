@@ -197,6 +197,7 @@ class RaySession:
         resources = {"CPU": cluster.cpus_per_worker}
         if cluster.gpus_per_worker:
             resources["GPU"] = cluster.gpus_per_worker
+        resources.update(cluster.resources_per_worker)
         config = {
             "mailbox": self._mailbox,
             "cache": self._spec.data.cache,
@@ -216,6 +217,7 @@ class RaySession:
                 num_workers=(cluster.min_workers, cluster.max_workers) if cluster.elastic else cluster.max_workers,
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker=resources,
+                placement_strategy=cluster.placement.upper(),
             ),
             run_config=ray.train.RunConfig(
                 name=f"raymix-{uuid.uuid4().hex[:12]}",

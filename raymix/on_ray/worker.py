@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import psutil
 import ray
 import ray.train
 import ray.train.torch
@@ -211,11 +212,20 @@ def _connect(rank: int, world: int, device: torch.device) -> None:
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(name, "lo")
     host = "127.0.0.1" if alone else ray.util.get_node_ip_address()
+    if not alone and "GLOO_SOCKET_IFNAME" not in os.environ and (interface := _interface_of(host)):
+        # by itself gloo takes what the machine's name resolves to, which is loopback where /etc/hosts says so
+        os.environ["GLOO_SOCKET_IFNAME"] = interface
     store = _open_store(host) if rank == 0 else None
     host, port = broadcast_from_rank_zero((host, store.port) if store else None)
     store = store or _store_at(host, port)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=WAIT)
+
+
+def _interface_of(host: str) -> str | None:
+    """The network interface of this machine that has an address."""
+    found = psutil.net_if_addrs()
+    return next((name for name, addresses in found.items() if any(one.address == host for one in addresses)), None)
 
 
 def _open_store(host: str) -> Any:

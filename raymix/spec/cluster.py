@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -46,6 +46,12 @@ class Cluster(Section):
     workers: _Workers = Field(2, description="processes that train; {min, max}: as many as there is room for")
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
+    resources_per_worker: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="what else a worker holds of its node, by the names that `ray start --resources` gave them"
+    )
+    placement: Literal["pack", "spread", "strict_spread"] = Field(
+        "pack", description="workers on few nodes; on many; each on a node of its own"
+    )
     address: str | None = Field(
         None, description="null: a Ray of its own, or the job's cluster inside a job; auto; host:port"
     )
@@ -69,6 +75,11 @@ class Cluster(Section):
             problem = "ray:// (Ray Client) cannot carry a training run"
             hint = "submit the job instead: ray job submit --address http://HOST:8265 --working-dir . -- raymix run JOB"
             raise JobError("cluster.address", problem, hint)
+        for name, field in (("CPU", "cpus_per_worker"), ("GPU", "gpus_per_worker")):
+            if name in self.resources_per_worker:
+                raise JobError(f"cluster.resources_per_worker.{name}", "has a field of its own", f"cluster.{field}")
+        if self.address is None and self.resources_per_worker and not self.max_workers:
+            raise JobError("cluster.resources_per_worker", "there are no workers", "leave it out")
         if (self.price_file is None) != (self.node_type is None):
             missing = "node_type" if self.node_type is None else "price_file"
             raise JobError(f"cluster.{missing}", "missing", "price_file and node_type go together")

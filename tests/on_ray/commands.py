@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,9 +24,9 @@ SECONDS = 150.0  # a test that waits longer has failed
 class Command:
     """A running `raymix ...` whose output is piped."""
 
-    def __init__(self, *arguments: str, temporary: Path) -> None:
+    def __init__(self, *arguments: str, temporary: Path, inside: Sequence[str] = ()) -> None:
         self.process = psutil.Popen(
-            [sys.executable, "-m", "raymix", *arguments],
+            [*inside, sys.executable, "-m", "raymix", *arguments],
             cwd=REPOSITORY,
             env={**os.environ, "TMPDIR": str(temporary), "RAY_TMPDIR": str(temporary)},
             stdout=subprocess.PIPE,
@@ -108,12 +108,15 @@ def _listens(process: psutil.Process) -> set[tuple[str, str]]:
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[Command]:
-    """A `raymix` command with a folder of its own for temporary files; whatever is left of it is ended."""
+def started(*arguments: str, inside: Sequence[str] = ()) -> Iterator[Command]:
+    """A `raymix` command with a folder of its own for temporary files; whatever is left of it is ended.
+
+    `inside`: the command that runs commands where it is to run.
+    """
     # a short path: Ray's sockets lie below it, and the path of a socket has 107 characters at most
     temporary = Path(tempfile.mkdtemp(prefix="rx"))
     (temporary / "ray").mkdir()
-    command = Command(*arguments, temporary=temporary)
+    command = Command(*arguments, temporary=temporary, inside=inside)
     try:
         yield command
         command.end()

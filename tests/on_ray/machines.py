@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,14 @@ def free_port() -> int:
 class Machine:
     """One node: `ray start` and all that it starts."""
 
-    def __init__(self, temporary: Path, *arguments: str) -> None:
+    def __init__(
+        self, temporary: Path, *arguments: str, address: str = "127.0.0.1", inside: Sequence[str] = ()
+    ) -> None:
+        """`address`: its own; `inside`: the command that runs commands where it stands."""
         self._told = Path(tempfile.mkstemp(dir=temporary)[1])
         self.process = psutil.Popen(
-            [str(RAY), "start", "--block", f"--object-store-memory={STORE}", "--min-worker-port=0",
-             "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--node-ip-address=127.0.0.1", *arguments],
+            [*inside, str(RAY), "start", "--block", f"--object-store-memory={STORE}", "--min-worker-port=0",
+             "--max-worker-port=0", "--dashboard-agent-listen-port=0", f"--node-ip-address={address}", *arguments],
             env={**os.environ, **ENVIRONMENT, "TMPDIR": str(temporary), "RAY_TMPDIR": str(temporary)},
             stdout=self._told.open("w"),
             stderr=subprocess.STDOUT,
