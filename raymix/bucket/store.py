@@ -109,7 +109,7 @@ class Store:
         system, root = self._place()
         try:
             with named_errors(f"{self.uri}/{name}"):
-                system.delete_dir(f"{root}/{name}")
+                system.delete_dir(f"{root}/{name}".rstrip("/"))
         except FileNotFoundError:
             pass
 

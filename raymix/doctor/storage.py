@@ -7,10 +7,13 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from raymix.bucket import Store, is_bucket
+from raymix.bucket.store import refused as bucket_refused
 from raymix.doctor.patient import Patient
 from raymix.report import words
 from raymix.report.finding import Told, worst
@@ -25,6 +28,8 @@ WRITE_BYTES, BLOCK_BYTES, SLOW_BYTES = 32 * 2**20, 4 * 2**20, 20e6  # written fo
 
 def look(patient: Patient) -> Told:
     """Every operation that a run folder and its checkpoints are made of."""
+    if is_bucket(patient.spec.storage):
+        return _bucket(patient.spec.storage)
     try:
         here = nearest(patient)
         with probe(patient, here) as folder:
@@ -40,6 +45,8 @@ def look(patient: Patient) -> Told:
 
 def disk(patient: Patient) -> Told | None:
     """How fast a checkpoint gets onto the storage."""
+    if is_bucket(patient.spec.storage):
+        return None
     try:
         with probe(patient, nearest(patient)) as folder:
             started, block = time.monotonic(), os.urandom(BLOCK_BYTES)
@@ -94,6 +101,21 @@ def refused(here: Path, error: OSError) -> Told:
     if error.errno in (28, 122):  # ENOSPC, EDQUOT
         todo = "free some of it, or name another: --set storage=DIR"
     return Told("problem", f"{here} cannot be used: {error.strerror or error}", todo)
+
+
+def _bucket(uri: str) -> Told:
+    """Writes, lists, reads and deletes an object, as runs do."""
+    place, name, text = Store(f"{uri}/{PREFIX}{uuid.uuid4().hex}"), "a", os.urandom(4096)
+    try:
+        place.write(name, text)
+        seen = name in place.list() and place.read(name) == text
+        place.delete_folder("")
+    except OSError as error:
+        wrong = bucket_refused(uri, error)
+        return Told("problem", wrong.problem, wrong.hint)
+    if not seen:
+        return Told("problem", f"{uri}: what was written is not what is listed and read", "use another store")
+    return Told("ok", f"{uri}: writes, lists, reads, deletes")
 
 
 def _works(folder: Path) -> Told:

@@ -7,6 +7,7 @@ import shutil
 import socket
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from ray._private import ray_constants
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raymix.bucket import Store, is_bucket
 from raymix.on_ray.cluster import connect, disconnect, smallest_store, store_bytes
 from raymix.report import words
 from raymix.report.finding import Asked, Told, worst
@@ -26,6 +28,7 @@ from raymix.spec import Cluster, JobError, JobSpec
 NODE_SECONDS = 45.0  # in which every node must have answered
 CLOCK_SECONDS = 1.0  # that clocks of nodes may differ
 SHM = Path("/dev/shm")
+UNSEEN = "writes there, and the driver does not see it"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -46,9 +49,9 @@ class Node:
         """Reads what the driver wrote into a folder, and writes a file of its own beside it."""
         wrong = ""
         try:
-            if (Path(folder) / "driver").read_text() != "driver":
+            if _read(folder, "driver") != b"driver":
                 wrong = "reads something else there"
-            (Path(folder) / mine).write_text(mine)
+            _write(folder, mine)
         except OSError as error:
             wrong = error.strerror or str(error)
         shm = shutil.disk_usage(SHM).total if SHM.is_dir() else 0
@@ -114,8 +117,8 @@ class Visit:
                     continue
                 # the answer was given in between: what is outside of it is a difference
                 self.late[node] = max(seen.seconds - time.time(), before - seen.seconds, 0.0)
-                if folder and not seen.storage and not (Path(folder) / node).is_file():
-                    seen = seen._replace(storage="writes there, and the driver does not see it")
+                if folder and not seen.storage and not _sees(folder, node):
+                    seen = seen._replace(storage=UNSEEN)
                 self.seen[node] = seen
             for actor in actors.values():
                 ray.kill(actor)
@@ -124,6 +127,16 @@ class Visit:
 @contextmanager
 def _probe(spec: JobSpec) -> Iterator[str]:
     """A folder below the job's storage with a file of the driver's; where none can be made, another check says why."""
+    if is_bucket(spec.storage):
+        place = Store(f"{spec.storage}/.raymix-doctor-{uuid.uuid4().hex}")
+        try:
+            with suppress(OSError):
+                _write(place.uri, "driver")
+            yield place.uri
+        finally:
+            with suppress(OSError):
+                place.delete_folder("")
+        return
     here = None
     with suppress(JobError, OSError):
         here = storage_of(spec)
@@ -136,6 +149,48 @@ def _probe(spec: JobSpec) -> Iterator[str]:
     finally:
         if here is not None:
             shutil.rmtree(here, ignore_errors=True)
+
+
+def check_storage(spec: JobSpec) -> None:
+    """Finds out whether all nodes of the cluster that this process is connected to have the job's storage.
+
+    Raises:
+        JobError: one has not: what its workers save would be nowhere when they are needed.
+    """
+    nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+    if len(nodes) < 2 or is_bucket(spec.storage):
+        return
+    with _probe(spec) as folder:
+        actors = {node: _actor(node) for node in nodes}
+        asked = {node: actor.look.remote(folder, node) for node, actor in actors.items()}
+        ray.wait(list(asked.values()), num_returns=len(asked), timeout=NODE_SECONDS)
+        for node, reference in asked.items():
+            wrong = ""
+            with suppress(ray.exceptions.RayError):  # one that does not answer is no reason not to start
+                wrong = ray.get(reference, timeout=0).storage
+                wrong = wrong or ("" if _sees(folder, node) else UNSEEN)
+            if wrong:
+                problem = f"{spec.storage} is not the same folder on {nodes[node]}: {wrong}"
+                raise JobError("storage", problem, "name a folder that every node mounts, as on NFS, or a bucket")
+        for actor in actors.values():
+            ray.kill(actor)
+
+
+def _read(folder: str, name: str) -> bytes:
+    return Store(folder).read(name) if is_bucket(folder) else (Path(folder) / name).read_bytes()
+
+
+def _write(folder: str, name: str) -> None:
+    if is_bucket(folder):
+        Store(folder).write(name, name.encode())
+    else:
+        (Path(folder) / name).write_text(name)
+
+
+def _sees(folder: str, name: str) -> bool:
+    with suppress(OSError):
+        return _read(folder, name) == name.encode()
+    return False
 
 
 def _actor(node: str) -> Any:

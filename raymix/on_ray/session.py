@@ -15,6 +15,7 @@ import ray.train
 
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
+from raymix.on_ray.checkup import check_storage
 from raymix.on_ray.cluster import disconnect, hush_data, on_this_node, room, session_folder, smallest_store
 from raymix.on_ray.control import Trainer
 from raymix.on_ray.entry import Workers, work
@@ -49,6 +50,7 @@ class RaySession:
         if not needs.verbose:
             hush_data()
         try:
+            check_storage(needs.spec)
             keep, self.run = decide(needs, room(needs.spec.cluster, self._owned), sink)
         except JobError:
             if self._owned:

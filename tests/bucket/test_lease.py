@@ -52,7 +52,7 @@ def test_one_that_was_taken_for_dead_finds_out(server: Server, monkeypatch: pyte
 
 
 def test_of_many_at_once_one_has_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "_TRIES", 6)
+    monkeypatch.setattr(lease, "_TRIES", 2)
     took, start = list[Lease](), threading.Barrier(3)
 
     def contend() -> None:

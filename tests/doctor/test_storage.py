@@ -48,3 +48,10 @@ def test_the_speed_of_a_disk_is_told(patient: Callable[..., Patient]) -> None:
     told = storage.disk(patient())
     assert told is not None
     assert told.found.startswith("33.6 MB written and on the disk in ")
+
+
+def test_a_bucket_is_tried_out(patient: Callable[..., Patient], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    told = storage.look(patient(storage="s3://runs/x"))
+    assert told.status == "problem"
+    assert told.found.startswith("s3://runs/x cannot be read: ")

@@ -98,9 +98,9 @@ class Machines:
         """Of the head."""
         return f"127.0.0.1:{self.port}"
 
-    def add(self) -> None:
+    def add(self, *arguments: str) -> None:
         """One more node, of one CPU."""
-        node = Machine(self._temporary, f"--address={self.address}", "--num-cpus=1")
+        node = Machine(self._temporary, f"--address={self.address}", "--num-cpus=1", *arguments)
         self.nodes.append(node)
         node.wait()
 

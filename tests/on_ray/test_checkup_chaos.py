@@ -15,6 +15,8 @@ import pytest
 
 from raymix.doctor.patient import Patient
 from raymix.on_ray.cluster import ENVIRONMENT
+from raymix.runner import run
+from raymix.spec import JobError
 from tests.conftest import spec_in
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
@@ -59,3 +61,7 @@ def test_storage_that_is_another_folder_on_a_node_is_a_problem_that_names_the_no
     assert f"storage {tmp_path}/runs is not the same folder on " in nodes.found
     assert access is not None
     assert (access.status, "without a token" in access.found) == ("problem", True)
+
+    with pytest.raises(JobError, match=rf"storage: {tmp_path}/runs is not the same folder on \S+: "):
+        run(spec, quiet=True)
+    assert list((tmp_path / "runs").iterdir()) == []

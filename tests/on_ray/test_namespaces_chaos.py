@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,23 @@ pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
 ADDRESSES = ("10.213.1.1", "10.213.1.2")
 PORT = 6379  # each namespace has all ports for itself
-SCHEDULE = {"ssl_epochs": 3, "sl_epochs": 3, "mix_ratio": 0.4}
+S3_PORT = 5000
+STORAGE = "s3://bucket/runs"
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+MAKE_BUCKET = """
+import boto3
+from botocore.config import Config
+many = Config(retries={"max_attempts": 12, "mode": "standard"})
+boto3.client("s3", config=many).create_bucket(Bucket="bucket")
+"""
+NEWEST = f"""
+import hashlib
+from raymix.bucket import Store
+found = Store("{STORAGE}/digits/checkpoints")
+name = max(key for key in found.list() if key.endswith("/commit.json")).partition("/")[0]
+print(name, hashlib.sha256(found.read(name + "/tensors.safetensors")).hexdigest())
+"""
+SCHEDULE = {"ssl_epochs": 8, "sl_epochs": 8, "mix_ratio": 0.4}
 
 
 def ip(*arguments: str) -> bool:
@@ -49,6 +66,18 @@ def namespaces() -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
     finally:
         for name in names:
             ip("netns", "delete", name)  # its cable goes with it
+
+
+@pytest.fixture
+def apart(
+    namespaces: tuple[tuple[str, ...], tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The same, and temporary folders of the one are not there in the other."""
+    folder = tempfile.mkdtemp(prefix="rx", dir="/var/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    own = f'mount -t tmpfs tmpfs {folder} && mkdir -p "$TMPDIR/ray" && exec "$@"'
+    yield namespaces[0], (*namespaces[1], "sh", "-c", own, "sh")
+    shutil.rmtree(folder)
 
 
 @contextmanager
@@ -91,3 +120,42 @@ def test_workers_in_two_namespaces_come_to_the_weights_of_two_on_one_node(
         print(f"both trained for {time.monotonic() - began:.1f} s")
     assert state_of(tmp_path / "digits") == state_of(whole)
     assert final_of(tmp_path / "digits") == final_of(whole)
+
+
+def test_a_run_in_a_bucket_goes_on_on_nodes_that_share_no_disk(
+    apart: tuple[tuple[str, ...], tuple[str, ...]],
+    unbroken: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = unbroken(schedule=SCHEDULE, cluster={"workers": 2})
+    url = f"http://{ADDRESSES[0]}:{S3_PORT}"
+    for name, value in {**ENVIRONMENT, **KEYS, "AWS_ENDPOINT_URL": url}.items():
+        monkeypatch.setenv(name, value)
+    job = killed_job(tmp_path, schedule=SCHEDULE, checkpoint={"every": 0})
+    job |= {"storage": STORAGE, "cluster": {"workers": 2, "address": f"{ADDRESSES[0]}:{PORT}", "placement": "spread"}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    server = subprocess.Popen(
+        [*apart[0], sys.executable, "-m", "moto.server", "-H", ADDRESSES[0], "-p", str(S3_PORT)],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _said(apart[0], MAKE_BUCKET)
+        with two_nodes(apart):
+            with started("run", str(tmp_path / "job.yaml"), inside=apart[0]) as command:
+                assert wait_until(lambda: any("step " in line for line in command.err), command.alive)
+                command.interrupt()
+                assert command.end() == 130, command.err[-20:]
+            with started("run", str(tmp_path / "job.yaml"), "--resume", inside=apart[0]) as command:
+                assert command.end() == 0, command.err[-20:]
+        assert tuple(_said(apart[0], NEWEST).split()) == state_of(whole)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _said(inside: tuple[str, ...], code: str) -> str:
+    """What a program says that runs in a namespace."""
+    done = subprocess.run([*inside, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
