@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
 
+from raymix import conduct
+from raymix.bucket import lease
+from raymix.bucket.mirror import storage_root
+from raymix.report.history import SegmentReport
+from raymix.train import measure
+from raymix.watch.jsonl import JsonlSink
 from tests.on_ray.machines import free_port
+
+STORAGE, RUN = "s3://runs/of us", "of us/digits"  # and below it in the bucket
 
 
 class Server:
@@ -89,3 +98,35 @@ def server(_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
         monkeypatch.setenv(name, value)
     _server.reset()
     return _server
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "TIMED", 2)
+    monkeypatch.setattr(lease, "_TRIES", 1)
+
+
+@pytest.fixture
+def at_segment(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """`at_segment(2, do)`: does something when the second segment from now on is reported."""
+    wanted, seen = dict[int, Callable[[], object]](), [0]
+
+    class Counting(JsonlSink):
+        def segment(self, run: str, report: SegmentReport) -> None:
+            super().segment(run, report)
+            seen[0] += 1
+            if seen[0] in wanted:
+                wanted[seen[0]]()
+
+    def ask(number: int, do: Callable[[], object]) -> None:
+        wanted.clear()
+        wanted[number], seen[0] = do, 0
+
+    monkeypatch.setattr(conduct, "JsonlSink", Counting)
+    return ask
+
+
+def elsewhere() -> None:
+    """A fresh machine: nothing of what was here is."""
+    shutil.rmtree(storage_root(STORAGE))
+    storage_root.cache_clear()

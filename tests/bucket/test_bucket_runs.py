@@ -3,63 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from raymix import conduct
-from raymix.bucket import lease, mirror
 from raymix.bucket.lease import Lease
 from raymix.bucket.mirror import storage_root
-from raymix.bucket.saved import Saved
 from raymix.bucket.store import Store
-from raymix.report.history import SegmentReport
-from raymix.runner import Interrupted, RunFailed, run
+from raymix.runner import Interrupted, run
 from raymix.spec import JobError, JobSpec
-from raymix.train import measure, saving
 from raymix.train.checkpoint import COMMIT, STATE, TENSORS
-from raymix.watch.jsonl import JsonlSink
-from tests.bucket.conftest import Server
+from tests.bucket.conftest import RUN, STORAGE, Server, elsewhere
 from tests.conftest import Raymix
 
-STORAGE, RUN = "s3://runs/of us", "of us/digits"
 FILES = {"job.yaml", "resolved.json", "plan.json", "metrics.jsonl", "report.json", "report.html", "attempt-001.json"}
 SpecOf = Callable[..., JobSpec]
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "TIMED", 2)
-    monkeypatch.setattr(lease, "_TRIES", 1)
-
-
-@pytest.fixture
-def at_segment(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """`at_segment(2, do)`: does something when the second segment from now on is reported."""
-    wanted, seen = dict[int, Callable[[], object]](), [0]
-
-    class Counting(JsonlSink):
-        def segment(self, run: str, report: SegmentReport) -> None:
-            super().segment(run, report)
-            seen[0] += 1
-            if seen[0] in wanted:
-                wanted[seen[0]]()
-
-    def ask(number: int, do: Callable[[], object]) -> None:
-        wanted.clear()
-        wanted[number], seen[0] = do, 0
-
-    monkeypatch.setattr(conduct, "JsonlSink", Counting)
-    return ask
-
-
-def elsewhere() -> None:
-    """A fresh machine: nothing of what was here is."""
-    shutil.rmtree(storage_root(STORAGE))
-    storage_root.cache_clear()
 
 
 def state_in(server: Server) -> tuple[str, bytes]:
@@ -151,67 +111,3 @@ def test_what_cannot_be_used_is_a_line_before_anything_starts(
         server.authorise(10**9)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert said(STORAGE).startswith(f"storage: {STORAGE}/digits cannot be read: ")
-
-
-def test_a_bucket_that_is_away_for_a_while_stops_nobody(
-    server: Server, spec_of: SpecOf, at_segment: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    put, away = Saved.put, [False]
-
-    def broken(saved: Saved, path: Any) -> None:
-        if away[0]:
-            raise OSError(5, "the server does not answer", str(path))
-        put(saved, path)
-
-    monkeypatch.setattr(Saved, "put", broken)
-    at_segment(1, lambda: away.__setitem__(0, True))
-    spec = spec_of(storage=STORAGE)
-    with pytest.raises(RunFailed, match=f"could not be written .the server does not answer: {STORAGE}/digits/check"):
-        run(spec, quiet=True)
-    assert "; training goes on" in capsys.readouterr().err
-    assert json.loads(server.read(f"{RUN}/report.json"))["status"] == "failed"
-    away[0] = False
-    elsewhere()
-    assert run(spec, resume=True, quiet=True).status == "done"
-
-
-def test_what_cannot_be_written_at_the_end_fails_and_stays_here(
-    server: Server, spec_of: SpecOf, at_segment: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upload = Store.upload
-
-    def refuses(store: Store, file: Any, name: str) -> None:
-        if name == "report.json":
-            raise OSError(5, "the server does not answer", name)
-        upload(store, file, name)
-
-    monkeypatch.setattr(Store, "upload", refuses)
-    with pytest.raises(RunFailed, match=f"the report could not be written to {STORAGE}/digits: the server does not"):
-        run(spec_of(storage=STORAGE, schedule={"ssl_epochs": 0, "sl_epochs": 1}), quiet=True)
-    root = storage_root(STORAGE)
-    assert (root / "digits" / "report.json").is_file()
-    assert root in mirror._keep
-    mirror._keep.discard(root)
-
-
-def test_who_lost_the_run_writes_no_marker(server: Server, spec_of: SpecOf, at_segment: Any) -> None:
-    def take_away() -> None:
-        for key in server.names(f"{RUN}/driver.lock"):
-            server.client.delete_object(Bucket="runs", Key=f"{RUN}/driver.lock/{key}")
-        committed.append({key for key in server.names(f"{RUN}/checkpoints") if key.endswith(COMMIT)})
-
-    committed = list[set[str]]()
-    at_segment(2, take_away)
-    with pytest.raises(RunFailed, match="another command has taken the run over"):
-        run(spec_of(storage=STORAGE), quiet=True)
-    after = {key for key in server.names(f"{RUN}/checkpoints") if key.endswith(COMMIT)}
-    assert len(after - committed[0]) <= 1  # one may have been on its way
-
-
-def test_the_best_of_a_run_is_found_elsewhere(server: Server, spec_of: SpecOf, at_segment: Any) -> None:
-    spec = spec_of(storage=STORAGE, checkpoint={"every": 0, "best": True})
-    at_segment(4, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted):
-        run(spec, quiet=True)
-    best = json.loads(server.read(f"{RUN}/checkpoints/{saving.BEST}"))["name"]
-    assert f"{best}/{COMMIT}" in server.names(f"{RUN}/checkpoints")
