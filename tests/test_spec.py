@@ -230,9 +230,9 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
         ("storage=gs://bucket/x", "storage: gs://bucket/x is neither a folder nor a place in a bucket"),
         ("storage=s3://", "storage: s3:// is neither a folder"),
         ("storage=s3://bucket//x", "storage: s3://bucket//x is neither a folder"),
-        ("cluster.placement=near", "cluster.placement: must be pack, spread or strict_spread"),
+        ("cluster.placement=near", 'cluster.placement: unknown value "near"'),
         ("cluster.resources_per_worker={CPU: 1}", "cluster.resources_per_worker.CPU: has a field of its own"),
-        ("cluster.resources_per_worker={disk: 0}", "cluster.resources_per_worker.disk: must be greater than 0"),
+        ("cluster.resources_per_worker={disk: 0}", "cluster.resources_per_worker.disk: must be above 0"),
     ],
 )
 def test_fields_that_do_not_fit(digits_job: Job, overrides: str, line: str) -> None:
