@@ -19,6 +19,7 @@ from raymix.cli_cluster import cluster_app
 from raymix.cli_common import AsJson, Verbose, help_alone, show
 from raymix.cli_data import data_app
 from raymix.cli_jobs import jobs_app, submit
+from raymix.cli_models import embed, predict
 from raymix.cli_report import AnyReport, report, table
 from raymix.cli_runs import runs_app
 from raymix.jobfile import load_spec
@@ -238,6 +239,13 @@ def doctor(
 
 
 app.command("report", epilog="Example:  raymix report runs/digits runs/other --compare --format md")(report)
+
+
+# ---- what a trained model does ----------------------------------------------------------------------------------
+
+
+app.command(epilog="Example:  raymix predict runs/parts new/ --out new.csv --set threshold=0.9")(predict)
+app.command(epilog="Example:  raymix embed runs/parts new/ --out new.parquet --set dtype=float16")(embed)
 
 
 def _load(job: str, overrides: list[str] | None) -> JobSpec:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,23 +18,37 @@ from raymix.data.frame import Pixels
 from raymix.data.images import Answered
 from raymix.data.reading import read_in_order
 from raymix.data.rows import Ids, Rows
+from raymix.datacmd import How
 from raymix.jobfile import load_options
-from raymix.spec import Cluster, JobError, Reading, Source
-from raymix.train.model import Trained, load
+from raymix.spec import Cluster, JobError, Reading, Section, Source
+from raymix.train.model import Output, Trained, load
 from raymix.train.stepper import dtype_of
 from raymix.train.supply import as_tensor, to_device
 
 R = TypeVar("R", bound=Reading)
-Output = Literal["logits", "features"]
+
+
+class Done(Section):
+    """What a model was shown, and what came of it."""
+
+    images: int
+    skipped: dict[str, int]
+    seconds: float
+    device: str
+    workers: int
+
+    @property
+    def rate(self) -> float:
+        """Images a second, unreadable ones included."""
+        return self.images / self.seconds
 
 
 class Asked(NamedTuple):
-    """A run folder, and how its model is loaded."""
+    """A run folder, how its model may be loaded, and what is told meanwhile."""
 
     run: Path
     allow_import: tuple[str, ...] = ()
-    verbose: bool = False
-    quiet: bool = False
+    how: How = How()
 
 
 def options(kind: type[R], source: str | None, overrides: list[str]) -> R:
@@ -75,6 +89,12 @@ def listed(source: Source, part: str) -> tuple[Rows, Ids]:
     return rows, ids
 
 
+def device_of(cluster: Cluster) -> str:
+    """What a model computes on: cpu or cuda."""
+    on_gpu = cluster.gpus_per_worker > 0 if cluster.max_workers else torch.cuda.is_available()
+    return "cuda" if on_gpu else "cpu"
+
+
 @dataclass(eq=False)
 class Computing:
     """From stored pixels to logits or features in float32, on the device of the process that calls it.
@@ -86,15 +106,10 @@ class Computing:
     output: Output
     gpu: bool
 
-    @property
-    def width(self) -> int:
-        """Values of an image."""
-        return len(self.trained.class_names) if self.output == "logits" else self.trained.model.f.width
-
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """Pixels (N, S, S, C) to values (N, width)."""
         if not len(pixels):
-            return np.zeros((0, self.width), dtype=np.float32)
+            return np.zeros((0, self.trained.width(self.output)), dtype=np.float32)
         device = torch.device("cuda", 0) if self.gpu else torch.device("cpu")
         dtype = dtype_of(self.trained.spec.optim.precision, device)
         self.trained.to(device)
@@ -113,16 +128,14 @@ def answers(
     Raises:
         JobError: the job's cluster does not answer.
     """
+    computing = Computing(trained, output, device_of(spec.cluster) == "cuda")
     if spec.cluster.max_workers == 0:
-        computing = Computing(trained, output, torch.cuda.is_available())
         with closing(_here(computing, rows, ids, spec.batch)) as found:
             yield found
         return
-    from raymix.on_ray.answers import answers_on_ray
-    from raymix.on_ray.blocks import ray_for_blocks
+    from raymix.on_ray.answers import answers_on_ray, ray_for_answers
 
-    with ray_for_blocks(Cluster(**{**dict(spec.cluster), "workers": 0}), verbose):
-        computing = Computing(trained, output, spec.cluster.gpus_per_worker > 0)
+    with ray_for_answers(spec.cluster, verbose):
         with closing(answers_on_ray(computing, rows, ids, trained.frame, spec.batch, spec.cluster)) as found:
             yield found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +21,9 @@ from raymix.train import checkpoint, exported
 from raymix.train.saving import best_in
 from raymix.train.state import AVERAGED, MODEL
 from raymix.train.supply import as_tensor
+
+
+Output = Literal["logits", "features"]
 
 
 class Trained(nn.Module):
@@ -52,6 +56,11 @@ class Trained(nn.Module):
         """Features (B, D) of the same images: the mean of the backbone's tokens."""
         features: Tensor = self.model.f(self.model.a.clean(images)).mean(1)
         return features
+
+
+    def width(self, output: Output) -> int:
+        """Values of an image: classes, or D."""
+        return len(self.class_names) if output == "logits" else self.model.f.width
 
 
 def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> Trained:
