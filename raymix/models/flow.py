@@ -135,9 +135,11 @@ def answers(
         return
     from raymix.on_ray.answers import answers_on_ray, ray_for_answers
 
-    with ray_for_answers(spec.cluster, verbose):
-        with closing(answers_on_ray(computing, rows, ids, trained.frame, spec.batch, spec.cluster)) as found:
-            yield found
+    with (
+        ray_for_answers(spec.cluster, verbose),
+        closing(answers_on_ray(computing, rows, ids, trained.frame, spec.batch, spec.cluster)) as found,
+    ):
+        yield found
 
 
 def _here(computing: Computing, rows: Rows, ids: Ids, batch: int) -> Generator[Answered, None, None]:

@@ -1,4 +1,4 @@
-"""`raymix predict` and `raymix embed`: a row for each image of a source, broken ones included, in the source's order."""
+"""`raymix predict` and `raymix embed`: a row for each image of a source, broken ones included, in its order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from raymix.data.blocks import encodable
 from raymix.data.images import Answered
 from raymix.data.rows import Ids, Rows
-from raymix.datacmd.work import console, told
+from raymix.datacmd.work import How, console, told
 from raymix.models.flow import Asked, Done, answers, device_of, listed, loaded
 from raymix.models.writing import WRITERS, check_out, writing
 from raymix.spec import Embed, JobError, Predict, Reading
@@ -49,7 +49,11 @@ def predict(asked: Asked, spec: Predict, out: Path, overwrite: bool = False) -> 
         Interrupted: on Ctrl-C; nothing is kept.
     """
     check_out(out, tuple(WRITERS), overwrite)
-    trained = loaded(asked, spec)
+    return write_predictions(loaded(asked, spec), listed(spec.source, spec.part), spec, out, asked.how)
+
+
+def write_predictions(trained: Trained, listing: tuple[Rows, Ids], spec: Predict, out: Path, how: How) -> Predicted:
+    """As `predict`, of a model and rows that are there already."""
     positive = place_of(spec.positive, trained.class_names)
     counts, above = Counter[str](), 0
 
@@ -68,7 +72,7 @@ def predict(asked: Asked, spec: Predict, out: Path, overwrite: bool = False) -> 
             "above": pa.array(is_above),
         }
 
-    done = _written(asked, spec, trained, "logits", columns, out)
+    done = _written(trained, listing, spec, "logits", columns, out, how)
     return Predicted(**dict(done), above=above, classes=dict(counts.most_common()))
 
 
@@ -86,7 +90,7 @@ def embed(asked: Asked, spec: Embed, out: Path, overwrite: bool = False) -> Embe
         flat = pa.array(values.astype(number).reshape(-1))
         return {"embedding": pa.FixedSizeListArray.from_arrays(flat, width)}
 
-    done = _written(asked, spec, trained, "features", columns, out)
+    done = _written(trained, listed(spec.source, spec.part), spec, "features", columns, out, asked.how)
     return Embedded(**dict(done), width=width, dtype=spec.dtype)
 
 
@@ -112,27 +116,29 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _written(
-    asked: Asked,
-    spec: Reading,
     trained: Trained,
+    listing: tuple[Rows, Ids],
+    spec: Reading,
     output: Output,
     columns: Callable[[NDArray[np.float32]], Columns],
     out: Path,
+    how: How,
 ) -> Done:
-    """Goes through the source and writes a row for each image; `columns` makes what stands in it of the values."""
-    rows, ids = listed(spec.source, spec.part)
+    """Goes through the rows and writes one for each image; `columns` makes what stands in it of the values."""
+    rows, ids = listing
     no_values = columns(np.zeros((0, trained.width(output)), dtype=np.float32))
     schema = _table(rows, Answered(ids[:0], np.zeros((0, 0), np.float32), {}), no_values).schema
     skipped = Counter[str]()
     started = time.perf_counter()
-    with console(asked.how, "nothing is kept") as sink, writing(out, schema) as write:
-        with (
-            answers(trained, output, rows, ids, spec, asked.how.verbose) as found,
-            closing(told(found, sink, "reading images", len(ids), num_rows)) as heard,
-        ):
-            for answered in heard:
-                skipped.update(answered.skipped.values())
-                write(_table(rows, answered, columns(answered.values)))
+    with (
+        console(how, "nothing is kept") as sink,
+        writing(out, schema) as write,
+        answers(trained, output, rows, ids, spec, how.verbose) as found,
+        closing(told(found, sink, "reading images", len(ids), num_rows)) as heard,
+    ):
+        for answered in heard:
+            skipped.update(answered.skipped.values())
+            write(_table(rows, answered, columns(answered.values)))
     return Done(
         images=len(ids),
         skipped=dict(skipped.most_common()),

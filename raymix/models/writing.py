@@ -42,7 +42,9 @@ class _Lines:
 
 
 def _csv(path: Path, schema: pa.Schema) -> Writer:
-    writer: Writer = pyarrow.csv.CSVWriter(str(path), schema, write_options=pyarrow.csv.WriteOptions(quoting_style="needed"))
+    writer: Writer = pyarrow.csv.CSVWriter(
+        str(path), schema, write_options=pyarrow.csv.WriteOptions(quoting_style="needed")
+    )
     return writer
 
 

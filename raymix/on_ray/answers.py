@@ -52,9 +52,11 @@ def answers_on_ray(
     context = DataContext.get_current()
     before, context.execution_options.preserve_order = context.execution_options.preserve_order, True
     num_actors = ActorPoolStrategy(min_size=cluster.min_workers, max_size=cluster.max_workers)
-    size = max(1, min(max(batch, _LEAST_ROWS), BLOCK_BYTES // frame.nbytes))
+    most = min(max(batch, _LEAST_ROWS), BLOCK_BYTES // frame.nbytes, -(-len(ids) // cluster.max_workers))
+    size = max(1, most)  # small enough that every actor gets some
     places = (np.arange(first, min(first + size, len(ids))) for first in range(0, len(ids), size))
     tables = [table_of(rows, ids, some) for some in places]
+    held = ray.put(compute)
     try:
         dataset = (
             ray.data.from_arrow(tables)
@@ -65,7 +67,8 @@ def answers_on_ray(
                 _Answering,
                 batch_size=None,
                 batch_format="numpy",
-                fn_constructor_args=([ray.put(compute)], batch, cluster.cpus_per_worker),
+                fn_constructor_args=(batch, cluster.cpus_per_worker),
+                fn_kwargs={"held": [held]},
                 compute=num_actors,
                 num_cpus=cluster.cpus_per_worker,
                 num_gpus=cluster.gpus_per_worker or None,
@@ -99,16 +102,21 @@ def _read(batch: dict[str, np.ndarray], frame: Frame, sources: tuple[Source, ...
 
 
 class _Answering:
-    """A model in a process of its own. `held`: a reference to it, in a list, so that it is not fetched on the way."""
+    """A model in a process of its own, which it fetches with the first block.
 
-    def __init__(self, held: list[Any], batch: int, cpus: float) -> None:
+    `held`: a reference to it, in a list, so that it is not fetched on the way; an actor that was given it when it was
+    made could not be made again (Ray 2.60 warns of that).
+    """
+
+    def __init__(self, batch: int, cpus: float) -> None:
         import torch
 
         torch.set_num_threads(max(1, int(cpus)))
-        self._compute: Compute = ray.get(held[0])
+        self._compute: Compute | None = None
         self._batch = batch
 
-    def __call__(self, block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        pixels = block["pixels"]
-        parts = [self._compute(pixels[start : start + self._batch]) for start in range(0, len(pixels), self._batch)]
+    def __call__(self, block: dict[str, np.ndarray], held: list[Any]) -> dict[str, np.ndarray]:
+        compute: Compute = self._compute or ray.get(held[0])
+        self._compute, pixels = compute, block["pixels"]
+        parts = [compute(pixels[start : start + self._batch]) for start in range(0, len(pixels), self._batch)]
         return {"id": block["id"], "cause": block["cause"], "values": np.concatenate(parts)}

@@ -1,4 +1,4 @@
-"""What the commands that put a trained model to work can be told: `--set FIELD=VALUE` of predict, embed, evaluate, export.
+"""What predict, embed, evaluate and export can be told by `--set FIELD=VALUE`.
 
 None of this is a part of a job: a run is what it is, and these say what is done with it now.
 """

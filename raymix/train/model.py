@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -21,7 +20,6 @@ from raymix.train import checkpoint, exported
 from raymix.train.saving import best_in
 from raymix.train.state import AVERAGED, MODEL
 from raymix.train.supply import as_tensor
-
 
 Output = Literal["logits", "features"]
 
@@ -56,7 +54,6 @@ class Trained(nn.Module):
         """Features (B, D) of the same images: the mean of the backbone's tokens."""
         features: Tensor = self.model.f(self.model.a.clean(images)).mean(1)
         return features
-
 
     def width(self, output: Output) -> int:
         """Values of an image: classes, or D."""
