@@ -1,4 +1,4 @@
-"""`raymix predict`, `embed`, `evaluate` and `export`: a trained model goes to work."""
+"""`raymix predict`, `embed` and `export`: a trained model goes to work."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""After the training: predict, embed, evaluate, export."""
+"""After the training: predict, embed, export."""

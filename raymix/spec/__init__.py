@@ -19,7 +19,7 @@ from raymix.spec.job import (
 )
 from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import MIX_KINDS, SHARED_PASSES, Mae, MixKind, Optim, SimClr, num_visible
-from raymix.spec.models import Embed, Evaluate, Export, Predict, Reading
+from raymix.spec.models import Embed, Export, Predict, Reading
 from raymix.spec.pilot import ARMS, PRETRAINED, Defined, Pilot
 from raymix.spec.report import ReportSpec
 from raymix.spec.schedule import (
@@ -74,7 +74,6 @@ __all__ = [
     "DigitsSource",
     "Elastic",
     "Embed",
-    "Evaluate",
     "Export",
     "FixedSchedule",
     "Goal",

@@ -1,4 +1,4 @@
-"""What predict, embed, evaluate and export can be told by `--set FIELD=VALUE`.
+"""What predict, embed and export can be told by `--set FIELD=VALUE`.
 
 None of this is a part of a job: a run is what it is, and these say what is done with it now.
 """
@@ -45,18 +45,6 @@ class Embed(Reading):
     """Options of `raymix embed`."""
 
     dtype: Literal["float32", "float16"] = "float32"
-
-
-class Evaluate(Reading):
-    """Options of `raymix evaluate`."""
-
-    source: Source | None = Field(None, description="null: the val rows of the run itself")  # type: ignore[assignment]
-    positive: ClassName | None = Field(
-        None, description="the class that is looked for; null: each class against all others, averaged"
-    )
-    false_alarms: Share = Field(0.01, description="share of the other images that may be taken for a class")
-    resamples: int = Field(200, ge=0, le=100_000, description="of the bootstrap over images; 0: no intervals")
-    errors: int = Field(32, ge=0, le=10_000, description="most confident mistakes that are named")
 
 
 class Export(Section):
