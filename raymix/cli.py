@@ -19,11 +19,12 @@ from raymix.cli_cluster import cluster_app
 from raymix.cli_common import AsJson, Verbose, help_alone, show
 from raymix.cli_data import data_app
 from raymix.cli_jobs import jobs_app, submit
+from raymix.cli_models import embed, export, predict
 from raymix.cli_report import AnyReport, report, table
 from raymix.cli_runs import runs_app
 from raymix.jobfile import load_spec
 from raymix.report.pilot import PilotReport
-from raymix.spec import JobError, JobSpec
+from raymix.spec import Embed, Export, JobError, JobSpec, Predict, Section
 
 DIFFERS = 4  # the exit code of a replay that is not the same
 
@@ -212,9 +213,21 @@ app.command(epilog="Example:  raymix submit jobs/digits.yaml --address http://12
 
 
 @app.command(epilog="Example:  raymix schema > raymix.schema.json   and point your editor's YAML support at it")
-def schema() -> None:
+def schema(
+    of: Annotated[
+        str, typer.Option("--of", metavar="COMMAND", help="job, or the options of predict, embed or export.")
+    ] = "job",
+) -> None:
     """Print the JSON schema of a job: every field, its type, bounds and default."""
-    typer.echo(json.dumps(JobSpec.model_json_schema(), indent=2))
+    known: dict[str, type[Section]] = {
+        "job": JobSpec,
+        "predict": Predict,
+        "embed": Embed,
+        "export": Export,
+    }
+    if of not in known:
+        raise JobError("--of", f"unknown value {of}", f"one of {', '.join(known)}")
+    typer.echo(json.dumps(known[of].model_json_schema(), indent=2))
 
 
 @app.command(epilog="Example:  raymix doctor jobs/digits.yaml      without Ray: --set cluster.workers=0")
@@ -238,6 +251,14 @@ def doctor(
 
 
 app.command("report", epilog="Example:  raymix report runs/digits runs/other --compare --format md")(report)
+
+
+# ---- what a trained model does ----------------------------------------------------------------------------------
+
+
+app.command(epilog="Example:  raymix predict runs/parts new/ --out new.csv --set threshold=0.9")(predict)
+app.command(epilog="Example:  raymix embed runs/parts new/ --out new.parquet --set dtype=float16")(embed)
+app.command(epilog="Example:  raymix export runs/parts --format onnx --set licence=apache-2.0")(export)
 
 
 def _load(job: str, overrides: list[str] | None) -> JobSpec:

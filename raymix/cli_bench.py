@@ -76,6 +76,23 @@ def data(
     bench_data(path, part or [], images, as_json)
 
 
+@bench_app.command(epilog="Example:  raymix bench predict --path tiny-imagenet-200")
+def predict(
+    path: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Class folders of images, or TinyImageNet; without it, images are drawn."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=20, help="How many; a folder's are repeated as far as need be.")] = 15_000,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Turns of each side.")] = 3,
+    backbone: Annotated[str, typer.Option(metavar="SIZE", help="Of the ViT: nano, tiny, small or base.")] = "tiny",
+    as_json: AsJson = False,
+) -> None:
+    """Images a second and memory of raymix predict, against a bare loop over a DataLoader with the same model."""
+    from raymix.bench.predicting import Size, main
+
+    main(path, Size(images, rounds, backbone=backbone), as_json)
+
+
 @bench_app.command(epilog="Example:  raymix bench split JOB --seed 0 --seed 1 --length 1 --length 0.5")
 def split(
     job: Annotated[str, typer.Argument(metavar="JOB", help="A job with policy: fixed; its epochs say what T is.")],

@@ -44,6 +44,7 @@ _PATTERNS = {
 class _Place(NamedTuple):
     """Where an error stands: the path, the section that holds its last key, and the sections that could have."""
 
+    root: type[BaseModel]
     path: str
     section: type[BaseModel] | None
     options: tuple[type[BaseModel], ...]
@@ -52,20 +53,20 @@ class _Place(NamedTuple):
     optional: bool  # a field with a default
 
 
-def first_error(error: ValidationError) -> JobError:
-    """The first of the findings, with the number of other fields that are wrong too."""
+def first_error(error: ValidationError, root: type[BaseModel] = JobSpec) -> JobError:
+    """The first of the findings in a job, or what else is a `root`, with the number of other fields that are wrong."""
     found = error.errors(include_url=False)
     # a key nobody knows explains a missing one beside it, so it goes first
     found.sort(key=lambda item: item["type"] != "extra_forbidden")
     # a job of a newer raymix may hold any number of things that this one does not know
     found.sort(key=lambda item: item["loc"] != ("spec_version",))
-    first, place = found[0], _locate(found[0]["loc"])
+    first, place = found[0], _locate(found[0]["loc"], root)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, JobError):
         return JobError(cause.field, cause.problem, cause.hint)
     # a field that may be one thing or another has a finding for each
-    same = [item for item in found if _locate(item["loc"]).path == place.path]
-    others = {_locate(item["loc"]).path for item in found} - {place.path}
+    same = [item for item in found if _locate(item["loc"], root).path == place.path]
+    others = {_locate(item["loc"], root).path for item in found} - {place.path}
     field, problem, hint = _describe(first, same, place)
     return JobError(field, problem + (f"; and {len(others)} more" if others else ""), hint)
 
@@ -139,10 +140,10 @@ def _known(key: str, place: _Place) -> str:
         if key in other.model_fields:
             tag, value = _tag_of(other)
             return f"a field of {parent}.{tag}: {value}" if parent else f"a field of {tag}: {value}"
-    if "." in key and key in _paths(JobSpec):
+    if "." in key and key in _paths(place.root):
         return "in a file, sections are nested; FIELD=VALUE is for --set"
     close = [f"{parent}.{name}" if parent else name for name in difflib.get_close_matches(key, fields, n=1, cutoff=0.7)]
-    elsewhere = dict.fromkeys(path for path in _paths(JobSpec) if path.rpartition(".")[2] == key)
+    elsewhere = dict.fromkeys(path for path in _paths(place.root) if path.rpartition(".")[2] == key)
     if meant := [*close, *elsewhere][:2]:
         return f"did you mean {' or '.join(meant)}?"
     return f"known here: {', '.join(fields)}"
@@ -173,13 +174,13 @@ def _tag_of(section: type[BaseModel]) -> tuple[str, str]:
 # ---- from pydantic's location to the user's ----------------------------------------------------------------------
 
 
-def _locate(loc: tuple[int | str, ...]) -> _Place:
+def _locate(loc: tuple[int | str, ...], root: type[BaseModel]) -> _Place:
     """Where an error stands, without the tags and labels that pydantic puts in for the members of a union."""
     path: list[str] = []
     section: type[BaseModel] | None = None
     options: tuple[type[BaseModel], ...] = ()
     holder: Any = None
-    expected: Any = JobSpec
+    expected: Any = root
     optional = False
     for part in loc:
         holder, members = expected, _members(expected)
@@ -196,7 +197,7 @@ def _locate(loc: tuple[int | str, ...]) -> _Place:
             options = options if expected in options else ()
             field = section.model_fields.get(part) if section else None
             expected, optional = (field.annotation, not field.is_required()) if field else (None, False)
-    return _Place(".".join(path), section, options, holder, expected, optional)
+    return _Place(root, ".".join(path), section, options, holder, expected, optional)
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

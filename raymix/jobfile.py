@@ -12,10 +12,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -23,6 +23,8 @@ from pydantic import BaseModel, ValidationError
 from raymix.joberrors import first_error
 from raymix.secrets import check_secrets
 from raymix.spec import JobError, JobSpec, Pilot, Tune, long_form, masked
+
+S = TypeVar("S", bound=BaseModel)
 
 MAX_LENGTH = 100_000
 MOST_TRIED = 64  # combinations of other fields with which a value of a space may fit
@@ -91,12 +93,24 @@ def load_spec(job: str | Path | dict[str, Any] | JobSpec, overrides: list[str] |
         _apply(data, override)
     check_secrets(data)
     _default_types(data)
-    spec = _priced(_validated(data))
+    spec = _priced(_validated(data, JobSpec))
     if spec.tune is not None:
         _check_space(spec, spec.tune)
     for name in spec.pilot.define:
         with_defined(spec, name)
     return spec
+
+
+def load_options(kind: type[S], data: dict[str, Any], overrides: Iterable[str]) -> S:
+    """The options of a command, as `field=value` sets them over those in `data`, which is changed.
+
+    Raises:
+        JobError: one of them is wrong; the message is one line.
+    """
+    for override in overrides:
+        _apply(data, override)
+    check_secrets(data)
+    return _validated(data, kind)
 
 
 def stored_job(file: Path) -> dict[str, Any]:
@@ -137,7 +151,7 @@ def with_values(spec: JobSpec, values: Mapping[str, Any]) -> JobSpec:
     for path, value in values.items():
         _put(data, path.split("."), value, path)
     _default_types(data)
-    return _validated(data)
+    return _validated(data, JobSpec)
 
 
 def asked_of(spec: JobSpec, leave_out: Collection[str] = ()) -> dict[str, Any]:
@@ -174,11 +188,11 @@ def _fits_with(spec: JobSpec, path: str, value: Any, others: Mapping[str, tuple[
     return False
 
 
-def _validated(data: dict[str, Any]) -> JobSpec:
+def _validated(data: dict[str, Any], kind: type[S]) -> S:
     try:
-        return JobSpec.model_validate_json(_json(data), strict=True)
+        return kind.model_validate_json(_json(data), strict=True)
     except ValidationError as error:
-        raise first_error(error) from None
+        raise first_error(error, kind) from None
 
 
 def _priced(spec: JobSpec) -> JobSpec:

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "raymix"
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["cli_bench", "cli_cluster", "cli_data", "cli_doctor", "cli_jobs", "cli_plan", "cli_runs"],
+    ["cli_bench", "cli_cluster", "cli_data", "cli_doctor", "cli_jobs", "cli_models", "cli_plan", "cli_runs"],
     ["cli_report"],
     ["cli_common"],
     ["__init__"],
@@ -31,6 +31,7 @@ LAYERS = [
     ["freeze"],
     ["recommend"],
     ["replay"],
+    ["models"],
     ["runner", "datacmd", "doctor"],
     ["conduct"],
     ["books"],

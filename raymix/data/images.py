@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raymix.data.frame import Frame, Pixels
 from raymix.data.rows import Ids
@@ -17,6 +18,15 @@ class Part:
     ids: Ids
     pixels: Pixels
     skipped: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Some rows, as a model sees them: `ids` int64 (n,) of the good ones, `values` float32 (n, K), others' causes."""
+
+    ids: Ids
+    values: NDArray[np.float32]
+    skipped: dict[int, str]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import numpy as np
 
-from raymix.data.blocks import map_threads, num_cores
+from raymix.data.blocks import fetched, map_threads, num_cores
 from raymix.data.decode import decode_many, store_size
 from raymix.data.formats import fetch
 from raymix.data.frame import Frame, Pixels
@@ -20,6 +20,7 @@ from raymix.spec import Data, JobError
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
 _PART = 256  # rows a thread takes at once
+_AHEAD = 256 * 2**20  # bytes of decoded images that wait for a model
 _SAMPLE = 64  # images whose size decides store_size
 
 
@@ -36,6 +37,36 @@ def read_local(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None = N
         for part in parts:
             assembly.add(part)
     return assembly.images()
+
+
+def read_in_order(rows: Rows, ids: Ids, frame: Frame, size: int) -> Generator[Part, None, None]:
+    """The rows `ids`, `size` at a time and in that order, read ahead by a thread for each core as far as `_AHEAD`."""
+    cores = num_cores()
+    ahead = max(1, min(2 * cores, _AHEAD // (size * frame.nbytes)))
+    pool = ThreadPoolExecutor(max_workers=cores, thread_name_prefix="raymix-read")
+    waiting: deque[Future[Part]] = deque()
+    try:
+        for first in range(0, len(ids), size):
+            waiting.append(pool.submit(_read_few, rows, ids[first : first + size], frame))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_few(rows: Rows, ids: Ids, frame: Frame) -> Part:
+    """As `read_part`, with few of the images as their format holds them in memory at a time."""
+    pixels, good, skipped = frame.empty(len(ids)), np.zeros(len(ids), dtype=np.bool_), dict[int, str]()
+    done = 0
+    for places, raws in fetched(rows.take(ids)):
+        decoded, is_good, bad = decode_many(raws, frame)
+        pixels[done : done + len(decoded)] = decoded
+        done += len(decoded)
+        good[places] = is_good
+        skipped.update({int(ids[places[position]]): cause for position, cause in bad})
+    return Part(ids=ids[good], pixels=pixels[:done], skipped=skipped)
 
 
 def check_local(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None = None) -> dict[int, str]:

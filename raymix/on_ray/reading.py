@@ -149,7 +149,7 @@ def _blocks(rows: Rows, ids: Ids, frame: Frame, function: Any, options: dict[str
     size = min(BLOCK_ROWS, max(1, BLOCK_BYTES // frame.nbytes))
     cpus = int(ray.cluster_resources().get("CPU", 1))
     num_blocks = max(1, min(max(cpus, math.ceil(len(ids) / size)), math.ceil(len(ids) / 100)))
-    tables = [_table(rows, ids, places) for places in np.array_split(np.arange(len(ids)), num_blocks)]
+    tables = [table_of(rows, ids, places) for places in np.array_split(np.arange(len(ids)), num_blocks)]
     dataset = ray.data.from_arrow(tables).map_batches(
         function,
         batch_size=None,
@@ -160,13 +160,13 @@ def _blocks(rows: Rows, ids: Ids, frame: Frame, function: Any, options: dict[str
         yield from bundle.block_refs
 
 
-def _table(rows: Rows, ids: Ids, places: Ids) -> pa.Table:
+def table_of(rows: Rows, ids: Ids, places: Ids) -> pa.Table:
     """The rows at some places of `ids`, as a task is given them."""
     uris = pa.array([rows.uris[row] for row in ids[places]], pa.large_string())
     return pa.table({"id": ids[places], "place": places, "uri": uris, "source": rows.source_of[ids[places]]})
 
 
-def _rows(batch: dict[str, np.ndarray], sources: tuple[Source, ...]) -> tuple[Rows, Ids]:
+def rows_of(batch: dict[str, np.ndarray], sources: tuple[Source, ...]) -> tuple[Rows, Ids]:
     """The rows of a block, and their places in it."""
     num = len(batch["uri"])
     rows = Rows(
@@ -187,7 +187,7 @@ def _decode(
 
     On the node that holds the images the pixels go straight into their memory; from another one they travel along.
     """
-    rows, places = _rows(batch, sources)
+    rows, places = rows_of(batch, sources)
     here = room.is_here()
     pixels = room.room(int(batch["place"][0]), int(batch["place"][-1]) + 1) if here else frame.empty(len(places))
     causes = np.full(len(places), "", dtype=object)
@@ -203,7 +203,7 @@ def _decode(
 
 def _check(batch: dict[str, np.ndarray], frame: Frame, sources: tuple[Source, ...]) -> dict[str, np.ndarray]:
     """One block's unreadable rows, after a first row of id -1 that carries the number of rows."""
-    skipped = read_part(*_rows(batch, sources), frame).skipped
+    skipped = read_part(*rows_of(batch, sources), frame).skipped
     num = np.zeros(1 + len(skipped), dtype=np.int64)
     num[0] = len(batch["id"])
     return {
@@ -215,4 +215,4 @@ def _check(batch: dict[str, np.ndarray], frame: Frame, sources: tuple[Source, ..
 
 def _decode_all(batch: dict[str, np.ndarray], frame: Frame, sources: tuple[Source, ...]) -> dict[str, np.ndarray]:
     """One chunk of rows that were found readable before."""
-    return {"pixels": read_all(*_rows(batch, sources), frame)}
+    return {"pixels": read_all(*rows_of(batch, sources), frame)}

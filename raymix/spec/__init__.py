@@ -19,6 +19,7 @@ from raymix.spec.job import (
 )
 from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import MIX_KINDS, SHARED_PASSES, Mae, MixKind, Optim, SimClr, num_visible
+from raymix.spec.models import Embed, Export, Predict, Reading
 from raymix.spec.pilot import ARMS, PRETRAINED, Defined, Pilot
 from raymix.spec.report import ReportSpec
 from raymix.spec.schedule import (
@@ -72,6 +73,8 @@ __all__ = [
     "Defined",
     "DigitsSource",
     "Elastic",
+    "Embed",
+    "Export",
     "FixedSchedule",
     "Goal",
     "HfDiskSource",
@@ -90,6 +93,8 @@ __all__ = [
     "PhasesSchedule",
     "Pilot",
     "Plugin",
+    "Predict",
+    "Reading",
     "ReportSpec",
     "SearchBudget",
     "Section",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -15,10 +15,13 @@ from raymix.data.frame import Frame
 from raymix.method.backbones import How
 from raymix.method.steps import Model
 from raymix.plan import Plan
-from raymix.spec import JobError
-from raymix.train import checkpoint
+from raymix.spec import JobError, JobSpec
+from raymix.train import checkpoint, exported
 from raymix.train.saving import best_in
 from raymix.train.state import AVERAGED, MODEL
+from raymix.train.supply import as_tensor
+
+Output = Literal["logits", "features"]
 
 
 class Trained(nn.Module):
@@ -27,11 +30,12 @@ class Trained(nn.Module):
     Attributes:
         class_names: in the order of the logits.
         frame: what `transform` gives.
+        spec: the job that it was trained by.
     """
 
-    def __init__(self, model: Model, class_names: tuple[str, ...], frame: Frame) -> None:
+    def __init__(self, model: Model, class_names: tuple[str, ...], frame: Frame, spec: JobSpec) -> None:
         super().__init__()
-        self.model, self.class_names, self.frame = model, class_names, frame
+        self.model, self.class_names, self.frame, self.spec = model, class_names, frame, spec
 
     def transform(self, image: str | Path | bytes) -> Tensor:
         """An image file, or its bytes, as training stored it: (S, S, C).
@@ -40,7 +44,7 @@ class Trained(nn.Module):
             raymix.data.decode.BadImage: it is not an image that can be read.
         """
         raw = image if isinstance(image, bytes) else Path(image).read_bytes()
-        return torch.from_numpy(decode(raw, self.frame))
+        return as_tensor(decode(raw, self.frame))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, S, S, C) as `transform` gives them, S >= the model's image size."""
@@ -51,13 +55,21 @@ class Trained(nn.Module):
         features: Tensor = self.model.f(self.model.a.clean(images)).mean(1)
         return features
 
+    def width(self, output: Output) -> int:
+        """Values of an image: classes, or D."""
+        return len(self.class_names) if output == "logits" else self.model.f.width
+
 
 def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> Trained:
     """The newest checkpoint of a run that verifies, or the `best` on select rows, in evaluation mode on the CPU.
 
+    Of a folder that `raymix export --format safetensors` wrote, the model in it.
+
     Raises:
         JobError: the folder holds no run, or no checkpoint that verifies; its backbone may not be imported.
     """
+    if (run / exported.ABOUT).is_file():
+        return _exported(run, allow_import)
     try:
         plan = Plan.model_validate_json((run / "plan.json").read_text())
         size = json.loads((run / "resolved.json").read_text())["data"]["store_size"]
@@ -72,7 +84,27 @@ def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> T
     except (SafetensorError, RuntimeError) as error:  # hashed all the same: by another raymix, or by an enemy
         problem = " ".join(str(error).split())[:300]
         raise JobError(str(run), f"checkpoint {name} does not fit the run: {problem}") from None
-    return Trained(model, plan.facts.class_names, Frame(size, plan.spec.data.channels)).eval()
+    return Trained(model, plan.facts.class_names, Frame(size, plan.spec.data.channels), plan.spec).eval()
+
+
+def _exported(folder: Path, allow_import: tuple[str, ...]) -> Trained:
+    try:
+        about = exported.About.model_validate_json((folder / exported.ABOUT).read_bytes())
+    except (OSError, ValueError) as error:
+        raise JobError(str(folder), f"{exported.ABOUT} cannot be read: {' '.join(str(error).split())[:300]}") from None
+    if about.format != "safetensors":
+        raise JobError(str(folder), f"holds a model as {about.format}", "raymix reads runs and --format safetensors")
+    model = Model(about.spec, len(about.class_names), How(allow_import, start=False))
+    try:
+        absent, unknown = model.load_state_dict(load_file(folder / exported.TENSORS), strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        problem = " ".join(str(error).split())[:300]
+        raise JobError(str(folder), f"{exported.TENSORS} does not fit {exported.ABOUT}: {problem}") from None
+    lost = [name for name in absent if name.startswith(exported.PARTS)]  # what SSL alone needs is not exported
+    if lost or unknown:
+        problem = f"lacks {lost[0]}" if lost else f"has {unknown[0]}, which the model has not"
+        raise JobError(str(folder), f"{exported.TENSORS} {problem}", "export the run anew")
+    return Trained(model, about.class_names, about.transform.frame, about.spec).eval()
 
 
 def _newest(run: Path, whose: str) -> str:

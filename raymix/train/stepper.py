@@ -158,7 +158,11 @@ def _parts(batch: Batch, num: int) -> Iterator[tuple[Batch, bool]]:
 
 def autocast_dtype(plan: Plan, device: torch.device) -> torch.dtype | None:
     """bf16 where the job asks for it or, under `auto`, on a GPU."""
-    precision = plan.spec.optim.precision
+    return dtype_of(plan.spec.optim.precision, device)
+
+
+def dtype_of(precision: str, device: torch.device) -> torch.dtype | None:
+    """What products are computed in under `optim.precision`; None: in fp32."""
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and device.type == "cuda") else None
 
 

@@ -110,7 +110,7 @@ def find(made: Made, image_size: int, num_channels: int) -> Found:
             z, idle = _pass(made, x_BCHW, torch.device("meta"))
         except Exception:  # some networks hold tensors that are neither parameters nor buffers
             z, idle = _pass(made, x_BCHW, next(made.net.parameters()).device)
-    if not isinstance(z, Tensor) or z.ndim not in (2, 3, 4) or len(z) != len(x_BCHW):
+    if not isinstance(z, Tensor) or z.ndim not in (2, 3, 4) or z.shape[0] != x_BCHW.shape[0]:
         given = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
         problem = f"{made.name} gives {given} of 2 images, not (2, L, D), (2, D, h, w) or (2, D)"
         raise JobError("backbone.type", problem, "take another model")

@@ -51,7 +51,7 @@ class PatchVit(Layered):
         key_B: Key | None = None,
     ) -> Tensor:
         """As `Backbone.forward`; the blocks do not compute patches that are not kept."""
-        z, factors = self._enter(x_BCHW, keep_BK, hidden_BL, token), self._factors(key_B, len(x_BCHW))
+        z, factors = self._enter(x_BCHW, keep_BK, hidden_BL, token), self._factors(key_B, x_BCHW.shape[0])
         return self._through(self.parts(), z, factors)[:, self.num_prefix :]
 
     def tapped(
@@ -66,7 +66,7 @@ class PatchVit(Layered):
     ) -> tuple[Tensor, Tensor | None]:
         """As `Layered.tapped`."""
         z, P = self._enter(x_BCHW, keep_BK, hidden_BL, token), self.num_prefix
-        parts, num, factors = list(self.parts()), self._up_to(block), self._factors(key_B, len(x_BCHW))
+        parts, num, factors = list(self.parts()), self._up_to(block), self._factors(key_B, x_BCHW.shape[0])
         z = self._through(parts[:num], z, factors)
         tap_BLD = z[:, P:]
         return tap_BLD, self._through(parts[num:], z, factors)[:, P:] if on else None

@@ -40,7 +40,7 @@ class TorchvisionVit(PatchVit):
 
     def place(self, z_BLD: Tensor) -> Tensor:
         """As `PatchVit.place`."""
-        token_B1D = self.net.class_token.expand(len(z_BLD), -1, -1).to(z_BLD.dtype)
+        token_B1D = self.net.class_token.expand(z_BLD.shape[0], -1, -1).to(z_BLD.dtype)
         placed: Tensor = torch.cat((token_B1D, z_BLD), 1) + self.net.encoder.pos_embedding
         return placed
 

@@ -73,7 +73,7 @@ class Vit(Layered):
     ) -> Tensor:
         """As `Backbone.forward`; patches that are not kept are not computed."""
         z_BLD, update_BLD = self.enter(x_BCHW, keep_BK, hidden_BL, token)
-        factors = self._factors(key_B, len(x_BCHW))
+        factors = self._factors(key_B, x_BCHW.shape[0])
         z_BLD, update_BLD = self._through(0, self.num_blocks, z_BLD, update_BLD, factors)
         return self.leave(z_BLD, update_BLD, factors[-1])
 
@@ -89,7 +89,7 @@ class Vit(Layered):
     ) -> tuple[Tensor, Tensor | None]:
         """As `Layered.tapped`."""
         z_BLD, update_BLD = self.enter(x_BCHW, keep_BK, hidden_BL, token)
-        factors = self._factors(key_B, len(x_BCHW))
+        factors = self._factors(key_B, x_BCHW.shape[0])
         z_BLD, update_BLD = self._through(0, block, z_BLD, update_BLD, factors)
         tap_BLD = add(z_BLD, update_BLD, factors[2 * block])
         if not on:
@@ -106,7 +106,7 @@ class Vit(Layered):
     ) -> tuple[Tensor, Tensor]:
         """Positions, and the embedded patches as what is to be added to them."""
         x_BLP = patchify(x_BCHW, self.patch)
-        position_BLD = self.position_1LD.expand(len(x_BLP), -1, -1)
+        position_BLD = self.position_1LD.expand(x_BLP.shape[0], -1, -1)  # len would fix it in an exported graph
         if keep_BK is not None:
             x_BLP, position_BLD = take(x_BLP, keep_BK), take(position_BLD, keep_BK)
         z_BLD: Tensor = self.embed(x_BLP)

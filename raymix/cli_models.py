@@ -1,0 +1,146 @@
+"""`raymix predict`, `embed` and `export`: a trained model goes to work."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raymix.cli_common import AsJson, Verbose, show
+
+if TYPE_CHECKING:
+    from raymix.models.flow import Done
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, or one that raymix export wrote.")]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, a file, a pattern or a URL of images.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="An option; raymix schema --of COMMAND lists them. Repeatable."),
+]
+AllowImport = Annotated[
+    list[str] | None,
+    typer.Option("--allow-import", metavar="PACKAGE.MODULE:FACTORY", help="Let its backbone import this. Repeatable."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away what is there by that name.")]
+
+
+def predict(
+    run: Run,
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new .csv, .parquet or .jsonl file.")],
+    overrides: Overrides = None,
+    allow_import: AllowImport = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Class and score of every image of a source; unreadable ones are listed with the cause.
+
+    In this process, or with [bold]--set cluster.workers=N[/bold] through Ray Data.
+    """
+    from raymix.datacmd import How
+    from raymix.models import work
+    from raymix.models.flow import Asked, options
+    from raymix.spec import Predict
+
+    spec = options(Predict, source, overrides or [])
+    asked = Asked(run, tuple(allow_import or ()), How(verbose=verbose, quiet=as_json))
+    done = work.predict(asked, spec, out, overwrite)
+    if as_json:
+        typer.echo(done.model_dump_json(indent=2))
+        return
+    classes = ", ".join(f"{name} {number:,}" for name, number in list(done.classes.items())[:8])
+    more = {"classes": classes + (", ..." if len(done.classes) > 8 else ""), "above": f"{done.above:,}"}
+    _show(done, {**more, "written": str(out)})
+
+
+def embed(
+    run: Run,
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new .parquet file.")],
+    overrides: Overrides = None,
+    allow_import: AllowImport = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """The backbone's vector of every image of a source, as Parquet."""
+    from raymix.datacmd import How
+    from raymix.models import work
+    from raymix.models.flow import Asked, options
+    from raymix.spec import Embed
+
+    spec = options(Embed, source, overrides or [])
+    asked = Asked(run, tuple(allow_import or ()), How(verbose=verbose, quiet=as_json))
+    done = work.embed(asked, spec, out, overwrite)
+    if as_json:
+        typer.echo(done.model_dump_json(indent=2))
+        return
+    _show(done, {"vectors": f"{done.width} x {done.dtype}", "written": str(out)})
+
+
+def _lines(lines: dict[str, str]) -> None:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in lines.items():
+        grid.add_row(name, text)
+    show(grid)
+
+
+def _show(done: Done, more: dict[str, str]) -> None:
+    """What every such command says, and what this one says besides."""
+    from raymix.report import words
+
+    causes = ", ".join(f"{cause} {number:,}" for cause, number in done.skipped.items())
+    told = f"{words.count(done.images)} in {words.seconds(done.seconds)}, {done.rate:,.0f} a second on {done.device}"
+    _lines({"images": told, **({"unreadable": causes} if causes else {}), **more})
+
+
+class Form(StrEnum):
+    """What a model is written as."""
+
+    SAFETENSORS = "safetensors"
+    ONNX = "onnx"
+    TORCH_EXPORT = "torch_export"
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    form: Annotated[Form, typer.Option("--format", help="onnx needs the extra raymix\\[export].")] = Form.SAFETENSORS,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="A new folder; without it export/FORMAT in the run's.")
+    ] = None,
+    overrides: Overrides = None,
+    allow_import: AllowImport = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the model as a file that needs neither Ray nor, but for safetensors, raymix; with a card.
+
+    Its logits are held against the original's on val images of the run: above [bold]tolerance[/bold] it is refused,
+    exit code 3.
+    """
+    from raymix.jobfile import load_options
+    from raymix.models.export import export as write
+    from raymix.models.flow import Asked
+    from raymix.spec import Export
+
+    spec = load_options(Export, {}, overrides or [])
+    folder, about = write(Asked(run, tuple(allow_import or ())), form.value, spec, out, overwrite)
+    if as_json:
+        typer.echo(about.model_dump_json(indent=2))
+        return
+    times = ", ".join(f"{ms:.2f} ms for {size}" for size, ms in about.latency_ms.items())
+    _lines(
+        {
+            "difference": f"{about.max_difference:.2g} at most, on {about.checked_images} val images",
+            "size": f"{about.bytes / 1e6:.2f} MB",
+            "latency": times,
+            "written": str(folder),
+        }
+    )

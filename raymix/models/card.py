@@ -1,0 +1,92 @@
+"""A model's card: what it is, what it was trained with, how good it was, what it cost. Markdown with YAML in front."""
+
+from __future__ import annotations
+
+import yaml
+
+from raymix.models.own import Own
+from raymix.report import words
+from raymix.spec import Export
+from raymix.train.exported import About
+
+_SHOWN = 20  # class names
+
+
+def card(own: Own, about: About, spec: Export, file: str) -> str:
+    """The text of README.md, with the front matter that model hubs read."""
+    front = {
+        "license": spec.licence or "unknown",
+        "library_name": "raymix",
+        "pipeline_tag": "image-classification",
+        "tags": ["mixtraining", about.format],
+    }
+    head = yaml.safe_dump(front, sort_keys=False)
+    sections = {
+        "Use": _use(about, file),
+        "Data": _data(own),
+        "Schedule": _schedule(own),
+        "Results": _results(own),
+        "Cost": _cost(own),
+        "This file": _file(about, file),
+    }
+    body = "\n".join(f"## {title}\n\n{text}\n" for title, text in sections.items())
+    return f"---\n{head}---\n\n# {about.name}\n\n{_model(own)}\n\n{body}"
+
+
+def _model(own: Own) -> str:
+    backbone = own.plan.spec.backbone.model_dump(mode="json", exclude_none=True)
+    made = ", ".join(f"{name} {value}" for name, value in backbone.items() if not isinstance(value, dict))
+    size = own.plan.spec.data.image_size
+    return f"An image classifier of {own.plan.facts.num_classes} classes at {size} px ({made}), trained with raymix."
+
+
+def _use(about: About, file: str) -> str:
+    names = ", ".join(about.class_names[:_SHOWN]) + (", ..." if len(about.class_names) > _SHOWN else "")
+    steps = "; ".join(about.transform.steps)
+    ways = {
+        "safetensors": "`raymix.load_model(this folder)`",
+        "onnx": f"`onnxruntime.InferenceSession('{file}')`",
+        "torch_export": f"`torch.export.load('{file}').module()`",
+    }
+    return (
+        f"{ways[about.format]}. Input: {about.transform.dtype} images of shape (N, {about.transform.size}, "
+        f"{about.transform.size}, {about.transform.frame.num_channels}), made so: {steps}. They are normalised by the "
+        f"model itself. Output: {about.output}.\n\nClasses: {names}; all of them in `model.json`."
+    )
+
+
+def _data(own: Own) -> str:
+    rows, data = own.report.rows, own.plan.spec.data
+    labelled = f"{words.count(rows.train)} training images, {words.count(rows.labelled)} of them labelled"
+    where = getattr(data.train, "path", data.train.format)
+    return f"{labelled}, {words.count(rows.select)} select and {words.count(rows.val)} val images, from `{where}`."
+
+
+def _schedule(own: Own) -> str:
+    lines = ["| phase | epochs | steps | images |", "|---|---|---|---|"]
+    for phase in own.report.phases:
+        lines.append(f"| {phase.kind} | {phase.epochs:g} | {phase.steps:,} | {phase.images:,} |")
+    optim = own.plan.spec.optim
+    return "\n".join(lines) + f"\n\nBatch {own.plan.spec.batch}, rate {optim.lr:g}, seed {own.report.seed}."
+
+
+def _results(own: Own) -> str:
+    final = own.report.final
+    if final is None:
+        return f"None: the run is {own.report.status}."
+    return f"Top-1 {words.percent(final.top1)} on {words.count(final.num_val)} val images, read once, at the end."
+
+
+def _cost(own: Own) -> str:
+    totals = own.report.totals
+    price = "price not set" if totals.cost is None else f"{totals.cost:.2f}"
+    held = f"{words.seconds(totals.worker_seconds)} of {own.report.unit}"
+    return f"{held} on {own.report.device}, {words.seconds(totals.wall_seconds)} in all; {price}."
+
+
+def _file(about: About, file: str) -> str:
+    times = ", ".join(f"{ms:.2f} ms for {size} image{'s' if size > 1 else ''}" for size, ms in about.latency_ms.items())
+    return (
+        f"`{file}`, {about.bytes / 1e6:.2f} MB. On {about.checked_images} val images its logits differ by at most "
+        f"{about.max_difference:.2g} from the run's own. On the CPU that exported it: {times}."
+    )

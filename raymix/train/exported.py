@@ -1,0 +1,66 @@
+"""What an exported model's folder says of itself, in `model.json`: what it takes, what it gives."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from raymix.data.frame import Frame
+from raymix.spec import Channels, JobSpec, Section
+
+ABOUT, TENSORS = "model.json", "model.safetensors"
+PARTS = ("f.", "h.")  # of raymix's model: backbone and classifier
+
+Format = Literal["safetensors", "onnx", "torch_export"]
+
+
+class Transform(Section):
+    """From an image file to what the model takes; normalisation is a part of the model."""
+
+    steps: tuple[str, ...]
+    size: int
+    channels: Channels
+    dtype: Literal["uint8", "int16"]
+    layout: Literal["NHWC"] = "NHWC"
+
+    @classmethod
+    def of(cls, frame: Frame) -> Transform:
+        """What `raymix.data.decode` does, in words."""
+        colours = {
+            "rgb": "to RGB, transparency on white",
+            "gray": "to one grey channel of 8 bits",
+            "gray16": "to one grey channel of 16 bits (8-bit values times 257), its bits in int16",
+        }
+        steps = (
+            "decode; of an animation the first frame",
+            "turn as EXIF says",
+            colours[frame.channels],
+            f"resize the shorter side to {frame.size} pixels, bicubic, antialiased",
+            f"crop the centre, {frame.size} x {frame.size}",
+        )
+        return cls(
+            steps=steps,
+            size=frame.size,
+            channels=frame.channels,
+            dtype="int16" if frame.channels == "gray16" else "uint8",
+        )
+
+    @property
+    def frame(self) -> Frame:
+        """As raymix has it."""
+        return Frame(self.size, self.channels)
+
+
+class About(Section):
+    """`model.json`."""
+
+    format: Format
+    name: str
+    class_names: tuple[str, ...]
+    transform: Transform
+    input: str = "images (N, S, S, C) as `transform` gives them"
+    output: str = "logits (N, classes), in the order of class_names; softmax makes probabilities of them"
+    spec: JobSpec
+    max_difference: float
+    checked_images: int
+    bytes: int
+    latency_ms: dict[int, float]
