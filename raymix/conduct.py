@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,7 @@ from raymix.spec import JobSpec, Mae
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink, Sinks
 from raymix.watch.jsonl import JsonlSink
+from raymix.watch.services import service_sinks
 from raymix.watch.tensorboard import TensorBoardSink
 
 
@@ -81,7 +83,9 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     tell = shown.note
     books = Books(folder, session, clock, job.alone, workers, tell)
     metrics = JsonlSink(folder.path / "metrics.jsonl", tell=tell)
-    sink = Sinks([books, metrics, TensorBoardSink(folder.path, tell), shown])
+    services = service_sinks(job.plan.spec.watch, folder.path, job.plan, tell)
+    own = Sinks([books, metrics, TensorBoardSink(folder.path, tell), *services])
+    sink = Sinks([own, shown])
     name = folder.path.name
     task = Task(
         name,
@@ -94,18 +98,19 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         held_limit=_held_limit(job),
         deadline=_deadline(job, session, clock),
     )
-    with books:
-        try:
-            outcome = session.execute(task, sink)
-        except RunFailed:
-            failed = _build(job, session, books, "failed", None, books.history, None)
-            if unwritten := _finish(job, failed, sink, None):
-                tell(unwritten)
-            raise
-        books.settle(outcome)
-        report = _report(job, session, outcome, books)
-    if unwritten := _finish(job, report, sink, outcome):
-        raise RunFailed(f"{name}: training is {report.status}, but {unwritten}; --resume writes it again", report)
+    with closing(own):  # the console goes on: a pilot has more runs
+        with books:
+            try:
+                outcome = session.execute(task, sink)
+            except RunFailed:
+                failed = _build(job, session, books, "failed", None, books.history, None)
+                if unwritten := _finish(job, failed, sink, None):
+                    tell(unwritten)
+                raise
+            books.settle(outcome)
+            report = _report(job, session, outcome, books)
+        if unwritten := _finish(job, report, sink, outcome):
+            raise RunFailed(f"{name}: training is {report.status}, but {unwritten}; --resume writes it again", report)
     _remember(job, session, report, outcome.history)
     return report
 
@@ -160,7 +165,6 @@ def _finish(job: Job, report: RunReport, sink: Sinks, outcome: Outcome | None) -
     except OSError as error:
         unwritten = f"the report could not be written to {job.folder.path}: {error.strerror or error}"
     sink.end(job.folder.path.name, report)
-    Sinks(sink.sinks[:-1]).close()  # the console goes on: a pilot has more runs
     return unwritten
 
 
