@@ -40,7 +40,7 @@ from raymix.report.run import (
     totals,
 )
 from raymix.runfolder import Attempt, RunFolder
-from raymix.session import RunFailed, Session
+from raymix.session import Bill, RunFailed, Session
 from raymix.spec import JobSpec, Mae
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink, Sinks
@@ -84,7 +84,8 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     books = Books(folder, session, clock, job.alone, workers, tell)
     metrics = JsonlSink(folder.path / "metrics.jsonl", tell=tell)
     services = service_sinks(job.plan.spec.watch, folder.path, job.plan, tell)
-    own = Sinks([books, metrics, TensorBoardSink(folder.path, tell), *services])
+    exports = session.exports(lambda: _bill(job, books))
+    own = Sinks([books, metrics, TensorBoardSink(folder.path, tell), *exports, *services])
     sink = Sinks([own, shown])
     name = folder.path.name
     task = Task(
@@ -264,6 +265,14 @@ def _build(
         environment=environment(session),
         note=" ".join(filter(None, (note_on(job.plan.spec), not_finite_note(history)))),
     )
+
+
+def _bill(job: Job, books: Books) -> Bill:
+    """What the run has cost so far."""
+    attempts, history, price = books.all(), books.history, job.plan.spec.cluster.price_per_worker_hour
+    held = sum(attempt.worker_seconds for attempt in attempts)
+    budget = _budget(job.plan, history, attempts)
+    return Bill(held, cost_of(held, price), budget.spent / budget.asked if budget else None)
 
 
 def _budget(plan: Plan, history: History, attempts: tuple[Attempt, ...]) -> BudgetReport | None:

@@ -120,5 +120,3 @@ class Outbox:
                 "it is tried again, training goes on"
             )
         self._told = True
-
-

@@ -100,9 +100,9 @@ class ServiceSink:
         kind = self._plan.phases[segment.phase].kind
         self._seconds[kind] = self._seconds.get(kind, 0.0) + report.seconds
         values = {**scalars(report), "speed/segment_seconds": report.seconds}
-        for kind, seconds in self._seconds.items():
-            values[f"seconds/{kind}"] = seconds
-            values[f"cost/{kind}"] = cost_of(seconds * cluster.num_replicas, cluster.price_per_worker_hour)
+        for of, seconds in self._seconds.items():
+            values[f"seconds/{of}"] = seconds
+            values[f"cost/{of}"] = cost_of(seconds * cluster.num_replicas, cluster.price_per_worker_hour)
         known = {name: float(value) for name, value in values.items() if value is not None}
         return Point(self._step, self._clock(), known)
 
