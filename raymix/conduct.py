@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,11 +41,12 @@ from raymix.report.run import (
     totals,
 )
 from raymix.runfolder import Attempt, RunFolder
-from raymix.session import RunFailed, Session
+from raymix.session import Bill, RunFailed, Session
 from raymix.spec import JobSpec, Mae
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink, Sinks
 from raymix.watch.jsonl import JsonlSink
+from raymix.watch.services import service_sinks
 from raymix.watch.tensorboard import TensorBoardSink
 
 
@@ -83,7 +85,10 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     tell = shown.note
     books = Books(folder, session, clock, job.alone, workers, tell)
     metrics = JsonlSink(folder.path / "metrics.jsonl", tell=tell)
-    sink = Sinks([books, metrics, TensorBoardSink(folder.path, tell), shown])
+    services = service_sinks(job.plan.spec.watch, folder.path, job.plan, tell)
+    exports = session.exports(lambda: _bill(job, books))
+    own = Sinks([books, metrics, TensorBoardSink(folder.path, tell), *exports, *services])
+    sink = Sinks([own, shown])
     name = folder.path.name
     task = Task(
         name,
@@ -97,18 +102,19 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         held_limit=_held_limit(job),
         deadline=_deadline(job, session, clock),
     )
-    with books:
-        try:
-            outcome = session.execute(task, sink)
-        except RunFailed:
-            failed = _build(job, session, books, "failed", None, books.history, None)
-            if unwritten := _finish(job, failed, sink, None):
-                tell(unwritten)
-            raise
-        books.settle(outcome)
-        report = _report(job, session, outcome, books)
-    if unwritten := _finish(job, report, sink, outcome):
-        raise RunFailed(f"{name}: training is {report.status}, but {unwritten}; --resume writes it again", report)
+    with closing(own):  # the console goes on: a pilot has more runs
+        with books:
+            try:
+                outcome = session.execute(task, sink)
+            except RunFailed:
+                failed = _build(job, session, books, "failed", None, books.history, None)
+                if unwritten := _finish(job, failed, sink, None):
+                    tell(unwritten)
+                raise
+            books.settle(outcome)
+            report = _report(job, session, outcome, books)
+        if unwritten := _finish(job, report, sink, outcome):
+            raise RunFailed(f"{name}: training is {report.status}, but {unwritten}; --resume writes it again", report)
     _remember(job, session, report, outcome.history)
     return report
 
@@ -163,7 +169,6 @@ def _finish(job: Job, report: RunReport, sink: Sinks, outcome: Outcome | None) -
     except OSError as error:
         unwritten = f"the report could not be written to {job.folder.shown}: {error.strerror or error}"
     sink.end(job.folder.path.name, report)
-    Sinks(sink.sinks[:-1]).close()  # the console goes on: a pilot has more runs
     return unwritten
 
 
@@ -264,6 +269,14 @@ def _build(
         environment=environment(session),
         note=" ".join(filter(None, (note_on(job.plan.spec), not_finite_note(history)))),
     )
+
+
+def _bill(job: Job, books: Books) -> Bill:
+    """What the run has cost so far."""
+    attempts, history, price = books.all(), books.history, job.plan.spec.cluster.price_per_worker_hour
+    held = sum(attempt.worker_seconds for attempt in attempts)
+    budget = _budget(job.plan, history, attempts)
+    return Bill(held, cost_of(held, price), budget.spent / budget.asked if budget else None)
 
 
 def _budget(plan: Plan, history: History, attempts: tuple[Attempt, ...]) -> BudgetReport | None:

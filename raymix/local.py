@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from raymix.failing.pulse import Pulse
 from raymix.plan import Decision, Plan, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
-from raymix.session import Hold, Needs, RunFailed, WouldRecur, decide, known_unreadable
+from raymix.session import Bill, Hold, Needs, RunFailed, WouldRecur, decide, known_unreadable
 from raymix.train.cache import Cache
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import name_of
@@ -101,6 +102,10 @@ class LocalSession:
     def worker_seconds(self) -> float:
         """Seconds since the session was opened."""
         return time.monotonic() - self._started
+
+    def exports(self, bill: Callable[[], Bill]) -> tuple[Sink, ...]:
+        """Nothing: there is no port here."""
+        return ()
 
     def execute(self, task: Task, sink: Sink) -> Outcome:
         """Trains a task in this process.

@@ -30,6 +30,7 @@ from raymix.spec import JobError, JobSpec, Vit
 from raymix.train.task import Task
 from raymix.watch import Sink
 from raymix.watch.console import ConsoleSink
+from raymix.watch.services import check_services, load_services
 
 LARGEST_SHARE = 0.05  # of the training rows that a batch on auto may take: twenty steps an epoch at least
 
@@ -224,6 +225,7 @@ def opened(
     from raymix.data.reading import sample_frame
 
     _check_machine(checked.spec)
+    load_services(checked.spec.watch)
     frame = sample_frame(checked.rows, checked.spec.data, ids)
     sink, signals = ConsoleSink(quiet=quiet, num_runs=num_runs), Signals()
     try:
@@ -249,9 +251,11 @@ def _check_machine(spec: JobSpec) -> None:
 
     Raises:
         JobError: the batch is to fill a GPU's memory, and none is asked for.
+        JobError: a service that is to hear of the run cannot be told from here.
         JobError: GPUs are asked for and there are too few; a cluster elsewhere is asked when it is reached.
     """
     cluster = spec.cluster
+    check_services(spec.watch)
     if spec.optim.batch == "auto" and not (cluster.gpus_per_worker if cluster.max_workers else _has_gpu()):
         problem = "auto fills a GPU's memory, and this job trains on CPUs"
         raise JobError("optim.batch", problem, "name a batch, as in optim.batch=256, or set cluster.gpus_per_worker=1")

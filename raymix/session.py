@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -70,6 +71,14 @@ class Hold(NamedTuple):
         return self.workers * ((now if self.until is None else self.until) - self.since)
 
 
+class Bill(NamedTuple):
+    """What a run has cost so far, over all attempts."""
+
+    worker_seconds: float
+    cost: float | None  # None: the price is not set
+    budget_share: float | None  # of its budget, in the budget's own currency; None: it has none
+
+
 class Session(Protocol):
     """Workers that hold the decoded images and execute tasks one after another."""
 
@@ -89,6 +98,9 @@ class Session(Protocol):
     @property
     def holds(self) -> tuple[Hold, ...]:
         """The groups of an elastic session, in order; of another, none."""
+
+    def exports(self, bill: Callable[[], Bill]) -> tuple[Sink, ...]:
+        """Sinks for one run by which its figures are seen where it is trained; `bill` says what it has cost so far."""
 
     def execute(self, task: Task, sink: Sink) -> Outcome:
         """Trains a task to its end, or to the end of the segment in which `stop` was called."""

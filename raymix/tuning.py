@@ -37,6 +37,7 @@ from raymix.spec import JobError, JobSpec, Tune
 from raymix.trialrun import hidden, train_trial, trial_spec
 from raymix.watch import Sink
 from raymix.watch.console import ConsoleSink
+from raymix.watch.services import check_services
 
 if TYPE_CHECKING:
     from raymix.on_ray.tune import Objective
@@ -180,6 +181,7 @@ def _opened(whole: _Search, *, verbose: bool, quiet: bool) -> Iterator[tuple[int
 
     sink, signals = ConsoleSink(quiet=quiet), Signals()
     concurrent = whole.tune.concurrent
+    check_services(whole.spec.watch)
     try:
         with whole.folder.held(sink.note), signals:
             sink.stage("starting Ray")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -21,7 +23,13 @@ from tests.conftest import REPOSITORY
 CLUSTER = REPOSITORY / "cluster"
 PLACES = sorted(path.name for path in CLUSTER.iterdir() if path.is_dir())
 SCRIPTS = ["local/up.sh", "slurm/train.sbatch"]
-STARTS = {"local": "up.sh", "docker": "docker build", "slurm": "sbatch", "kubernetes": "kubectl apply"}
+STARTS = {
+    "local": "up.sh",
+    "docker": "docker build",
+    "slurm": "sbatch",
+    "kubernetes": "kubectl apply",
+    "grafana": "Import",
+}
 
 
 def crd(kind: str) -> dict[str, Any]:
@@ -181,3 +189,15 @@ def test_slurm_runs_the_job_on_all_nodes_and_passes_the_signal_on(tmp_path: Path
     asked = "run job.yaml --set seed=3 --resume --set cluster.address=auto --set cluster.workers=8"
     assert lines[-2:] == [f"{asked} --set cluster.gpus_per_worker=1", "heard"]
     assert not list(tmp_path.glob(".ray-token*")), "the token is gone"
+
+
+def test_the_dashboard_asks_for_what_is_exported_and_for_all_of_it() -> None:
+    from raymix.on_ray.metrics import GAUGES, metric
+
+    board = json.loads((CLUSTER / "grafana" / "raymix.json").read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    asked += [one["query"]["query"] for one in board["templating"]["list"] if one["type"] == "query"]
+    names = [re.findall(r"\b[a-z]\w*_\w+\b", re.sub(r"\{.*?\}|label_values", "", query)) for query in asked]
+    assert all(names)
+    assert {name for found in names for name in found} == {metric(name) for name in GAUGES}
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 
 import ray
@@ -22,11 +23,12 @@ from raymix.on_ray.entry import Workers, work
 from raymix.on_ray.guard import Guard
 from raymix.on_ray.hold import Kept, Memory
 from raymix.on_ray.mailbox import Event, Mailbox
+from raymix.on_ray.metrics import Gauges
 from raymix.on_ray.reading import Streaming
 from raymix.on_ray.restarts import Restarts
 from raymix.on_ray.scaling import Sizes
 from raymix.plan import worker_counts
-from raymix.session import Failure, Hold, Needs, RunFailed, WouldRecur, decide, known_unreadable
+from raymix.session import Bill, Failure, Hold, Needs, RunFailed, WouldRecur, decide, known_unreadable
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
@@ -83,6 +85,10 @@ class RaySession:
     def holds(self) -> tuple[Hold, ...]:
         """The groups of an elastic session, in order; of another, none."""
         return self._sizes.holds if self._sizes is not None else ()
+
+    def exports(self, bill: Callable[[], Bill]) -> tuple[Sink, ...]:
+        """Gauges on Ray's Prometheus port."""
+        return (Gauges(bill),)
 
     def execute(self, task: Task, sink: Sink) -> Outcome:
         """Trains a task on the workers; a group that dies or hangs is started again, from the newest checkpoint.

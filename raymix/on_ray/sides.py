@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import ray
@@ -18,7 +18,7 @@ from raymix.data.frame import Frame
 from raymix.on_ray import together
 from raymix.on_ray.side import Seen, Side, Work
 from raymix.runfolder import Before
-from raymix.session import Failure, Hold, Needs, RunFailed
+from raymix.session import Bill, Failure, Hold, Needs, RunFailed
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
@@ -65,6 +65,10 @@ class Seat:
         if isinstance(seen, JobError):
             raise seen
         self._see(seen)
+
+    def exports(self, bill: Callable[[], Bill]) -> tuple[Sink, ...]:
+        """Nothing: the process that trains shows its run itself."""
+        return ()
 
     def execute(self, task: Task, sink: Sink) -> Outcome:
         """A task, waited for.

@@ -45,6 +45,7 @@ class SegmentReport(Section):
     trial_top1: float | None = Field(None, description="the same at its end; then it is undone")
     trial_seconds: float = 0.0
     checkpoint_seconds: float = Field(0.0, description="checkpoints since the report before it")
+    gpu_bytes: int | None = Field(None, description="most memory that a worker has held on its GPU so far")
     skipped: int = Field(0, description="of its steps, those left out since loss or gradient was not finite")
     elapsed: float = Field(0.0, description="seconds from the attempt's first step to the end of all this")
 

@@ -13,7 +13,7 @@ from raymix.spec import JobError, JobSpec, Tune
 
 _MAY_CHANGE = ("trials", "budget", "concurrent")  # of a search that is resumed
 # what may differ between searches of the same: where and how long they search, what they are called
-_OTHER = ("spec_version", "name", "storage", "checkpoint", "failures", "pilot", "report")
+_OTHER = ("spec_version", "name", "storage", "checkpoint", "failures", "pilot", "report", "watch")
 _OTHER_CLUSTER = ("address", "object_store", "price_per_worker_hour", "price_file", "node_type")
 
 

@@ -48,6 +48,7 @@ from raymix.spec.sources import (
 )
 from raymix.spec.sweep import SWEEP_AXES, Sweep, SweepAxis, share_text
 from raymix.spec.tune import Asha, Axis, SearchBudget, Tune
+from raymix.spec.watch import Mlflow, Wandb, Watch
 
 __all__ = [
     "ARMS",
@@ -86,6 +87,7 @@ __all__ = [
     "Kubernetes",
     "Mae",
     "MixKind",
+    "Mlflow",
     "NpzSource",
     "Optim",
     "ParquetSource",
@@ -110,6 +112,8 @@ __all__ = [
     "Tune",
     "ViewAugment",
     "Vit",
+    "Wandb",
+    "Watch",
     "WebDatasetSource",
     "Weight",
     "Weights",

@@ -27,6 +27,7 @@ from raymix.spec.schedule import Budget, FixedSchedule, Goal, PhasesSchedule, Sc
 from raymix.spec.speed import Speed
 from raymix.spec.sweep import Sweep
 from raymix.spec.tune import Tune
+from raymix.spec.watch import Watch
 
 
 class CheckpointSpec(Section):
@@ -79,6 +80,7 @@ class JobSpec(Section):
         "(data.label_fraction)",
     )
     report: ReportSpec = ReportSpec()
+    watch: Watch = Watch()
 
     @field_validator("spec_version")
     @classmethod

@@ -20,6 +20,7 @@ FIXED = {
     "pilot": "no part of a single run",
     "sweep": "no part of a single run",
     "report": "no part of a single run",
+    "watch": "no part of what is trained",
     "name": "each trial's own",
     "storage": "the whole search's",
     "cluster": "the same for all trials: `tune.concurrent` counts on it",

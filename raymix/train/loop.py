@@ -83,9 +83,10 @@ def run_segment(
         waited += time.perf_counter() - asked
         sums += step(kind, batch, lr, w)
         asked = time.perf_counter()
-    local = [*sums.tolist(), waited, 0.0, 0.0]
+    local = [*sums.tolist(), waited, 0.0, 0.0, 0.0]
     local[4] = time.perf_counter() - started  # after tolist(), which waits for the device
     local[5] = 0.0 if state.is_finite() else 1.0
+    local[6] = torch.cuda.max_memory_reserved() if runtime.device.type == "cuda" else 0.0
     totals = np.array(runtime.gather(local))
     skipped = NOTHING if step.guard is None else step.guard.skipped()
     return _report(plan, segment, totals, feed.labelled - before[0], feed.labelled_steps - before[1], skipped)
@@ -102,7 +103,8 @@ def _seed(*of: int) -> None:
 def _report(
     plan: Plan, segment: Segment, totals: np.ndarray, labelled: int, labelled_steps: int, skipped: Skipped
 ) -> SegmentReport:
-    """The report of a segment from each rank's (SSL loss sum, SL loss sum, hits, data seconds, seconds, 1 if broken).
+    """The report of a segment from each rank's (SSL loss sum, SL loss sum, hits, data seconds, seconds, 1 if broken,
+    bytes held on its GPU).
 
     `labelled` rows fed the supervised loss, in `labelled_steps` of the steps, but for those that were `skipped`; a
     batch without labels has no CE.
@@ -110,7 +112,7 @@ def _report(
     Raises:
         FloatingPointError: a loss is not finite, or what came of a gradient.
     """
-    ssl, sl, _, waited, seconds, broken = totals.mean(0).tolist()
+    ssl, sl, _, waited, seconds, broken, _ = totals.mean(0).tolist()
     hits = totals[:, 2].sum()
     if broken or not math.isfinite(ssl + sl):
         what = "a gradient" if math.isfinite(ssl + sl) else "the loss"
@@ -127,6 +129,7 @@ def _report(
         ssl_loss=ssl / ssl_steps if ssl_steps else None,
         sl_loss=sl / labelled_steps if labelled_steps else None,
         train_top1=100 * hits / labelled if labelled else None,
+        gpu_bytes=int(totals[:, 6].max()) or None,
         skipped=skipped.steps,
     )
 

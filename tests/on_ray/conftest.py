@@ -26,6 +26,7 @@ def ray_of(num_cpus: int, store: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
+        patch.setenv("RAY_metrics_report_interval_ms", "500")  # 10 s otherwise
         ray.init(
             address="local",
             num_cpus=num_cpus,

@@ -1,0 +1,156 @@
+"""Services that a job names: refused where they cannot be told, and told of a run by figures and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raymix.jobfile import load_spec
+from raymix.plan import Plan
+from raymix.spec import JobError, JobSpec
+from raymix.watch import services
+from raymix.watch.service import params
+from tests.conftest import Raymix
+from tests.watch.telling import history, reports_of, wandb_records
+
+
+def refused(spec: JobSpec) -> str:
+    with pytest.raises(JobError) as error:
+        services.check_services(spec.watch)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("watch", "line"),
+    [
+        ({"mlflow": {"uri": "mlruns"}}, "watch.mlflow.uri: is no address; as in http://localhost:5000"),
+        ({"mlflow": {"uri": "http://u:planted@host"}}, "watch.mlflow.uri: holds a secret"),
+        ({"wandb": {"project": "a/b"}}, "watch.wandb.project: "),
+        ({"wandb": {"key": "1"}}, "watch.wandb.key: unknown"),
+    ],
+)
+def test_what_no_job_may_say(digits_job: dict[str, Any], watch: dict[str, Any], line: str) -> None:
+    with pytest.raises(JobError) as error:
+        load_spec({**digits_job, "watch": watch})
+    assert str(error.value).startswith(line)
+    assert "planted" not in str(error.value)
+
+
+@pytest.mark.parametrize(("field", "package"), [("mlflow", "mlflow-skinny"), ("wandb", "wandb")])
+def test_a_missing_package_ends_it_before_anything_starts(
+    raymix: Raymix,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    digits_job: dict[str, Any],
+    field: str,
+    package: str,
+) -> None:
+    def none(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(services, "version", none)
+    section = {"uri": "http://127.0.0.1:9"} if field == "mlflow" else {}
+    job = {**digits_job, "storage": str(tmp_path / "runs"), "watch": {field: section}}
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    done = raymix("run", tmp_path / "job.yaml")
+    assert done.code == 2
+    assert done.err.splitlines() == [f"watch.{field}: {package} is not installed (pip install 'raymix[{field}]')"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_only_the_environment_says(
+    spec_of: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(services, "version", lambda name: "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("MLFLOW_TRACKING_URI", "WANDB_API_KEY", "WANDB_BASE_URL", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    mlflow, online = spec_of(watch={"mlflow": {}}), spec_of(watch={"wandb": {"mode": "online"}})
+    assert refused(mlflow).startswith("watch.mlflow.uri: missing")
+    assert refused(online).startswith("watch.wandb.mode: online needs a key")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    services.check_services(mlflow.watch)
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password 0123456789\n")
+    services.check_services(online.watch)
+
+
+def test_parameters_are_the_resolved_job(spec_of: Callable[..., JobSpec]) -> None:
+    found = params(spec_of(schedule={"ssl_epochs": 3, "sl_epochs": 1}, optim={"lr": 0.25, "batch": 24}))
+    told = {name: found[name] for name in ("schedule.ssl_epochs", "optim.lr", "data.train.format", "budget")}
+    assert told == {"schedule.ssl_epochs": "3.0", "optim.lr": "0.25", "data.train.format": "digits", "budget": "null"}
+
+
+def test_mlflow_hears_of_a_run_and_its_resumption(
+    plan_of: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against MLflow's own SQLite store, in this process; a server stands in test_mlflow_chaos.py."""
+    pytest.importorskip("mlflow", reason="pip install mlflow-skinny")
+    pytest.importorskip("sqlalchemy")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.chdir(tmp_path)  # where that store puts files
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    plan = plan_of(
+        watch={"mlflow": {"uri": uri, "experiment": "parts"}}, cluster={"workers": 0, "price_per_worker_hour": 36}
+    )
+    reports, notes = reports_of(plan), list[str]()
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (sink,) = services.service_sinks(plan.spec.watch, folder, plan, notes.append)
+    sink.begin("first", plan, history())
+    sink.segment("first", reports[0])
+    sink.close()  # broken off
+    client = MlflowClient(tracking_uri=uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("parts").experiment_id])
+    assert run.info.status == "KILLED"
+    assert run.data.params == params(plan.spec)
+
+    (folder / "report.json").write_text("{}")
+    (sink,) = services.service_sinks(plan.spec.watch, folder, plan, notes.append)
+    sink.begin("first", plan, history(*reports[:2]))  # the second was trained after the driver had been killed
+    for report in reports[2:]:
+        sink.segment("first", report)
+    sink.close()
+    (run,) = client.search_runs([run.info.experiment_id])
+    known = {r.segment.start + r.segment.steps: r.ssl_loss for r in reports if r.ssl_loss is not None}
+    losses = client.get_metric_history(run.info.run_id, "loss/ssl")
+    assert [(metric.step, metric.value) for metric in losses] == list(known.items()), "each step once"
+    spent = {
+        kind: 2.0 * sum(plan.phases[r.segment.phase].kind == kind for r in reports) for kind in ("ssl", "mix", "sl")
+    }
+    assert {kind: run.data.metrics[f"seconds/{kind}"] for kind in spent} == spent
+    assert {kind: run.data.metrics[f"cost/{kind}"] for kind in spent} == {k: s * 36 / 3600 for k, s in spent.items()}
+    assert notes == []
+
+
+def test_wandb_offline_leaves_a_run_to_be_synced(plan_of: Callable[..., Plan], tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="pip install wandb")
+    plan = plan_of(watch={"wandb": {"project": "parts"}})
+    reports, notes = reports_of(plan), list[str]()
+    for before, now in ((), reports[:2]), (reports[:2], reports[2:]):
+        (sink,) = services.service_sinks(plan.spec.watch, tmp_path, plan, notes.append)
+        sink.begin(tmp_path.name, plan, history(*before))
+        for report in now:
+            sink.segment(tmp_path.name, report)
+        sink.close()
+    records = wandb_records(tmp_path)
+    runs = [record.run for record in records if record.WhichOneof("record_type") == "run"]
+    assert {(run.run_id, run.project) for run in runs} == {
+        (json.loads((tmp_path / "wandb.json").read_text())["id"], "parts")
+    }
+    config = {item.key: json.loads(item.value_json) for run in runs for item in run.config.update}
+    assert params(plan.spec).items() <= config.items()
+    rows = [
+        {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+        for record in records
+        if record.WhichOneof("record_type") == "history"
+    ]
+    assert [row["step"] for row in rows] == [r.segment.start + r.segment.steps for r in reports], "each step once"
+    assert [row.get("loss/ssl") for row in rows] == [report.ssl_loss for report in reports]
+    assert [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"] == [130, 130]
+    assert notes == []
