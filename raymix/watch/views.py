@@ -99,7 +99,7 @@ class Bar(NamedTuple):
     figures: str = ""
 
     @property
-    def count(self) -> str:
+    def counted(self) -> str:
         return f"{words.count(self.done or 0)}/{words.count(self.total)}" if self.total else ""
 
 
@@ -213,7 +213,7 @@ class Cell(Redrawn):
         self._at = self._clock()
         lines = [html.escape(line) for line in self._said] + [_marked_up(bar) for bar in self._bars.values()]
         style = "font-variant-numeric: tabular-nums; max-height: 24em; overflow: auto"
-        plain = [*self._said, *(f"{bar.text} {bar.count}".strip() for bar in self._bars.values())]
+        plain = [*self._said, *(f"{bar.text} {bar.counted}".strip() for bar in self._bars.values())]
         self._put(f'<div style="{style}">{"<br>".join(lines)}</div>', "\n".join(plain))
 
 
@@ -233,7 +233,7 @@ def _in_cell() -> Callable[[str, str], None]:
 
 def _marked_up(bar: Bar) -> str:
     value = f' max="{bar.total}" value="{bar.done or 0}"' if bar.total else ""
-    told = [html.escape(bar.text), f"<progress{value}></progress>", bar.count, html.escape(bar.time_left)]
+    told = [html.escape(bar.text), f"<progress{value}></progress>", bar.counted, html.escape(bar.time_left)]
     figures = f"<br><small>{html.escape(bar.figures)}</small>" if bar.figures else ""
     return " ".join(part for part in told if part) + figures
 
@@ -251,7 +251,7 @@ def _rendered(bar: Bar) -> RenderableType:
     grid.add_column(no_wrap=True, justify="right")
     grid.add_column(no_wrap=True)
     moving = ProgressBar(total=bar.total or None, completed=bar.done or 0, width=18)
-    grid.add_row(Text(bar.text), moving, bar.count, bar.time_left)
+    grid.add_row(Text(bar.text), moving, bar.counted, bar.time_left)
     if not bar.figures:
         return grid
     return Group(grid, Text(f"  {bar.figures}", style="dim", no_wrap=True, overflow="ellipsis"))
