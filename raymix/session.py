@@ -26,6 +26,10 @@ class RunFailed(RuntimeError):  # noqa: N818 (it is what happened)
         super().__init__(message)
         self.report = report
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows."""
+        return [f"{type(self).__name__}: {self}".replace("--resume goes on", "resume=True goes on")]
+
 
 class WouldRecur(RunFailed):
     """Another attempt would come to the same: a loss that is not finite, a step that the device cannot hold."""

@@ -32,6 +32,10 @@ class Interrupted(Exception):  # noqa: N818 (it is what happened)
         super().__init__(message)
         self.signum, self.report = signum, report
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows, in its own words."""
+        return [f"Interrupted: {self}".replace("--resume goes on", "resume=True goes on")]
+
 
 class Signals:
     """Catches signals while it is entered; outside the main thread, where none may be set, it does nothing."""

@@ -1,4 +1,4 @@
-"""Three ways in, as users come: the shell, `ray job submit` against a head, a notebook."""
+"""Two of the three ways in, as users come: the shell, `ray job submit` against a head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -293,49 +293,3 @@ def test_a_submitted_job_with_storage_that_would_vanish_is_refused(head: Head) -
     assert "failed with exit code 2" in done.out
     assert "error: storage: 'runs' is relative, and the working directory of a Ray job vanishes with it" in done.out
     assert "Traceback" not in done.out
-
-
-# ---- a notebook -----------------------------------------------------------------------------------------------------
-
-
-def test_the_notebook_is_stored_without_outputs() -> None:
-    for cell in notebook()["cells"]:
-        assert not cell.get("outputs")
-        assert cell.get("execution_count") is None
-
-
-def test_the_notebook_runs_and_its_reports_show_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nbclient = pytest.importorskip("nbclient")
-    book = notebook()
-    (parameters,) = (cell for cell in book.cells if "parameters" in cell.metadata.get("tags", ()))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # beside other work, two threads wait for each other
-    parameters.source += (
-        f"\nstorage = Path({str(tmp_path)!r})"
-        "\noverrides = [f'storage={storage}', 'cluster.workers=0', 'schedule.ssl_epochs=2', 'schedule.sl_epochs=2',"
-        " 'data.fraction=0.3']"
-    )
-    # a notebook opened in Jupyter runs in its own folder
-    nbclient.NotebookClient(book, timeout=SECONDS, resources={"metadata": {"path": str(REPOSITORY / "jobs")}}).execute()
-    shown = [page(cell) for cell in book.cells if page(cell)]
-    assert len(shown) == 2
-    run, pilot = shown
-    assert 'class="raymix"' in run
-    assert "digits-notebook" in run
-    assert "<svg" in run or "data:image" in run
-    assert "digits-notebook-pilot" in pilot
-    assert 'class="verdict' in pilot
-    said = "".join(output.text for output in book.cells[-1].outputs)
-    assert [line.split()[0] for line in said.splitlines()] == ["is", "said"]
-    assert not any(output.get("name") == "stderr" for cell in book.cells for output in cell.get("outputs", ()))
-    assert (tmp_path / "digits-notebook" / "report.html").is_file()
-
-
-def notebook() -> Any:
-    nbformat = pytest.importorskip("nbformat")
-    return nbformat.read(REPOSITORY / "jobs" / "digits.ipynb", as_version=4)
-
-
-def page(cell: Any) -> str:
-    """The HTML that a cell shows as its value."""
-    found = (output.data.get("text/html", "") for output in cell.get("outputs", ()) if "data" in output)
-    return "".join(found)

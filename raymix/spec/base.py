@@ -36,6 +36,10 @@ class JobError(ValueError):
     def __reduce__(self) -> tuple[type[JobError], tuple[str, str, str]]:
         return type(self), (self.field, self.problem, self.hint)  # travels between processes whole
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: where it was raised is not where the mistake is."""
+        return [f"JobError: {self}"]
+
 
 class Section(BaseModel):
     """Base of every value in raymix that is asked, planned or reported: frozen, and nothing unknown gets in."""

@@ -1,4 +1,4 @@
-"""Progress for people: a live bar on a terminal, single lines elsewhere (a file, a job's log, a notebook)."""
+"""Progress for people: a live bar on a terminal and in a notebook, single lines elsewhere (a file, a job's log)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from raymix.report import words
 from raymix.report.history import History, SegmentReport
 from raymix.report.run import RunReport
 from raymix.watch.progress import Progress
-from raymix.watch.views import Bars, Lines, view
+from raymix.watch.views import Lines, Redrawn, view
 
 
 class ConsoleSink:
-    """Progress on standard error, so that standard output holds results only; in a notebook on its output.
+    """Progress on standard error, so that standard output holds results only; in a notebook in the cell.
 
     Several runs may be under way at once, each told by its name.
 
@@ -28,7 +28,7 @@ class ConsoleSink:
         self, quiet: bool = False, num_runs: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._quiet, self._num_runs, self._clock = quiet, num_runs, clock
-        self._view: Bars | Lines | None = None
+        self._view: Redrawn | Lines | None = None
         self._runs: list[str] = []
         self._running: dict[str, Progress] = {}
 
@@ -78,7 +78,7 @@ class ConsoleSink:
             self._view.close()
             self._view = None
 
-    def _shown(self) -> Bars | Lines:
+    def _shown(self) -> Redrawn | Lines:
         if self._view is None:
             self._view = view(self._clock)
         return self._view

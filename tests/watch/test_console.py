@@ -12,7 +12,7 @@ from raymix.report.history import History, Rates
 from raymix.watch import Sinks, console
 from raymix.watch.console import ConsoleSink
 from raymix.watch.progress import Progress
-from raymix.watch.views import Bars
+from raymix.watch.views import Bars, Cell
 from tests.report.factory import make_history, make_plan, make_reports, make_run
 
 
@@ -181,17 +181,29 @@ def test_a_terminal_gets_a_line_for_a_change_of_plan(terminal: io.StringIO) -> N
     assert "/200" in text
 
 
-def test_a_notebook_gets_lines_on_its_output(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    clock = Clock()
+def test_a_notebook_gets_one_block_that_ends_as_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, shown = Clock(), list[tuple[str, str]]()
+    monkeypatch.setattr(console, "view", lambda clock: Cell(clock, lambda markup, text: shown.append((markup, text))))
     sink = ConsoleSink(clock=clock)
+    sink.note("<b>odd</b>")
     play(sink, clock)
     sink.close()
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    assert "demo: done" in captured.out
+    assert any("<progress" in markup and "demo ssl" in markup for markup, _ in shown)
+    markup, text = shown[-1]
+    assert "<progress" not in markup
+    assert "&lt;b&gt;odd&lt;/b&gt;" in markup
+    first, *_, last = text.splitlines()
+    assert first == "<b>odd</b>"
+    assert last.startswith("demo: done")
+
+
+def test_a_notebook_is_drawn_four_times_a_second_at_most() -> None:
+    clock, shown = Clock(), list[str]()
+    cell = Cell(clock, lambda markup, text: shown.append(text))
+    for done in range(100):
+        cell.stage("reading images", done, 100)
+        clock.now += 0.01
+    assert len(shown) == 4
 
 
 def shorter(step: int, reason: str = "steps are slower") -> Decision:

@@ -1,0 +1,92 @@
+"""The three ways in, pasted from the README into fresh shells: minutes of pilots, runs and Ray."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from raymix.report.folder import read_run
+from tests.conftest import REPOSITORY
+from tests.test_docs import Block, blocks, environment, paste
+from tests.test_ways_in import Head
+
+pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What git would clone."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if not name.startswith("tests/") and (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, folder / name)
+    return folder
+
+
+def block(start: str) -> Block:
+    """The README's block that begins so."""
+    (found,) = (block for block in blocks() if block.text.startswith(start))
+    return found
+
+
+def test_the_shell(clone: Path) -> None:
+    """The pilot of the two commands, and then all that stands below "Shell, one machine"."""
+    paste(block("pip install -e . &&").text.replace("pip install -e . && ", ""), clone, 600)
+    assert (clone / "runs" / "digits" / "report.html").is_file()
+    said = paste(block("raymix doctor jobs/digits.yaml").text, clone, 900)
+    report = read_run(clone / "runs" / "try")
+    assert (report.status, report.workers) == ("done", 2)
+    assert report.asked is not None
+    assert report.asked.sl_epochs == 60, "made longer"
+    assert read_run(clone / "runs" / "try-replay").status == "done"
+    assert "try-replay" in said
+
+
+def test_a_job_of_a_cluster(clone: Path, tmp_path: Path) -> None:
+    """`ray job submit` to a head of other ports: those of the README may be taken."""
+    import tempfile
+
+    temporary = Path(tempfile.mkdtemp(prefix="rx"))  # a short path, for Ray's sockets
+    head = Head(tmp_path, temporary)
+    try:
+        head.wait()
+        start, submit = block("RAYMIX_STORAGE=").commands
+        assert start == "RAYMIX_STORAGE=/shared/raymix ray start --head", "what the head of this test does"
+        assert submit.startswith("ray job submit --address http://127.0.0.1:8265 ")
+        said = paste(submit.replace("http://127.0.0.1:8265", head.url), clone, 300, RAY_AUTH_MODE="disabled")
+    finally:
+        head.end()
+        shutil.rmtree(temporary, ignore_errors=True)
+    assert "succeeded" in said
+    assert read_run(tmp_path / "runs" / "digits").status == "done"
+    assert not (clone / "runs" / "digits" / "report.json").exists()
+
+
+def test_python(clone: Path) -> None:
+    """All of the block but its search and its sweep, which take minutes each, in a fresh interpreter."""
+    from PIL import Image
+
+    lines = block("import raymix").text.splitlines()
+    left_out = [line for line in lines if line.startswith(("raymix.tune(", "raymix.sweep("))]
+    assert len(left_out) == 2
+    Image.new("L", (8, 8)).save(clone / "digit.png")
+    code = "\n".join(line for line in lines if line not in left_out) + "\nprint(tuple(report.final.by_weights))"
+    shutil.rmtree(clone / "runs", ignore_errors=True)
+    done = subprocess.run(
+        ["python", "-"],
+        input=code,
+        cwd=clone,
+        env={**environment(clone), "PYTHONPATH": os.pathsep.join([str(clone)])},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (clone / "runs").iterdir()} == {"notebook", "later", "digits", "notebook-replay"}
