@@ -63,15 +63,15 @@ def main(path: Path | None, size: Size, json_out: bool) -> None:
 
 
 def measure(pictures: Pictures, size: Size, folder: Path) -> dict[str, Any]:
-    """Turns of both sides, one after the other; memory of raymix's over a quarter of the images and over all."""
+    """Turns of both sides, one after the other; memory of raymix's over all images and over twice as many."""
     trained = _model(pictures, size.backbone)
     sides: dict[str, Callable[[], None]] = {
         "raymix": lambda: _predict(trained, pictures, size, folder),
         "DataLoader": lambda: _bare(trained, pictures, size),
     }
-    few = pictures.times(max(1, len(pictures.rows) // 4))
     peaks = []
-    for some in (few, few, pictures):  # the first one warms up
+    # allocators have grown to what they need after the first one (measured: nothing more up to 45,000 images)
+    for some in (pictures, pictures, pictures.times(2 * len(pictures.rows))):
         with Watch() as watch:
             _predict(trained, some, size, folder)
         peaks.append(watch.peak)
@@ -88,7 +88,15 @@ def measure(pictures: Pictures, size: Size, folder: Path) -> dict[str, Any]:
     return {
         "figures": [
             Figure("predict", "images/s", median["raymix"], name, median["DataLoader"], ratio, Asked(">=", 0.9)),
-            Figure("peak memory", "MiB", mine, "a quarter of the images", other, mine / other, Asked("<=", 1.1)),
+            Figure(
+                "peak memory, twice the images",
+                "MiB",
+                mine,
+                "half of the images",
+                other,
+                mine / other,
+                Asked("<=", 1.1),
+            ),
         ],
         "ratio": ratio,
         "rates": rates,
