@@ -43,7 +43,7 @@ def test_a_run_is_seen_until_it_ends(plan_of: Callable[..., Plan]) -> None:
     plan = plan_of()
     gauges = Gauges(lambda: Bill(worker_seconds=7200.0, cost=3.5, budget_share=0.25))
     history = History(rates=Rates(step_seconds={"ssl": 0.1, "mix": 0.1, "sl": 0.1}, workers=2)).begin(None)
-    segment = next_segment(plan, history).segment
+    segment = next_segment(plan, history)
     assert segment is not None
     report = SegmentReport(
         segment=segment,
