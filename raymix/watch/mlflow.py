@@ -80,7 +80,7 @@ class MlflowService:
             if isinstance(one, Ending):
                 self._end(run_id, one)
 
-    def left(self) -> str:
+    def leave(self) -> str:
         """Where the figures are."""
         return f"{self._folder} has all of it"
 

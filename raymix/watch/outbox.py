@@ -48,8 +48,8 @@ class Service(Protocol):
     def deliver(self, messages: Sequence[Point | Ending]) -> None:
         """Tells it; what it has heard already does no harm."""
 
-    def left(self) -> str:
-        """What to say when it could not be told all of it."""
+    def leave(self) -> str:
+        """Gives it up, so that nothing of it keeps the process; what to say, since it was not told all of it."""
 
 
 class Outbox:
@@ -76,7 +76,7 @@ class Outbox:
             self._changed.notify()
         self._thread.join(seconds)
         if self._waiting:
-            self._tell(f"{self._service.name} has not heard the end of the run; {self._service.left()}")
+            self._tell(f"{self._service.name} has not heard the end of the run; {self._service.leave()}")
             self._waiting.clear()
 
     def _work(self) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from raymix.report.run import Status
 from raymix.spec import Wandb
@@ -14,6 +17,8 @@ from raymix.watch.outbox import Ending, Point
 from raymix.watch.service import Keeper, Kept
 
 EXIT_CODE: dict[Status, int] = {"done": 0, "failed": 3, "interrupted": 130}
+
+INIT_SECONDS = 20.0  # that an attempt to reach it may take
 
 
 class WandbService:
@@ -39,6 +44,7 @@ class WandbService:
             silent=True,
             disable_code=True,
             disable_git=True,
+            init_timeout=INIT_SECONDS,
             x_disable_machine_info=True,
             x_disable_meta=True,
             x_disable_stats=True,
@@ -69,9 +75,19 @@ class WandbService:
                 self._kept = self._kept._replace(sent=one.step)
         self._keeper.write(self._kept)
 
-    def left(self) -> str:
-        """How it hears of it later."""
-        return f"wandb sync {self._folder}/wandb/*run-*{self._kept.id if self._kept else ''} tells it"
+    def leave(self) -> str:
+        """Ends the process that would go on trying, for which this one would wait; how it hears of it later."""
+        for child in psutil.Process().children():
+            with suppress(psutil.NoSuchProcess):
+                if child.name().startswith("wandb"):
+                    child.kill()
+        with suppress(Exception):  # it takes leave of who is gone; without this, at the process's end
+            import wandb
+
+            wandb.teardown()
+        if self._run is None:
+            return f"{self._folder} has all of it"
+        return f"wandb sync {Path(self._run.dir).parent} tells it"
 
     def _end(self, ending: Ending) -> None:
         self._run.summary.update({**ending.values, "status": ending.status})

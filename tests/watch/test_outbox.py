@@ -29,7 +29,7 @@ class Lines:
             raise ConnectionError("https://user:planted@host refused\nthe connection")
         self.heard += messages
 
-    def left(self) -> str:
+    def leave(self) -> str:
         return "the folder has it"
 
 
