@@ -131,8 +131,7 @@ def test_the_stop_button_saves_a_checkpoint_and_the_next_cell_goes_on(
     assert line.startswith("Interrupted: checkpoint saved; resume=True goes on from ")
     before = read_run(folder)
     assert before.status == "interrupted"
-    (saved,) = (folder / "checkpoints").glob("step-*")
-    steps = int(saved.name.removeprefix("step-"))
+    steps = max(int(saved.name.removeprefix("step-")) for saved in (folder / "checkpoints").glob("step-*"))
     assert 0 < steps == sum(phase.steps for phase in before.phases)
 
     cell = client.execute(f"raymix.run({str(tmp_path / 'job.yaml')!r}, resume=True)")

@@ -29,7 +29,8 @@ def view(clock: Callable[[], float]) -> Redrawn | Lines:
     console = Console(stderr=True)
     if console.is_jupyter:
         return Cell(clock, _in_cell())
-    return Bars(console) if console.is_terminal and not console.is_dumb_terminal else Lines(clock, sys.stderr)
+    # a notebook's children are told by FORCE_COLOR to write as on a terminal; a bar in a file is a wall of escapes
+    return Bars(console) if sys.stderr.isatty() and not console.is_dumb_terminal else Lines(clock, sys.stderr)
 
 
 class Lines:
