@@ -47,6 +47,9 @@ PASTED = (
     "raymix report runs/try",
     "raymix runs ls",
     "raymix runs watch digits",
+    "raymix predict runs/parts new/",
+    "raymix embed runs/parts new/",
+    "raymix export runs/parts",
     "RAYMIX_STORAGE=/shared/raymix ray start --head",
     "ray job submit --address http://127.0.0.1:8265",
 )

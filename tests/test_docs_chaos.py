@@ -7,10 +7,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from raymix.report.folder import read_run
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, image_tree_of
 from tests.test_docs import Block, blocks, environment, paste
 from tests.test_ways_in import Head
 
@@ -66,6 +68,28 @@ def test_a_job_of_a_cluster(clone: Path, tmp_path: Path) -> None:
     assert "succeeded" in said
     assert read_run(tmp_path / "runs" / "digits").status == "done"
     assert not (clone / "runs" / "digits" / "report.json").exists()
+
+
+def test_a_trained_model_at_work(tmp_path: Path) -> None:
+    """Of a run of the README's own job, made small."""
+    data = tmp_path / "data"
+    image_tree_of(data / "parts", per_class=60)
+    image_tree_of(tmp_path / "more", classes=1, per_class=30)
+    next((tmp_path / "more").iterdir()).rename(tmp_path / "new")
+    sections = {
+        **{
+            "name": "parts",
+            "data": {"train": {"format": "image_folder", "path": str(data / "parts")}, "image_size": 64},
+        },
+        **{"backbone": {"type": "vit", "size": "tiny", "patch": 16}, "schedule": {"ssl_epochs": 1, "sl_epochs": 1}},
+        **{"optim": {"batch": 16}, "cluster": {"workers": 0}},
+    }
+    (tmp_path / "my-job.yaml").write_text(yaml.safe_dump(sections))
+    paste("raymix run my-job.yaml", tmp_path, 300)
+    paste(block("raymix predict runs/parts").text, tmp_path, 600)
+    assert len((tmp_path / "new.csv").read_text().splitlines()) == 31
+    assert pq.read_metadata(tmp_path / "new.parquet").num_rows == 30
+    assert list((tmp_path / "runs" / "parts").rglob("*.onnx"))
 
 
 def test_python(clone: Path) -> None:
