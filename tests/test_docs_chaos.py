@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from raymix.report.folder import read_run
+from raymix.report.folder import read_pilot, read_run
 from tests.conftest import REPOSITORY, image_tree_of
 from tests.test_docs import Block, blocks, environment, paste
 from tests.test_ways_in import Head
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.chaos, pytest.mark.ray]
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,23 @@ def block(start: str) -> Block:
     return found
 
 
-def test_the_shell(clone: Path) -> None:
-    """The pilot of the two commands, and then all that stands below "Shell, one machine"."""
-    paste(block("pip install -e . &&").text.replace("pip install -e . && ", ""), clone, 600)
-    assert (clone / "runs" / "digits" / "report.html").is_file()
-    said = paste(block("raymix doctor jobs/digits.yaml").text, clone, 900)
+@pytest.fixture(scope="module")
+def compared(clone: Path) -> Path:
+    """The folder of the pilot of the two commands, which what stands below "Shell, one machine" looks at, too."""
+    paste(block("pip install -e . &&").text.replace("pip install -e . && ", ""), clone, 320)
+    return clone / "runs" / "digits"
+
+
+def test_the_pilot_of_the_two_commands(compared: Path) -> None:
+    report = read_pilot(compared)
+    assert (report.status, report.workers, list(report.arms)) == ("done", 2, ["sl", "ssl_sl", "mix"])
+    assert (compared / "report.html").is_file()
+
+
+def test_the_shell(clone: Path, compared: Path) -> None:
+    """All that stands below "Shell, one machine", in one shell."""
+    assert compared.is_dir()
+    said = paste(block("raymix doctor jobs/digits.yaml").text, clone, 320)
     report = read_run(clone / "runs" / "try")
     assert (report.status, report.workers) == ("done", 2)
     assert report.asked is not None

@@ -9,7 +9,7 @@ import pytest
 from raymix.report.folder import read_run
 from tests.test_notebooks import assert_tidy, executed, outputs
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.ray]
 
 
 def test_cluster_stops_a_background_run_and_goes_on_with_it(tmp_path: Path) -> None:

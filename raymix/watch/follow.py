@@ -63,10 +63,8 @@ def standing(folder: Path) -> Standing:
 
 
 def running(folder: Path) -> Path:
-    """The run folder itself, or of a pilot's the run that wrote last."""
-    if (folder / "plan.json").is_file():
-        return folder
-    found = [(file.stat().st_mtime, file.parent) for file in folder.rglob(METRICS_FILE)]
+    """The run folder itself, or of a pilot's, which has a plan of its own, too, the run below it that wrote last."""
+    found = [(file.stat().st_mtime, file.parent) for file in folder.glob(f"*/**/{METRICS_FILE}")]
     return max(found)[1] if found else folder
 
 

@@ -53,8 +53,24 @@ def test_an_earlier_attempts_report_is_not_its_end(folder: Path) -> None:
 
 def test_of_a_pilot_the_run_that_wrote_last(folder: Path, tmp_path: Path) -> None:
     assert running(folder) == folder
+    (tmp_path / "plan.json").write_text((folder / "plan.json").read_text())
+    assert running(tmp_path) == tmp_path, "none has begun"
     rows(folder, segment(10))
     assert running(tmp_path) == folder
+
+
+def test_a_finished_pilot_is_not_waited_for(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text((folder / "plan.json").read_text())
+    rows(folder, segment(50))
+    (folder / "report.json").write_text(json.dumps({"status": "done", "final": None}))
+
+    def pause() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        list(follow(tmp_path, pause))
+    (tmp_path / "pilot.json").write_text("{}")
+    assert [now.status for now in follow(tmp_path, pause)] == ["done"]
 
 
 def test_it_follows_another_process_to_its_end(tmp_path: Path, raymix: Raymix) -> None:
