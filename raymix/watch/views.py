@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from raymix.report import words
@@ -162,12 +164,14 @@ class Bars(Redrawn):
         self._live: Live | None = None
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False)
+        with _unless_closed():
+            self._console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
         self._bars.clear()
         if self._live is not None:
-            self._live.stop()
+            with _unless_closed():
+                self._live.stop()
             self._live = None
 
     def _draw(self) -> None:
@@ -181,8 +185,20 @@ class Bars(Redrawn):
                 refresh_per_second=4,
                 redirect_stdout=sys.stdout.isatty(),  # a piped standard output must get its lines, not the terminal
             )
-            self._live.start()
-        self._live.update(Group(*(_rendered(bar) for bar in self._bars.values())))
+            with _unless_closed():
+                self._live.start()
+        with _unless_closed():
+            self._live.update(Group(*(_rendered(bar) for bar in self._bars.values())))
+
+
+@contextmanager
+def _unless_closed() -> Iterator[None]:
+    """A terminal that is closed fails every write, a moment before its signal is heard: that signal ends the run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
 
 
 class Cell(Redrawn):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 
 import pytest
 from rich.console import Console
@@ -295,3 +297,16 @@ def test_skipped_steps_are_told_even_where_nothing_else_is(capsys: pytest.Captur
     start, end = second.segment.start, second.segment.start + second.segment.steps
     told = f"demo: 1 step skipped: loss or gradient not finite, of steps {start} to {end - 1}\n"
     assert capsys.readouterr().err == told
+
+
+def test_a_terminal_that_was_just_closed_is_written_to_in_vain() -> None:
+    """Its signal comes a moment later, and is what ends the run."""
+    there, terminal = pty.openpty()
+    out = os.fdopen(terminal, "w")
+    bars = Bars(Console(file=out, force_terminal=True))
+    os.close(there)
+    bars.stage("reading", 1, 2)
+    bars.note("a line")
+    bars.close()
+    with pytest.raises(OSError, match="Input/output error"):
+        out.close()  # there was something to write, and nowhere to
