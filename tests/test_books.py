@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,16 @@ from typing import Any
 import pytest
 
 from raymix.books import Books, Clock
+from raymix.local import LocalSession
 from raymix.plan import Decision
-from raymix.report.history import History, Rates
+from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.ledger import ledger
 from raymix.runfolder import Attempt
+from raymix.runner import run
+from raymix.session import Bill
+from raymix.spec import JobSpec
 from raymix.train.task import Outcome
+from raymix.watch import Sinks
 from raymix.watch.trouble import Tell, unheard
 from tests.report.factory import STEP_SECONDS, make_plan, make_reports
 from tests.report.test_ledger import group
@@ -122,3 +128,29 @@ def test_books_that_cannot_be_written_end_nothing() -> None:
     folder.write_attempt = write  # type: ignore[method-assign]
     books.write()
     assert list(folder.kept) == [1]
+
+
+def test_what_a_session_exports_hears_the_run_and_its_bill(
+    spec_of: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bills, ended = list[Bill](), list[str]()
+
+    class Shown(Sinks):
+        def __init__(self, bill: Callable[[], Bill]) -> None:
+            super().__init__([])
+            self._bill = bill
+
+        def segment(self, run: str, report: SegmentReport) -> None:
+            bills.append(self._bill())
+
+        def close(self) -> None:
+            ended.append("closed")
+
+    monkeypatch.setattr(LocalSession, "exports", lambda session, bill: (Shown(bill),))
+    cluster = {"workers": 0, "price_per_worker_hour": 3600}
+    report = run(spec_of(cluster=cluster, budget={"wall": 3600}), quiet=True)
+    assert ended == ["closed"]
+    spent = [bill.worker_seconds for bill in bills]
+    assert 0 < spent[0] < spent[-1] <= report.totals.worker_seconds
+    assert [bill.cost for bill in bills] == pytest.approx(spent)
+    assert 0 < (bills[-1].budget_share or 0) <= report.totals.wall_seconds / 3600
