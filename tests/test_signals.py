@@ -92,6 +92,7 @@ def test_a_terminal_that_is_closed_saves_a_checkpoint(digits_job: dict[str, Any]
     job, folder = job_of(digits_job, tmp_path, epochs=2000, every=0.001), tmp_path / "runs" / "digits"
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
         os.execve(sys.executable, [sys.executable, "-m", "raymix", "run", str(job)], {**os.environ, "TERM": "xterm"})
     until = time.monotonic() + SECONDS
     while not (folder / "metrics.jsonl").is_file() and time.monotonic() < until:
