@@ -9,6 +9,12 @@ import typer
 
 from raymix.cli_common import AsJson, help_alone
 
+Pictures = Annotated[
+    Path | None,
+    typer.Option(
+        "--path", metavar="DIR", help="Class folders of images, or TinyImageNet; without it, images are drawn."
+    ),
+]
 bench_app = typer.Typer(invoke_without_command=True)
 
 
@@ -57,10 +63,7 @@ def steps(
 
 @bench_app.command(epilog="Example:  raymix bench data --part stream --part read")
 def data(
-    path: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Class folders of images, or TinyImageNet; without it, images are drawn."),
-    ] = None,
+    path: Pictures = None,
     part: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,10 +81,7 @@ def data(
 
 @bench_app.command(epilog="Example:  raymix bench predict --path tiny-imagenet-200")
 def predict(
-    path: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Class folders of images, or TinyImageNet; without it, images are drawn."),
-    ] = None,
+    path: Pictures = None,
     images: Annotated[int, typer.Option(min=20, help="How many; a folder's are repeated as far as need be.")] = 15_000,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Turns of each side.")] = 3,
     backbone: Annotated[str, typer.Option(metavar="SIZE", help="Of the ViT: nano, tiny, small or base.")] = "tiny",

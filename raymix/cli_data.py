@@ -119,19 +119,17 @@ def _write(path: Path, text: str) -> None:
 
 def _prepared(manifest: Manifest, folder: str) -> RenderableType:
     """What was written, and how a job names it."""
-    from rich.table import Table
     from rich.text import Text
 
     from raymix.report import words
     from raymix.report.check import in_bytes, printable
+    from raymix.report.tables import pairs
 
     totals = manifest.totals
     labelled = "" if totals.labelled == totals.train else f" ({words.count(totals.labelled)} labelled)"
     rows = [f"{words.count(totals.train)} train{labelled}", *([f"{words.count(totals.val)} val"] if totals.val else [])]
     causes = ", ".join(f"{cause} {number:,}" for cause, number in manifest.skipped.items())
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid = pairs()
     grid.add_row("rows", ", ".join(rows))
     grid.add_row(
         "shards", f"{words.count(len(manifest.shards))} of {in_bytes(totals.bytes)} in all, read back and sound"

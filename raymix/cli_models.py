@@ -11,7 +11,7 @@ import typer
 from raymix.cli_common import AsJson, Verbose, show
 
 if TYPE_CHECKING:
-    from raymix.models.flow import Done
+    from raymix.models.flow import Asked, Done
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, or one that raymix export wrote.")]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, a file, a pattern or a URL of images.")]
@@ -40,14 +40,12 @@ def predict(
 
     In this process, or with [bold]--set cluster.workers=N[/bold] through Ray Data.
     """
-    from raymix.datacmd import How
     from raymix.models import work
-    from raymix.models.flow import Asked, options
+    from raymix.models.flow import options
     from raymix.spec import Predict
 
     spec = options(Predict, source, overrides or [])
-    asked = Asked(run, tuple(allow_import or ()), How(verbose=verbose, quiet=as_json))
-    done = work.predict(asked, spec, out, overwrite)
+    done = work.predict(_asked(run, allow_import, verbose, as_json), spec, out, overwrite)
     if as_json:
         typer.echo(done.model_dump_json(indent=2))
         return
@@ -67,26 +65,29 @@ def embed(
     as_json: AsJson = False,
 ) -> None:
     """The backbone's vector of every image of a source, as Parquet."""
-    from raymix.datacmd import How
     from raymix.models import work
-    from raymix.models.flow import Asked, options
+    from raymix.models.flow import options
     from raymix.spec import Embed
 
     spec = options(Embed, source, overrides or [])
-    asked = Asked(run, tuple(allow_import or ()), How(verbose=verbose, quiet=as_json))
-    done = work.embed(asked, spec, out, overwrite)
+    done = work.embed(_asked(run, allow_import, verbose, as_json), spec, out, overwrite)
     if as_json:
         typer.echo(done.model_dump_json(indent=2))
         return
     _show(done, {"vectors": f"{done.width} x {done.dtype}", "written": str(out)})
 
 
-def _lines(lines: dict[str, str]) -> None:
-    from rich.table import Table
+def _asked(run: Path, allow_import: list[str] | None, verbose: bool = False, quiet: bool = False) -> Asked:
+    from raymix.datacmd import How
+    from raymix.models.flow import Asked
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+    return Asked(run, tuple(allow_import or ()), How(verbose=verbose, quiet=quiet))
+
+
+def _lines(lines: dict[str, str]) -> None:
+    from raymix.report.tables import pairs
+
+    grid = pairs()
     for name, text in lines.items():
         grid.add_row(name, text)
     show(grid)
@@ -127,11 +128,10 @@ def export(
     """
     from raymix.jobfile import load_options
     from raymix.models.export import export as write
-    from raymix.models.flow import Asked
     from raymix.spec import Export
 
     spec = load_options(Export, {}, overrides or [])
-    folder, about = write(Asked(run, tuple(allow_import or ())), form.value, spec, out, overwrite)
+    folder, about = write(_asked(run, allow_import), form.value, spec, out, overwrite)
     if as_json:
         typer.echo(about.model_dump_json(indent=2))
         return

@@ -19,7 +19,7 @@ from raymix.report.history import History, SegmentReport
 from raymix.session import Bill, Hold, Needs, RunFailed, WouldRecur, decide, known_unreadable
 from raymix.train.cache import Cache
 from raymix.train.checkpoint import NotSaved
-from raymix.train.device import name_of
+from raymix.train.device import first_device, name_of
 from raymix.train.execute import execute, set_up_process
 from raymix.train.full import DeviceFull
 from raymix.train.stream import Streamed
@@ -87,7 +87,7 @@ class LocalSession:
 
     def __init__(self, needs: Needs, sink: Sink) -> None:
         self._started, self.frame = time.monotonic(), needs.frame
-        device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        device = first_device()
         set_up_process(device, threads=torch.get_num_threads())
         self.device = device.type
         self.device_name = name_of(device)

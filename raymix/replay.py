@@ -21,7 +21,7 @@ from raymix.jobfile import load_spec
 from raymix.plan import Decision, Facts, Plan, Replay
 from raymix.plan import changed as plan_after
 from raymix.report.environment import ENVIRONMENT_FILE, Environment
-from raymix.report.folder import read_run
+from raymix.report.folder import CHECKPOINTS, read_run
 from raymix.report.replay import Replayed, Side, compared
 from raymix.report.run import RunReport
 from raymix.runfolder import WHERE, RunFolder, first_difference, found_before, storage_of
@@ -178,8 +178,8 @@ def _tensors(run: Path) -> str | None:
     """The sha256 of the last checkpoint's tensors; None: there is none that verifies."""
     from raymix.train import checkpoint  # torch, which a driver of Ray has no other use for
 
-    name, _ = checkpoint.newest(run / "checkpoints")
+    name, _ = checkpoint.newest(run / CHECKPOINTS)
     if name is None:
         return None
-    with (run / "checkpoints" / name / checkpoint.TENSORS).open("rb") as file:
+    with (run / CHECKPOINTS / name / checkpoint.TENSORS).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ from raymix.data.rows import Rows
 from raymix.jobfile import job_text
 from raymix.lock import LOCK_FILE, Tell, check_free, held
 from raymix.plan import Facts, Plan
-from raymix.report.folder import write_text
+from raymix.report.folder import CHECKPOINTS, JOB_FILE, write_text
 from raymix.report.ledger import Spent
 from raymix.spec import JobError, JobSpec
 
@@ -95,10 +95,10 @@ class RunFolder:
             self._mirror.fetch()
         check_free(path)
         used = _is_used(path)
-        self.resumed = resume and (path / "job.yaml").is_file()
-        if used and not self.resumed and not (overwrite and (path / "job.yaml").is_file()):
+        self.resumed = resume and (path / JOB_FILE).is_file()
+        if used and not self.resumed and not (overwrite and (path / JOB_FILE).is_file()):
             hint = "add --resume to go on, --overwrite to start anew, or another name: --set name=..."
-            if not (path / "job.yaml").is_file():
+            if not (path / JOB_FILE).is_file():
                 hint = "it is no run folder; take another name: --set name=..."
             raise JobError("name", f"{self.shown} is already used", hint)
         if self.resumed:
@@ -137,7 +137,7 @@ class RunFolder:
         write_text(self.path / "resolved.json", self.spec.model_copy(update={"data": data}).model_dump_json(indent=2))
         if not self.resumed:
             write_text(self.path / "plan.json", plan.model_dump_json(indent=2))
-        write_text(self.path / "job.yaml", job_text(self.spec))  # last: it marks a run folder
+        write_text(self.path / JOB_FILE, job_text(self.spec))  # last: it marks a run folder
 
     def stored_plan(self, facts: Facts) -> Plan | None:
         """The plan of the run that is resumed, under this job, which may ask for more; None where there is none.
@@ -184,7 +184,7 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """Where its checkpoints lie."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def attempts(self) -> tuple[Attempt, ...]:
         """What earlier attempts have cost."""
@@ -255,7 +255,7 @@ def _is_used(path: Path) -> bool:
 
 def _clear(path: Path) -> None:
     """Empties a run folder but for its lock. The job goes last: without it, what is left would be no run folder."""
-    for found in sorted(path.iterdir(), key=lambda found: found.name == "job.yaml"):
+    for found in sorted(path.iterdir(), key=lambda found: found.name == JOB_FILE):
         if found.name == LOCK_FILE:
             continue
         if found.is_dir() and not found.is_symlink():

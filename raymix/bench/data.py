@@ -25,7 +25,7 @@ from raymix.bench.streaming import bench_stream
 from raymix.data.blocks import num_cores
 from raymix.runfolder import in_ray_job
 from raymix.spec import JobError, JobSpec
-from raymix.train.device import name_of
+from raymix.train.device import first_device, name_of
 from raymix.train.execute import set_up_process
 
 CPU_THREADS = 2
@@ -73,7 +73,7 @@ def main(path: Path | None, parts: Sequence[str], images: int, json_out: bool, s
             raise JobError("--part", f"no part is called {part}", f"the parts are {', '.join(PARTS)}")
     if in_ray_job():
         raise JobError("raymix bench data", "measures one machine with a Ray of its own", "run it outside of a Ray job")
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    device = first_device()
     before = torch.get_num_threads()
     set_up_process(device, CPU_THREADS if device.type == "cpu" else before)
     try:

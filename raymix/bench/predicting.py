@@ -7,6 +7,7 @@ class; raymix finds broken images, keeps the order and writes a CSV file besides
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from raymix.method.backbones import How as Made
 from raymix.method.steps import Model
 from raymix.models.work import write_predictions
 from raymix.spec import Cluster, Data, DigitsSource, ImagesSource, JobSpec, Mae, Predict, Vit
-from raymix.train.device import name_of
+from raymix.train.device import first_device, name_of
 from raymix.train.model import Trained
 
 NUM_CLASSES = 200
@@ -81,7 +82,7 @@ def measure(pictures: Pictures, size: Size, folder: Path) -> dict[str, Any]:
             started = time.perf_counter()
             take()
             rates[side].append(len(pictures.rows) / (time.perf_counter() - started))
-    median = {side: sorted(of_side)[len(of_side) // 2] for side, of_side in rates.items()}
+    median = {side: statistics.median(of_side) for side, of_side in rates.items()}
     ratio = median_ratio(rates["raymix"], rates["DataLoader"])
     name = "bare DataLoader loop"
     mine, other = peaks[2] / _MIB, peaks[1] / _MIB
@@ -102,14 +103,10 @@ def measure(pictures: Pictures, size: Size, folder: Path) -> dict[str, Any]:
         "rates": rates,
         "peak_bytes": peaks,
         **size._asdict(),
-        "device": name_of(_device()),
+        "device": name_of(first_device()),
         "cores": num_cores(),
         "torch": torch.__version__,
     }
-
-
-def _device() -> torch.device:
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _model(pictures: Pictures, backbone: str) -> Trained:
@@ -136,7 +133,7 @@ def _bare(trained: Trained, pictures: Pictures, size: Size) -> None:
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
-    side, device = pictures.frame.size, _device()
+    side, device = pictures.frame.size, first_device()
     resized = [] if pictures.uniform else [v2.Resize(side), v2.CenterCrop(side)]
     images = ImageFolder(pictures.root, transform=v2.Compose([*resized, v2.PILToTensor()]))
     some = torch.utils.data.Subset(images, [place % len(images) for place in range(len(pictures.rows))])

@@ -19,12 +19,11 @@ from raymix.bucket.lease import BEAT_SECONDS, LOCK_FOLDER, Lease
 from raymix.bucket.saved import Saved
 from raymix.bucket.store import Object, Store, refused
 from raymix.data.remote import in_threads
+from raymix.report.folder import CHECKPOINTS, JOB_FILE
 
 Tell = Callable[[str], None]
 
 SYNC_SECONDS = 30.0  # between two times that what was written here is written to the bucket
-CHECKPOINTS = "checkpoints"  # whoever trains sees to those
-LAST = "job.yaml"  # marks a run folder: what belongs to it is there before
 _TELL_SECONDS = 60.0
 _BUCKET = re.compile(r"s3:/+(.+)")  # a Path makes one slash of two
 
@@ -138,8 +137,8 @@ class Mirror:
             OSError: that cannot be done.
         """
         names = [name for name in self.store.list() if not name.startswith(f"{LOCK_FOLDER}/")]
-        in_threads(self.store.delete, [name for name in names if name != LAST])
-        self.store.delete(LAST)
+        in_threads(self.store.delete, [name for name in names if name != JOB_FILE])
+        self.store.delete(JOB_FILE)
         self._same = {}
 
     @contextmanager
@@ -184,9 +183,9 @@ class Mirror:
                 raise OSError(errno.EBUSY, "another command has taken the run over", self.store.uri)
             here = self._files()
             changed = [name for name, stamp in here.items() if self._same.get(name) != stamp]
-            in_threads(self._put, [(name, here[name]) for name in changed if name != LAST])
-            if LAST in changed:
-                self._put((LAST, here[LAST]))
+            in_threads(self._put, [(name, here[name]) for name in changed if name != JOB_FILE])
+            if JOB_FILE in changed:
+                self._put((JOB_FILE, here[JOB_FILE]))
 
     def _get(self, name: str, there: Object) -> None:
         self.store.download(name, self.path / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -94,11 +95,8 @@ class Store:
             OSError: that cannot be done.
         """
         system, root = self._place()
-        try:
-            with named_errors(f"{self.uri}/{name}"):
-                system.delete_file(f"{root}/{name}")
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError), named_errors(f"{self.uri}/{name}"):
+            system.delete_file(f"{root}/{name}")
 
     def delete_folder(self, name: str) -> None:
         """Takes away all that is in a folder; it may not be there.
@@ -107,11 +105,8 @@ class Store:
             OSError: that cannot be done.
         """
         system, root = self._place()
-        try:
-            with named_errors(f"{self.uri}/{name}"):
-                system.delete_dir(f"{root}/{name}".rstrip("/"))
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError), named_errors(f"{self.uri}/{name}"):
+            system.delete_dir(f"{root}/{name}".rstrip("/"))
 
     def _place(self) -> tuple[Any, str]:
         return file_system(self.uri)

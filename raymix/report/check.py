@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raymix.report import words
+from raymix.report.tables import pairs
 from raymix.spec import Section, Source
 
 Part = Literal["train", "unlabelled", "val"]
@@ -122,9 +123,7 @@ class CheckReport(Section):
 
 def check_table(report: CheckReport) -> RenderableType:
     """The report for a terminal of 80 columns."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid = pairs()
     for head, lines in _lines(report):
         for number, line in enumerate(lines):
             grid.add_row(head if number == 0 else "", line)

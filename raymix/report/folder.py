@@ -23,6 +23,8 @@ PILOT_FILE = "pilot.json"
 SEARCH_FILE = "search.json"
 SWEEP_FILE = "sweep.json"
 LEDGER_FILE = "ledger.csv"
+JOB_FILE = "job.yaml"  # marks a run folder: what else belongs to it is written before
+CHECKPOINTS = "checkpoints"  # a folder
 
 Report = TypeVar("Report", bound=BaseModel)
 
@@ -116,7 +118,7 @@ def find_runs(storage: str | Path, tell: Callable[[str], None] | None = None) ->
         raise JobError(str(storage), "no such folder", "name the job's storage, or pass --storage")
     found: list[tuple[Path, RunReport]] = []
     for folder, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if name != "checkpoints")
+        below[:] = sorted(name for name in below if name != CHECKPOINTS)
         if RUN_FILE not in files:
             continue
         try:

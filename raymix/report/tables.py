@@ -22,6 +22,14 @@ from raymix.report.run import RunReport
 STATUS_STYLES = {"done": "bold green", "interrupted": "bold yellow", "failed": "bold red"}
 
 
+def pairs() -> Table:
+    """An empty table of names and what is said of them, which is folded where it is long."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
 def run_table(report: RunReport) -> RenderableType:
     """A run: the headline, a line a phase, where the wall time went."""
     final, totals = report.final, report.totals

@@ -23,12 +23,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from raymix.bucket import saved
 from raymix.report.history import History
 from raymix.spec import JobSpec
 from raymix.train.hostcopy import DTYPES
 from raymix.train.state import TrainState
 
-TENSORS, STATE, COMMIT = "tensors.safetensors", "state.json", "commit.json"
+TENSORS, STATE, COMMIT = "tensors.safetensors", "state.json", saved.COMMIT
 _FILES = (TENSORS, STATE)
 _CHUNK = 1 << 22
 _MAX_COMMIT, _MAX_STATE = 1 << 16, 1 << 30  # bytes; a year of segments is less

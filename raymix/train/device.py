@@ -14,6 +14,11 @@ def choose_attention() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
+def first_device() -> torch.device:
+    """What a process computes on that trains by itself: its first GPU, where there is one."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
 def name_of(device: torch.device) -> str:
     """The device in words: its maker's name for it, or CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from raymix.plan import Decision, Plan, changed
-from raymix.report.folder import LEDGER_FILE, RUN_FILE, write_text
+from raymix.report.folder import JOB_FILE, LEDGER_FILE, RUN_FILE, write_text
 from raymix.report.history import History, SegmentReport
 from raymix.report.ledger import cost_of
 from raymix.report.run import RunReport
@@ -19,7 +19,7 @@ from raymix.watch.outbox import Ending, Outbox, Point, Service
 from raymix.watch.tensorboard import scalars
 from raymix.watch.trouble import Tell
 
-FILES = (RUN_FILE, "report.html", "job.yaml", LEDGER_FILE)  # of the run folder, handed over at the end
+FILES = (RUN_FILE, "report.html", JOB_FILE, LEDGER_FILE)  # of the run folder, handed over at the end
 
 
 class Kept(NamedTuple):
