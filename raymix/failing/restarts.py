@@ -30,14 +30,15 @@ class Tally:
 
     def __init__(self, failures: Failures) -> None:
         self._asked = failures
-        self.restarts, self._close = 0, 0
+        self.restarts, self._close, self._farthest = 0, 0, 0
         self._last: tuple[str, int] | None = None
 
     def judge(self, cause: Cause, step: int, healthy: float) -> Verdict:
         """What is done about a failure after the steps `step`, of a group that was at work for `healthy` seconds.
 
         An error that comes twice in a row at the same step would come again; nothing else is given up before
-        failures.max_restarts.
+        failures.max_restarts. The wait doubles where a failure may be the one before it: a group that came further
+        than all others, or was long at work, has something else in its way.
         """
         if not cause.counted:
             return Verdict(True, 0.0, f"{cause.words}; it is waited for, and is no restart")
@@ -50,6 +51,7 @@ class Tally:
             left = f"no restart is left of {most} (failures.max_restarts)" if most else "failures.max_restarts is 0"
             return Verdict(False, 0.0, f"{cause.words}; {left}")
         self.restarts += 1
-        self._close = 1 if healthy >= HEALTHY_SECONDS else self._close + 1
+        new = healthy >= HEALTHY_SECONDS or step > self._farthest
+        self._close, self._farthest = 1 if new else self._close + 1, max(step, self._farthest)
         wait = min(self._asked.backoff_max, self._asked.backoff * 2 ** (self._close - 1))
         return Verdict(True, wait, f"{cause.words}; restart {self.restarts} of {most} in {wait:g} s")

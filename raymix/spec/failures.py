@@ -18,7 +18,8 @@ class Failures(Section):
 
     max_restarts: int = Field(3, ge=0, description="restarts of the worker group after a failure")
     backoff: Seconds = Field(
-        1.0, description="wait before a restart; doubled at each that follows within 5 minutes of work"
+        1.0,
+        description="wait before a restart; doubled where one follows without a further step or 5 minutes of work",
     )
     backoff_max: Seconds = Field(60.0, description="longest such wait")
     hang: Seconds = Field(

@@ -15,6 +15,7 @@ from raymix.method.backbones import START, How
 from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.report.history import History, Rates
+from raymix.train import compiling
 from raymix.train.hostcopy import HostCopy
 
 MODEL, AVERAGED, OPTIM = "model.", "ema.", "optim."
@@ -40,6 +41,7 @@ class TrainState:
             torch.manual_seed(plan.spec.seed)
             model = Model(plan.spec, plan.facts.num_classes, how)
         model.to(device)
+        compiling.lay_out(plan.spec.speed, model, device)
         averaged = None
         if plan.spec.optim.ema is not None:
             averaged = copy.deepcopy(model).requires_grad_(False)

@@ -27,9 +27,15 @@ def test_waits_double_up_to_the_longest_and_begin_anew_after_a_healthy_stretch()
     assert waits([10.0, 10.0], backoff=0) == [0, 0]
 
 
+def test_waits_begin_anew_with_a_group_that_came_further() -> None:
+    tally = Tally(Failures(max_restarts=10))
+    steps = [0, 0, 30, 30, 20, 31, 60, 60]
+    assert [tally.judge(DEATH, step, 10.0).wait for step in steps] == [1, 2, 1, 2, 4, 1, 1, 2]
+
+
 def test_so_many_restarts_and_no_more() -> None:
     tally = Tally(Failures(max_restarts=2))
-    told = [tally.judge(DEATH, step, 10.0) for step in range(3)]
+    told = [tally.judge(DEATH, 0, 10.0) for _ in range(3)]
     assert [verdict.again for verdict in told] == [True, True, False]
     assert [verdict.words for verdict in told] == [
         f"{DEATH.words}; restart 1 of 2 in 1 s",
