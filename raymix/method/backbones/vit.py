@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raymix.method.attention import attend
 from raymix.method.backbones.base import How, init, patchify, take
 from raymix.method.backbones.layered import Layered
 from raymix.method.draw import Key
@@ -37,10 +38,8 @@ class Block(nn.Module):
 
         `given_B` and `attended_B` are factors on that update and on what attention adds; None: 1.
         """
-        B, L, D = z_BLD.shape
         z_BLD = add(z_BLD, update_BLD, given_B)
-        q, k, v = self.qkv(self.norm1(z_BLD)).view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        a_BLD = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, L, D)
+        a_BLD = attend(self.qkv(self.norm1(z_BLD)), self.heads)
         z_BLD = add(z_BLD, self.out(a_BLD), attended_B)
         return z_BLD, self.down(F.gelu(self.up(self.norm2(z_BLD))))
 
