@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raymix.data.keep import room_of_machine
 from raymix.data.reading import check_bad, check_local, read_local, stream_local
@@ -42,6 +42,9 @@ class LocalRuntime:
     def wrap(self, step: nn.Module) -> nn.Module:
         """The step as it is: there is nobody to average with."""
         return step
+
+    def average(self, tensors: list[Tensor]) -> None:
+        """There is nobody to average with."""
 
     def gather(self, value: Any) -> list[Any]:
         """This rank's value alone."""

@@ -18,7 +18,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from ray.train.collective import broadcast_from_rank_zero
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raymix.on_ray.beating import beating
@@ -28,6 +28,7 @@ from raymix.plan import Decision, Plan, Segment
 from raymix.policy import Named
 from raymix.report.history import History, SegmentReport
 from raymix.session import Failure
+from raymix.train.averaging import average
 from raymix.train.cache import Cache
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import name_of
@@ -115,6 +116,10 @@ class RayRuntime:
             return step
         # no buffer changes in training, so none is broadcast
         return DistributedDataParallel(step, broadcast_buffers=False)
+
+    def average(self, tensors: list[Tensor]) -> None:
+        """By one all-reduce."""
+        average(tensors)
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks."""

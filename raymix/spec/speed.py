@@ -27,9 +27,7 @@ class Speed(Section):
         "auto: default on a GPU, off on a CPU",
     )
     replay: Switch = Field(
-        "auto",
-        description="each step kind is recorded once as a CUDA graph and replayed; auto: on a GPU where one worker "
-        "trains, off among several",
+        "auto", description="each step kind is recorded once as a CUDA graph and replayed; auto: on a GPU"
     )
     recompute: bool = Field(
         False, description="activation checkpointing: blocks are computed again in the backward pass, to save memory"

@@ -21,7 +21,7 @@ from raymix.train.feed import Feed
 from raymix.train.profile import profile
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
-from raymix.train.stepper import DDP_WARM_UPS, WARM_UPS, Stepper, stepper
+from raymix.train.stepper import WARM_UPS, Stepper, stepper
 
 
 def prepare(
@@ -47,13 +47,13 @@ def prepare(
     compiling.apply(plan.spec.speed, state.model, runtime.device, runtime.world)
     replay = _replays(plan, runtime) and not (plan.spec.speed.recompute and compiling.draws(state.model))
     draws = replay or compiling.mode_of(plan.spec.speed, runtime.device) != "off"
-    saved, step = state.snapshot(), stepper(plan, kinds, state, runtime, draws)
+    saved, step = state.snapshot(), stepper(plan, kinds, state, runtime, draws, replay)
     state.model.train()
     batches = {kind: feed.sample(kind) for kind in kinds}
     lr, w = torch.zeros((), device=runtime.device), torch.full((), 0.5, device=runtime.device)
     with _aside(runtime.device):
         for kind in kinds:
-            for _ in range(DDP_WARM_UPS if replay and runtime.world > 1 else WARM_UPS):
+            for _ in range(WARM_UPS):
                 step(kind, batches[kind], lr, w)
     if replay:
         step.record(batches)
@@ -75,9 +75,8 @@ def prepare(
 
 
 def _replays(plan: Plan, runtime: Runtime) -> bool:
-    """Whether steps are recorded; among several GPUs only where that is asked for by name."""
-    asked = plan.spec.speed.replay
-    return runtime.device.type == "cuda" and (asked == "on" or (asked == "auto" and runtime.world == 1))
+    """Whether steps are recorded."""
+    return runtime.device.type == "cuda" and plan.spec.speed.replay != "off"
 
 
 @contextmanager

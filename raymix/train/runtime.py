@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raymix.failing.pulse import Pulse
 from raymix.plan import Decision, Plan
@@ -25,6 +25,9 @@ class Runtime(Protocol):
 
     def wrap(self, step: nn.Module) -> nn.Module:
         """A step whose gradients are averaged over all ranks."""
+
+    def average(self, tensors: list[Tensor]) -> None:
+        """Replaces tensors on the device by their mean over all ranks: for steps that are recorded, not wrapped."""
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks in order of rank, on every rank. Plain data, no tensors."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,6 @@ from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
 
 WARM_UPS = 2
-DDP_WARM_UPS = 11  # DDP settles its buckets and streams in its first ten backward passes
 
 
 @dataclass
@@ -76,6 +75,7 @@ class Update:
     by_layer: bool  # optim.layer_decay applies
     guard: Guard | None
     losses: tuple[bool, bool]  # whether it has an SSL loss and a supervised one
+    average: Callable[[list[Tensor]], None] | None  # over all ranks, where `module` does not
 
     def __call__(self, batch: Batch) -> Tensor:
         """Changes the state; returns the step's statistics (3,), on the device."""
@@ -91,6 +91,8 @@ class Update:
                 (loss / self.accumulate if self.accumulate > 1 else loss).backward()
             total = stats if total is None else total + stats
         assert total is not None
+        if self.average is not None:
+            self.average([p.grad for p in self.state.model.parameters() if p.grad is not None])
         self._optimize()
         if self.accumulate > 1:  # the losses are means, the hits a sum
             total[:2] /= self.accumulate
@@ -125,7 +127,8 @@ class _Recorded:
     def __init__(self, update: Update, sample: Batch, pool: Any) -> None:
         self._batch = Batch(*(value.clone() for value in _tensors(sample)))
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        # other threads go on, NCCL's that looks after former collectives for one
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             stats = update(self._batch)
         self._stats = stats
 
@@ -166,20 +169,33 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and device.type == "cuda") else None
 
 
-def stepper(plan: Plan, kinds: tuple[Kind, ...], state: TrainState, runtime: Runtime, draws: bool = False) -> Stepper:
-    """The steps of `kinds` over all ranks, not yet recorded."""
+def stepper(
+    plan: Plan,
+    kinds: tuple[Kind, ...],
+    state: TrainState,
+    runtime: Runtime,
+    draws: bool = False,
+    recorded: bool = False,
+) -> Stepper:
+    """The steps of `kinds` over all ranks, not yet recorded.
+
+    `recorded`: they will be. DDP's hooks, a set for each kind, are then left out: gradients are averaged by one
+    all-reduce after the backward pass.
+    """
     device, asked = runtime.device, plan.spec.optim
     w = torch.zeros((), device=device)
     decay = optim.decay_of(asked.ema, plan.num_steps) if asked.ema is not None else 0.0
     autocast = autocast_dtype(plan, device)
+    average = runtime.average if recorded and runtime.world > 1 else None
     guard = Guard(state, runtime.world) if plan.spec.failures.not_finite == "skip" else None
     updates = {
         kind: Update(
-            runtime.wrap(steps.build(plan.spec, state.model, kind)),
+            step if recorded else runtime.wrap(step),
             state, w, autocast, asked.accumulate, asked.clip, decay, kind in ("sl", "sl_drop"),
-            guard, (plan.spec.has_ssl_loss(kind), kind != "ssl"),
+            guard, (plan.spec.has_ssl_loss(kind), kind != "ssl"), average,
         )
         for kind in kinds
+        for step in [steps.build(plan.spec, state.model, kind)]
     }  # fmt: skip
     rate = state.optimizer.param_groups[0]["lr"]
     return Stepper(updates, rate, w, device, draws, {}, runtime.pulse, guard)

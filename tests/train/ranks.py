@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raymix.local import LocalRuntime
 from raymix.method.backbones import How
+from raymix.train.averaging import average
 from raymix.train.cache import Cache
 from raymix.train.execute import execute
 from raymix.train.norm import settle
@@ -39,6 +40,10 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "mae separate": {"schedule": {"shared_pass": "separate"}},
     "mae masked, in parts, clipped": {"optim": {"accumulate": 2, "clip": 0.5, "ema": "10%"}},
+    "mae full, in parts, averaged at once": {
+        "schedule": {"shared_pass": "full"},
+        "optim": {"accumulate": 2, "clip": 0.5},
+    },
     "simclr full": {"objective": SIMCLR},
     "simclr separate": {"objective": SIMCLR, "schedule": {"shared_pass": "separate"}},
     "skips": {
@@ -82,6 +87,9 @@ class GlooRuntime(LocalRuntime):
         if self.world == 1:
             return step
         return DistributedDataParallel(step, broadcast_buffers=False, process_group=self._group)
+
+    def average(self, tensors: list[Tensor]) -> None:
+        average(tensors, self._group)
 
     def gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.world
@@ -150,8 +158,8 @@ class Steps(NamedTuple):
     skipped: list[int]  # steps without a statistic, on each rank
 
 
-def steps_of(digits: Digits, runtime: LocalRuntime) -> Steps:
-    """Every step of the plan on this rank, from fresh weights."""
+def steps_of(digits: Digits, runtime: LocalRuntime, at_once: bool = False) -> Steps:
+    """Every step of the plan on this rank, from fresh weights; gradients are averaged by DDP, or `at_once`."""
     state = TrainState.fresh(digits.plan, CPU, How((FACTORY,)))
     for group in state.optimizer.param_groups:
         # some gradients are zero but for rounding (biases of attention keys); AdamW would blow their noise up to lr
@@ -164,7 +172,7 @@ def steps_of(digits: Digits, runtime: LocalRuntime) -> Steps:
         return steps(parts, ids_TB)
 
     runtime.supply.steps = counted  # type: ignore[method-assign]
-    stats = torch.stack(trained(digits, state, runtime))
+    stats = torch.stack(trained(digits, state, runtime, recorded=at_once))
     parts = runtime.gather(stats.numpy())
     together = torch.stack([torch.from_numpy(part) for part in parts])
     together = torch.cat((together[:, :, :2].mean(0), together[:, :, 2:].sum(0)), 1)
@@ -200,7 +208,7 @@ def spawn(runs: dict[str, Digits], resumed: str, normed: list[Digits], folder: P
 def _rank(rank: int, port: int, runs: dict[str, Digits], resumed: str, normed: list[Digits], folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=NUM)
-    found = {name: steps_of(digits, GlooRuntime(digits)) for name, digits in runs.items()}
+    found = {name: steps_of(digits, GlooRuntime(digits), "at once" in name) for name, digits in runs.items()}
     settled = []
     for digits in normed:
         model = model_of(digits, sync=True)  # which must not wait for ranks that have fewer batches

@@ -123,11 +123,17 @@ def digits_of() -> Digits:
     return Digits(rows, images, splits, resolve(spec, facts(rows, splits)))
 
 
-def trained(digits: Digits, state: TrainState, runtime: Any, steps: int | None = None) -> list[torch.Tensor]:
-    """The statistics of each step of the plan, taken one by one without segments; `state` changes."""
+def trained(
+    digits: Digits, state: TrainState, runtime: Any, steps: int | None = None, recorded: bool = False
+) -> list[torch.Tensor]:
+    """The statistics of each step of the plan, taken one by one without segments; `state` changes.
+
+    `recorded`: as the steps are that will be.
+    """
     from raymix.plan import rate, segment, weight
 
-    feed, step = Feed(digits.plan, digits.splits, runtime), stepper(digits.plan, digits.plan.kinds, state, runtime)
+    feed = Feed(digits.plan, digits.splits, runtime)
+    step = stepper(digits.plan, digits.plan.kinds, state, runtime, recorded=recorded)
     found: list[torch.Tensor] = []
     for phase in digits.plan.phases:
         whole = segment(digits.plan, phase.start, phase.steps, evaluate=False)
