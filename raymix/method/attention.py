@@ -37,8 +37,13 @@ def _is_ours(qkv_BLE: Tensor, heads: int) -> bool:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@functools.cache
 def _has_triton() -> bool:
+    """As found once: it is asked at each call, but not traced by a compiler, for which it breaks no graph."""
+    return _found_triton()
+
+
+@functools.cache
+def _found_triton() -> bool:
     """Whether there is Triton, and every GPU is one that it computes bf16 on."""
     capabilities = (torch.cuda.get_device_capability(number) for number in range(torch.cuda.device_count()))
     return importlib.util.find_spec("triton") is not None and min(capabilities) >= (8, 0)

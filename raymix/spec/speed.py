@@ -18,7 +18,7 @@ Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_word)]
 
 
 class Speed(Section):
-    """Compilation, replay, memory layout, and memory for time."""
+    """Compilation, replay, memory layout, memory or exactness for time."""
 
     compile: Annotated[Literal["auto", "off", "default", "max"], BeforeValidator(_word)] = Field(
         "auto",
@@ -31,5 +31,10 @@ class Speed(Section):
     )
     recompute: bool = Field(
         False, description="activation checkpointing: blocks are computed again in the backward pass, to save memory"
+    )
+    deterministic: bool = Field(
+        False,
+        description="on a GPU: kernels that give the same bits each time, so that an interrupted run ends as the "
+        "unbroken one does, as on a CPU; an operation that has none is refused when it is met",
     )
     channels_last: Switch = Field("auto", description="convolutions in channels-last layout; auto: on a GPU")

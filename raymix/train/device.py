@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+
 import torch
 
 
@@ -12,6 +15,22 @@ def choose_attention() -> None:
     and the logits of a query are all far below zero (pytorch issue 196678).
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def repeat_exactly(wanted: bool, device: torch.device) -> None:
+    """Whether kernels are to give the same bits each time; on CPUs they do so anyway.
+
+    Compiled ones are then chosen by rule and not by how fast each was when it was tried.
+    """
+    if device.type != "cuda" or wanted == torch.are_deterministic_algorithms_enabled():
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which torch asks for before it calls cuBLAS so
+    torch.use_deterministic_algorithms(wanted)
+    # a check on programs, which costs time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    compiler = importlib.import_module("torch._inductor.config")
+    if hasattr(compiler, "deterministic"):
+        compiler.deterministic = wanted  # type: ignore[attr-defined]
 
 
 def first_device() -> torch.device:

@@ -14,7 +14,7 @@ from raymix.report.history import History, Rates
 from raymix.train import compiling, full
 from raymix.train.batch import largest
 from raymix.train.checkpoint import NotSaved
-from raymix.train.device import choose_attention, name_of
+from raymix.train.device import choose_attention, name_of, repeat_exactly
 from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
 from raymix.train.full import DeviceFull
@@ -60,6 +60,7 @@ def _executed(task: Task, runtime: Runtime) -> Outcome:
     if task.largest:
         batch = largest(task.plan, task.splits, runtime, How(task.allow_import), task.largest)
         return Outcome(task.run, History(rates=Rates(step_seconds={})), None, batch=batch)
+    repeat_exactly(task.plan.spec.speed.deterministic, runtime.device)
     state = TrainState.fresh(task.plan, runtime.device, How(task.allow_import))
     feed = Feed(task.plan, task.splits, runtime)
     try:

@@ -9,10 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import Digits
+import torch
+from small_runs import Digits, Watcher
 
+from raymix.local import LocalRuntime
 from raymix.report.history import Rates
 from raymix.train import checkpoint
+from raymix.train.cache import Cache
+from raymix.train.device import repeat_exactly
+from raymix.train.execute import execute
+from raymix.train.task import Task
 
 DigitsOf = Callable[..., Digits]
 BOTH = {"ssl_epochs": 1, "sl_epochs": 1}
@@ -107,3 +113,20 @@ def test_a_stop_before_the_first_segment_can_be_resumed(digits: DigitsOf, tmp_pa
     assert outcome.history.rates.step_seconds, "measured all the same"
     assert checkpoint.names(tmp_path) == ["step-000000000"]
     assert asked.run(tmp_path, rates=asked.rates(5))[0].complete
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["mix", "full", "simclr", "averaged", "drop_path"])
+def test_on_a_gpu_it_is_too_with_deterministic_kernels(digits: DigitsOf, name: str, tmp_path: Path) -> None:
+    device = torch.device("cuda", 0)
+    asked = digits(speed={"deterministic": True, "compile": "default"}, **RUNS[name])
+    try:
+        for folder, stops in (("whole", (None,)), ("again", (None,)), ("parts", (2, 3, None))):
+            for stop in stops:
+                watcher = Watcher(stop)
+                watcher.runtime = runtime = LocalRuntime(Cache(asked.images, device), device, watcher)
+                execute(Task("digits", asked.plan, asked.splits, asked.rates(4), str(tmp_path / folder)), runtime)
+    finally:
+        repeat_exactly(False, device)
+    assert hashes(tmp_path / "again") == hashes(tmp_path / "whole")
+    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
