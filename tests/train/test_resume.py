@@ -119,7 +119,8 @@ def test_a_stop_before_the_first_segment_can_be_resumed(digits: DigitsOf, tmp_pa
 @pytest.mark.parametrize("name", ["mix", "full", "simclr", "averaged", "drop_path"])
 def test_on_a_gpu_it_is_too_with_deterministic_kernels(digits: DigitsOf, name: str, tmp_path: Path) -> None:
     device = torch.device("cuda", 0)
-    asked = digits(speed={"deterministic": True, "compile": "default"}, **RUNS[name])
+    compiled = "default" if name == "mix" else "off"  # which takes minutes
+    asked = digits(speed={"deterministic": True, "compile": compiled}, **RUNS[name])
     try:
         for folder, stops in (("whole", (None,)), ("again", (None,)), ("parts", (2, 3, None))):
             for stop in stops:
