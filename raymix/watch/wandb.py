@@ -19,6 +19,7 @@ from raymix.watch.service import Keeper, Kept
 EXIT_CODE: dict[Status, int] = {"done": 0, "failed": 3, "interrupted": 130}
 
 INIT_SECONDS = 20.0  # that an attempt to reach it may take
+GONE_SECONDS = 5.0  # in which a killed process is gone
 
 
 class WandbService:
@@ -31,6 +32,7 @@ class WandbService:
         self._keeper = Keeper(folder, "wandb")
         self._kept: Kept | None = None
         self._run: Any = None
+        self._others: set[int] = set()  # processes of a session that was there before, in a notebook say
 
     def open(self) -> None:
         """Goes on with the run that the folder names, or makes one."""
@@ -38,6 +40,7 @@ class WandbService:
 
         kept = self._keeper.read(self._spec.mode) or Kept(uuid.uuid4().hex[:12], self._spec.mode, 0)
         self._keeper.write(kept)
+        self._others = {child.pid for child in _processes()}
         # raymix's own report says what it ran on; a command line, a host and its packages go to nobody
         settings = wandb.Settings(
             console="off",
@@ -77,14 +80,16 @@ class WandbService:
 
     def leave(self) -> str:
         """Ends the process that would go on trying, for which this one would wait; how it hears of it later."""
-        for child in psutil.Process().children():
+        ours = [child for child in _processes() if child.pid not in self._others]
+        for child in ours:
             with suppress(psutil.NoSuchProcess):
-                if child.name().startswith("wandb"):
-                    child.kill()
-        with suppress(Exception):  # it takes leave of who is gone; without this, at the process's end
-            import wandb
+                child.kill()
+        psutil.wait_procs(ours, timeout=GONE_SECONDS)
+        if not self._others:
+            with suppress(Exception):  # it takes leave of who is gone; without this, at the process's end
+                import wandb
 
-            wandb.teardown()
+                wandb.teardown()
         if self._run is None:
             return f"{self._folder} has all of it"
         return f"wandb sync {Path(self._run.dir).parent} tells it"
@@ -95,3 +100,13 @@ class WandbService:
             copied = shutil.copy(file, self._run.dir)  # of a file elsewhere it makes a link, and a warning of that
             self._run.save(copied, base_path=self._run.dir, policy="now")
         self._run.finish(exit_code=EXIT_CODE[ending.status])
+
+
+def _processes() -> list[psutil.Process]:
+    """Those of W&B that this one has started."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child.name().startswith("wandb") and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+    return found

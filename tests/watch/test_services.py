@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from raymix.jobfile import load_spec
@@ -15,6 +16,7 @@ from raymix.plan import Plan
 from raymix.spec import JobError, JobSpec
 from raymix.watch import services
 from raymix.watch.service import params
+from raymix.watch.wandb import WandbService
 from tests.conftest import Raymix
 from tests.watch.telling import history, reports_of, wandb_records
 
@@ -114,3 +116,32 @@ def test_wandb_offline_leaves_a_run_to_be_synced(plan_of: Callable[..., Plan], t
     assert [row.get("loss/ssl") for row in rows] == [report.ssl_loss for report in reports]
     assert [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"] == [130, 130]
     assert notes == []
+
+
+def test_wandb_is_left_without_what_is_not_ours(plan_of: Callable[..., Plan], tmp_path: Path) -> None:
+    """Its processes end, unless a session was there before, as a notebook may have one."""
+    wandb = pytest.importorskip("wandb", reason="pip install wandb")
+    plan = plan_of(watch={"wandb": {"project": "parts"}})
+    assert plan.spec.watch.wandb is not None
+
+    def running() -> list[psutil.Process]:
+        children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+        return [child for child in children if child.name().startswith("wandb")]
+
+    def tear_down() -> None:
+        wandb.teardown()
+        psutil.wait_procs(running(), timeout=20)
+
+    tear_down()
+    for own in (True, False):
+        session = wandb.init(project="own", mode="offline", dir=tmp_path) if own else None
+        service = WandbService(plan.spec.watch.wandb, tmp_path / f"run-{own}", params(plan.spec))
+        (tmp_path / f"run-{own}").mkdir()
+        service.open()
+        assert running()
+        service.leave()
+        assert bool(running()) == own
+        if session is not None:
+            session.log({"loss": 1.0})
+            session.finish()
+            tear_down()
