@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -53,7 +54,8 @@ ODD_TEXT = [
 ODD_TEXT += ["-1", "1e400", "0x10", "s3://key:secret@bucket/x", "!!python/object:os.system", "*a", "$(touch here)"]
 NUMBERS = [0, -1, 1, 2**31, 2**63, 2**64, 10**30, 0.0, -0.0, 1e-320, 1e308, float("inf"), float("-inf"), float("nan")]
 ODD = st.one_of(
-    st.sampled_from([None, True, False, [], {}, [[]], [None], {"a": 1}, *ODD_TEXT, *NUMBERS]),
+    # copies, for a change may fall on what an earlier one has put in
+    st.sampled_from([None, True, False, [], {}, [[]], [None], {"a": 1}, *ODD_TEXT, *NUMBERS]).map(copy.deepcopy),
     st.integers(),
     st.floats(),
     st.text(max_size=20),

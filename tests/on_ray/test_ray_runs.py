@@ -174,6 +174,7 @@ def test_a_task_that_was_stopped_goes_on_as_if_it_had_not_been(on_ray: Session, 
 
 
 def test_a_loss_that_is_not_finite_fails_the_run_and_not_the_workers(on_ray: Session) -> None:
+    assert on_ray.execute(task_of(digits(schedule={"ssl_epochs": 0}), "before"), Heard()).complete
     before, plan = alive("RayTrainWorker"), task_of(digits(), "lost").plan
     optim = plan.spec.optim.model_copy(update={"lr": 1e30})  # more than a job may ask for
     exploding = plan.model_copy(update={"spec": plan.spec.model_copy(update={"optim": optim})})
