@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raymix.data.keep import room_of_machine
 from raymix.runfolder import in_ray_job
-from raymix.signals import CAUGHT
+from raymix.signals import CAUGHT, Interrupted
 from raymix.spec import Cluster, JobError
 
 # set before Ray starts; what the user has set stays
@@ -126,6 +127,12 @@ def hush_data() -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.ERROR)
+            handler.addFilter(_is_a_fault)
+
+
+def _is_a_fault(record: logging.LogRecord) -> bool:
+    """Ray Data takes a signal that comes in its midst for a fault of its own, and asks the user to report it."""
+    return not isinstance(sys.exc_info()[1], Interrupted | KeyboardInterrupt)
 
 
 def _start(cluster: Cluster, options: dict[str, object]) -> None:

@@ -1,9 +1,13 @@
+import io
+import logging
 import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+from ray.data.exceptions import omit_traceback_stdout
 
-from raymix.on_ray.cluster import signals_later
+from raymix.on_ray.cluster import hush_data, signals_later
+from raymix.signals import Interrupted
 
 
 def start(*steps: Callable[[], object]) -> None:
@@ -37,3 +41,29 @@ def test_a_second_signal_is_not_kept_waiting() -> None:
     with pytest.raises(KeyboardInterrupt):
         start(interrupt, lambda: done.append("first"), interrupt, lambda: done.append("second"))
     assert done == ["first"]
+
+
+@pytest.fixture
+def screen() -> Iterator[io.StringIO]:
+    """What Ray Data's logger would show."""
+    logger, shown = logging.getLogger("ray.data"), io.StringIO()
+    before = [(handler, handler.level, list(handler.filters)) for handler in logger.handlers]
+    logger.addHandler(handler := logging.StreamHandler(shown))
+    yield shown
+    logger.removeHandler(handler)
+    for handler, level, filters in before:
+        handler.level, handler.filters = level, filters
+
+
+def test_a_signal_in_the_midst_of_ray_data_is_no_fault(screen: io.StringIO) -> None:
+    @omit_traceback_stdout
+    def read(error: Exception) -> None:
+        raise error
+
+    hush_data()
+    with pytest.raises(Interrupted):
+        read(Interrupted(signal.SIGINT, "stopped"))
+    assert screen.getvalue() == ""
+    with pytest.raises(ValueError, match="of Ray's own"):
+        read(ValueError("of Ray's own"))
+    assert "ValueError: of Ray's own" in screen.getvalue()
