@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,7 +45,7 @@ def cost_figures(C_KK: Floats, p_NK: Floats, y_N: Ints, class_names: tuple[str, 
         found: Floats = cost_2N @ w_N / len(y_N)
         return found
 
-    predicted, cheapest_cost = bootstrap(means, cost_2N.mean(1), len(y_N), resamples)
+    predicted, cheapest_cost = bootstrap(means, cost_2N.mean(1), len(y_N), resamples, math.inf)
     numbers = np.bincount(cheapest, minlength=len(class_names))
     return CostFigures(
         matrix=tuple(map(tuple, C_KK.tolist())),

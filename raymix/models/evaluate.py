@@ -188,8 +188,9 @@ def _judged(
 
     ones = np.ones(num_images, dtype=np.int64)
     balanced, f1, calibration = figures.bootstrap(decided, decided(ones), num_images, spec.resamples)
-    ranked, afforded = figures.rankings(p_NK, y_N, np.unique(y_N), spec.false_alarms, spec.resamples)
-    auroc, average_precision, recall_at = ranked or (None, None, None)
+    each = figures.ranked(p_NK, y_N, spec.false_alarms)
+    means, afforded = figures.rankings(p_NK, y_N, each, spec.false_alarms, spec.resamples)
+    auroc, average_precision, recall_at = means or (None, None, None)
     mistakes = np.flatnonzero(~right_N)
     mistakes = mistakes[np.argsort(-confidence_N[mistakes], kind="stable")][: spec.gallery]
     return Evaluated(
@@ -216,7 +217,7 @@ def _judged(
         recall_at=recall_at,
         calibration_error=calibration,
         bins=figures.bins(bin_N, confidence_N, right_N, spec.bins),
-        classes=figures.classes(p_NK, y_N, predicted_N, names, spec.false_alarms),
+        classes=figures.classes(each, y_N, predicted_N, names),
         confusion=tuple((int(i), int(j), int(c_KK[i, j])) for i, j in np.argwhere(c_KK)),
         probes=probing.judged(fits, seen.probes, y_N, num_classes),
         costs=None if C_KK is None else cost_figures(C_KK, p_NK, y_N, names, spec.resamples),

@@ -18,7 +18,9 @@ class Judged(Section):
     """A figure with its 95 % interval over images."""
 
     value: float
-    low: float | None = Field(description="null: more figures to sort than an interval is worth")
+    low: float | None = Field(
+        description="null: no interval; all resamples are alike, or sorting them would take too long"
+    )
     high: float | None
     interval: Literal["wilson", "bootstrap"]
     n: int = Field(description="images that it is of")

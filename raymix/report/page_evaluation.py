@@ -76,7 +76,8 @@ def _tiles(report: Evaluated) -> list[tuple[str, str, str]]:
 
 
 def _calibration(found: Judged) -> str:
-    return f"Expected calibration error {_value(found)}, {_told(found)}; below: how many images are how sure."
+    told = f"Expected calibration error {_value(found)}, {_told(found)}; few images make it too large."
+    return f"{told} Below: how many are how sure."
 
 
 def _value(found: Judged) -> str:
@@ -89,7 +90,7 @@ def _told(found: Judged, shown: Callable[[float], str] = words.percent) -> str:
 
 def _span(found: Judged, shown: Callable[[float], str]) -> str:
     if found.low is None or found.high is None:
-        return "no interval: too many probabilities to sort"
+        return "no interval"
     low = shown(found.low).removesuffix(" %")
     return f"95 % {low} to {shown(found.high)}, {_INTERVALS[found.interval]}"
 
@@ -114,7 +115,8 @@ def _note(report: Evaluated) -> str:
     )
     return (
         f"Bootstrap: {report.resamples:,} resamples of the images{ranking}, percentiles; the chance of the training "
-        "seed is not in it. Macro: the mean over classes that have an image, each against the rest."
+        "seed is not in it. No interval: all resamples are alike, or too many to sort. "
+        "Macro: the mean over classes that have an image, each against the rest."
     )
 
 

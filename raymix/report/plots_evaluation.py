@@ -34,7 +34,9 @@ def _reliability(figure: Any, report: Evaluated) -> None:
     above.set_ylim(-3, 103)
     above.set_ylabel("top-1, %")
     width = 100 / len(report.bins)
-    below.bar([100 * one.low + width / 2 for one in report.bins], [one.images for one in report.bins], 0.9 * width)
+    below.bar(
+        [100 * one.low + width / 2 for one in report.bins], [one.images for one in report.bins], 0.9 * width, color=BLUE
+    )
     below.set_ylabel("images")
     below.set_xlabel("confidence, % (mean of a bin; bars: 95 % interval)")
 
