@@ -67,7 +67,8 @@ def bootstrap(
             moved = drawn - np.nanmean(drawn, axis=0) + values
             limits = np.nanquantile(moved, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
         limits[:, limits[1] - limits[0] < _ALIKE] = np.nan
-    return [_judged(*one, num, highest) for one in zip(values.tolist(), *limits.tolist(), strict=True)]
+    every = zip(values.tolist(), limits[0].tolist(), limits[1].tolist(), strict=True)
+    return [_judged(value, low, high, num, highest) for value, low, high in every]
 
 
 def _judged(value: float, low: float, high: float, num: int, highest: float) -> Judged:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,21 @@ def test_probes_learn_from_labelled_training_rows_of_the_run(trained_run: Path, 
         np.add.at(votes[place], labels[near], np.exp(cosine[place, near] / 0.07))
     assert knn.top1.value == pytest.approx(100 * (votes.argmax(1) == y).mean())
     assert "<svg" in found._repr_html_()
+
+
+def test_hidden_labels_stay_hidden_and_the_job_may_hold_the_costs(
+    trained_run: Path, images: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    plan = json.loads((run / "plan.json").read_text())
+    plan["spec"]["data"]["label_fraction"] = 0.5
+    plan["spec"]["report"]["costs"] = {"class1": {"class0": 7}}
+    (run / "plan.json").write_text(json.dumps(plan))
+    found = raymix.evaluate(run, images, ["resamples=100"], quiet=True)
+    assert {probe.fitted_images for probe in found.probes} == {19}, "half of 48, less select"
+    assert found.costs.matrix[1] == (7.0, 0.0, 1.0)
+    few = raymix.evaluate(run, images, ["resamples=100", "probe_images=9", "knn=null"], quiet=True)
+    assert [(probe.kind, probe.fitted_images) for probe in few.probes] == [("linear", 9)]
 
 
 def test_images_that_the_run_was_trained_on_are_counted(trained_run: Path, command: Raymix, tmp_path: Path) -> None:
