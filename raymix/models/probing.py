@@ -26,7 +26,7 @@ from raymix.train.model import Trained
 from raymix.watch.console import ConsoleSink
 
 _TEMPERATURE = 0.07  # of a neighbour's vote, exp(cosine / t): Wu et al. 2018, as DINO's kNN has it
-_ITERATIONS = 1000
+_ITERATIONS = 300
 LEAVE_OUT = "--set knn=null --set probe=false leave them out"
 
 

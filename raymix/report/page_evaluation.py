@@ -77,7 +77,7 @@ def _tiles(report: Evaluated) -> list[tuple[str, str, str]]:
 
 def _calibration(found: Judged) -> str:
     told = f"Expected calibration error {_value(found)}, {_told(found)}; few images make it too large."
-    return f"{told} Below: how many are how sure."
+    return f"{told} Lower panel: how many are how sure."
 
 
 def _value(found: Judged) -> str:
