@@ -6,6 +6,7 @@
     raymix.replay("runs/digits")                          # a run once more, and what is not the same
     raymix.sweep("jobs/digits-sweep.yaml")                # compare them with fewer images and labels
     raymix.tune("jobs/digits-tune.yaml")                  # search values for some of its fields
+    raymix.evaluate("runs/digits", "digits", ["part=val"])     # how good is it on labelled images?
     raymix.load_model("runs/digits")                      # the trained nn.Module
     raymix.Schedule(num_images=50_000, num_labelled=5_000)      # the steps, for a training loop of your own
 
@@ -14,8 +15,9 @@ Importing it loads neither torch nor ray; they come with the first call that tra
 
 from __future__ import annotations
 
-from raymix.api import load_model, load_spec, pilot, plan, replay, run, sweep, tune
+from raymix.api import evaluate, load_model, load_spec, pilot, plan, replay, run, sweep, tune
 from raymix.background import BackgroundRun
+from raymix.report.evaluation import Evaluated
 from raymix.report.pilot import PilotReport
 from raymix.report.replay import Replayed
 from raymix.report.run import RunReport
@@ -28,6 +30,7 @@ from raymix.spec import JobError, JobSpec
 
 __all__ = [
     "BackgroundRun",
+    "Evaluated",
     "Interrupted",
     "JobError",
     "JobSpec",
@@ -38,6 +41,7 @@ __all__ = [
     "Schedule",
     "SearchReport",
     "SweepReport",
+    "evaluate",
     "load_model",
     "load_spec",
     "pilot",

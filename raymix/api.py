@@ -14,6 +14,7 @@ from raymix.jobfile import load_spec
 from raymix.pilot import pilot as compare_arms
 from raymix.plan import Plan
 from raymix.replay import replay as repeat
+from raymix.report.evaluation import Evaluated
 from raymix.report.pilot import PilotReport
 from raymix.report.replay import Replayed
 from raymix.report.run import RunReport
@@ -200,6 +201,42 @@ def sweep(
     )
 
 
+def evaluate(
+    run: str | Path,
+    source: str | Path,
+    overrides: Overrides = (),
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+    allow_import: Factories = (),
+) -> Evaluated:
+    """Judges a run's model on labelled images; what is found shows itself in a notebook. Needs no Ray.
+
+    Args:
+        run: Its folder.
+        source: A folder, a file, a pattern or a URL of images, or the name of a format without a path.
+        overrides: `field=value`, as `raymix schema --of evaluate` lists them.
+        out: A new folder for the page, evaluation.json and tables; None: nothing is written.
+        overwrite: Throw away an evaluation that is there.
+
+    The other arguments are those of `run`.
+
+    Raises:
+        JobError: the run, the source or an option is wrong; nothing was written.
+        Interrupted: a signal ended it; nothing is kept.
+    """
+    from raymix.datacmd import How
+    from raymix.models.evaluate import evaluate as judge
+    from raymix.models.flow import Asked, options
+    from raymix.spec import Evaluation
+
+    spec = options(Evaluation, str(source), list(overrides))
+    asked = Asked(Path(run), tuple(allow_import), How(verbose=verbose, quiet=quiet))
+    return judge(asked, spec, None if out is None else Path(out), overwrite)
+
+
 def load_model(run: str | Path, *, allow_import: Factories = (), best: bool = False) -> Trained:
     """The trained model of a run folder: an nn.Module from images to logits. Needs no Ray.
 
@@ -216,4 +253,4 @@ def load_model(run: str | Path, *, allow_import: Factories = (), best: bool = Fa
     return load(Path(run), tuple(allow_import), best)
 
 
-__all__ = ["JobError", "load_model", "load_spec", "pilot", "plan", "replay", "run", "sweep", "tune"]
+__all__ = ["JobError", "evaluate", "load_model", "load_spec", "pilot", "plan", "replay", "run", "sweep", "tune"]

@@ -19,12 +19,12 @@ from raymix.cli_cluster import cluster_app
 from raymix.cli_common import AsJson, Verbose, help_alone, show
 from raymix.cli_data import data_app
 from raymix.cli_jobs import jobs_app, submit
-from raymix.cli_models import embed, export, predict
+from raymix.cli_models import embed, evaluate, export, predict
 from raymix.cli_report import AnyReport, report, table
 from raymix.cli_runs import runs_app
 from raymix.jobfile import load_spec
 from raymix.report.pilot import PilotReport
-from raymix.spec import Embed, Export, JobError, JobSpec, Predict, Section
+from raymix.spec import Embed, Evaluation, Export, JobError, JobSpec, Predict, Section
 
 DIFFERS = 4  # the exit code of a replay that is not the same
 
@@ -215,7 +215,7 @@ app.command(epilog="Example:  raymix submit jobs/digits.yaml --address http://12
 @app.command(epilog="Example:  raymix schema > raymix.schema.json   and point your editor's YAML support at it")
 def schema(
     of: Annotated[
-        str, typer.Option("--of", metavar="COMMAND", help="job, or the options of predict, embed or export.")
+        str, typer.Option("--of", metavar="COMMAND", help="job, or the options of predict, embed, evaluate or export.")
     ] = "job",
 ) -> None:
     """Print the JSON schema of a job: every field, its type, bounds and default."""
@@ -223,6 +223,7 @@ def schema(
         "job": JobSpec,
         "predict": Predict,
         "embed": Embed,
+        "evaluate": Evaluation,
         "export": Export,
     }
     if of not in known:
@@ -258,6 +259,7 @@ app.command("report", epilog="Example:  raymix report runs/digits runs/other --c
 
 app.command(epilog="Example:  raymix predict runs/parts new/ --out new.csv --set threshold=0.9")(predict)
 app.command(epilog="Example:  raymix embed runs/parts new/ --out new.parquet --set dtype=float16")(embed)
+app.command(epilog="Example:  raymix evaluate runs/parts labelled/ --set false_alarms=0.1%")(evaluate)
 app.command(epilog="Example:  raymix export runs/parts --format onnx --set licence=apache-2.0")(export)
 
 

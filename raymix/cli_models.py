@@ -1,4 +1,4 @@
-"""`raymix predict`, `embed` and `export`: a trained model goes to work."""
+"""`raymix predict`, `embed`, `evaluate` and `export`: a trained model goes to work."""
 
 from __future__ import annotations
 
@@ -75,6 +75,38 @@ def embed(
         typer.echo(done.model_dump_json(indent=2))
         return
     _show(done, {"vectors": f"{done.width} x {done.dtype}", "written": str(out)})
+
+
+def evaluate(
+    run: Run,
+    source: Source,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="A new folder; without it evaluation in RUN.")
+    ] = None,
+    overrides: Overrides = None,
+    allow_import: AllowImport = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a model on labelled images: accuracy, ranking, calibration, costs, mistakes; with intervals and a page.
+
+    Classes are matched by name. kNN and a linear probe learn from the run's own training images;
+    [bold]--set knn=null --set probe=false[/bold] leave them out.
+    """
+    from raymix.models.evaluate import PAGE
+    from raymix.models.evaluate import evaluate as judge
+    from raymix.models.flow import options
+    from raymix.report.page_evaluation import evaluation_lines
+    from raymix.spec import Evaluation
+
+    spec = options(Evaluation, source, overrides or [])
+    folder = out or run / "evaluation"
+    found = judge(_asked(run, allow_import, verbose, as_json), spec, folder, overwrite)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2, exclude={"mistakes": {"__all__": {"picture"}}}))
+        return
+    _lines({**evaluation_lines(found), "report": str(folder / PAGE)})
 
 
 def _asked(run: Path, allow_import: list[str] | None, verbose: bool = False, quiet: bool = False) -> Asked:

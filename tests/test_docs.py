@@ -49,6 +49,7 @@ PASTED = (
     "raymix runs watch digits",
     "raymix predict runs/parts new/",
     "raymix embed runs/parts new/",
+    "raymix evaluate runs/parts labelled/",
     "raymix export runs/parts",
     "RAYMIX_STORAGE=/shared/raymix ray start --head",
     "ray job submit --address http://127.0.0.1:8265",

@@ -88,6 +88,7 @@ def test_a_trained_model_at_work(tmp_path: Path) -> None:
     image_tree_of(data / "parts", per_class=60)
     image_tree_of(tmp_path / "more", classes=1, per_class=30)
     next((tmp_path / "more").iterdir()).rename(tmp_path / "new")
+    image_tree_of(tmp_path / "labelled", per_class=5)
     sections = {
         **{
             "name": "parts",
@@ -101,6 +102,7 @@ def test_a_trained_model_at_work(tmp_path: Path) -> None:
     paste(block("raymix predict runs/parts").text, tmp_path, 600)
     assert len((tmp_path / "new.csv").read_text().splitlines()) == 31
     assert pq.read_metadata(tmp_path / "new.parquet").num_rows == 30
+    assert (tmp_path / "runs" / "parts" / "evaluation" / "evaluation.html").is_file()
     assert list((tmp_path / "runs" / "parts").rglob("*.onnx"))
 
 

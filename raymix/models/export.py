@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from raymix.data.reading import read_in_order
 from raymix.models.card import card
 from raymix.models.flow import Asked
 from raymix.models.own import Own, own_rows
+from raymix.models.writing import check_folder, new_folder
 from raymix.session import RunFailed
 from raymix.spec import Export, JobError
 from raymix.train.exported import ABOUT, PARTS, TENSORS, About, Format, Transform
@@ -62,20 +61,14 @@ def export(
     for package in written.needs:
         check_installed(package)
     folder = out or asked.run / "export" / format_name
-    if folder.exists() and not overwrite:
-        raise JobError("--out", f"{folder} exists", "name another, or pass --overwrite")
+    check_folder(folder, ABOUT, "an export", overwrite)
     own = own_rows(asked.run)
     trained = load(asked.run, asked.allow_import, best=spec.checkpoint == "best")
     pixels = _images(own, trained, spec.images)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        part.mkdir(parents=True)
+    with new_folder(folder) as part:
         written.write(trained, pixels, part / written.file)
         about = _about(asked, format_name, spec, trained, pixels, part)
         (part / "README.md").write_text(card(own, about, spec, written.file), encoding="utf-8")
-        _replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder, about
 
 
@@ -150,16 +143,6 @@ def _latency(logits: Logits, pixels: Pixels) -> float:
 def _repeated(pixels: Pixels, num: int) -> Pixels:
     repeated: Pixels = pixels[np.arange(num) % len(pixels)]
     return repeated
-
-
-def _replace(part: Path, folder: Path) -> None:
-    """Puts the finished folder in place of an older one."""
-    if folder.exists():
-        if not (folder / ABOUT).is_file():
-            raise JobError("--out", f"{folder} holds something else than an export", "name another")
-        shutil.rmtree(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(part, folder)
 
 
 # ---- formats ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from raymix.data.find import find_source
 from raymix.data.formats import index_source
@@ -113,7 +114,12 @@ class Computing:
         device = torch.device("cuda", 0) if self.gpu else torch.device("cpu")
         dtype = dtype_of(self.trained.spec.optim.precision, device)
         self.trained.to(device)
-        compute = self.trained if self.output == "logits" else self.trained.embed
+        computes: dict[Output, Callable[[Tensor], Tensor]] = {
+            "logits": self.trained,
+            "features": self.trained.embed,
+            "both": self.trained.both,
+        }
+        compute = computes[self.output]
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
             values: NDArray[np.float32] = compute(to_device(as_tensor(pixels), device)).float().cpu().numpy()
         return values

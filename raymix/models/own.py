@@ -19,6 +19,7 @@ class Own(NamedTuple):
 
     rows: Rows
     train: Ids
+    labelled: Ids
     val: Ids
     plan: Plan
     report: RunReport
@@ -38,4 +39,4 @@ def own_rows(run: Path) -> Own:
     if rows.class_names != plan.facts.class_names:
         raise JobError("data.train", "holds other classes than when the run was trained", "bring its data back")
     parts = split(rows, plan.spec.data, plan.spec.seed)
-    return Own(rows, parts.train, parts.val, plan, read_run(run))
+    return Own(rows, parts.train, parts.labelled, parts.val, plan, read_run(run))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -101,3 +102,33 @@ def writing(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
+
+
+def check_folder(folder: Path, mark: str, what: str, overwrite: bool) -> None:
+    """Refuses, before anything starts, a folder that will not be written.
+
+    Args:
+        mark: A file that is in every folder of that kind.
+        what: The kind, in words.
+
+    Raises:
+        JobError: it is there already, or holds something else.
+    """
+    if folder.exists() and not overwrite:
+        raise JobError("--out", f"{folder} exists", "name another, or pass --overwrite")
+    if folder.exists() and not (folder / mark).is_file():
+        raise JobError("--out", f"{folder} holds something else than {what}", "name another")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of an older one once all is written; nothing is left else."""
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

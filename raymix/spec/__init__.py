@@ -19,9 +19,9 @@ from raymix.spec.job import (
 )
 from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import MIX_KINDS, SHARED_PASSES, Mae, MixKind, Optim, SimClr, num_visible
-from raymix.spec.models import Embed, Export, Predict, Reading
+from raymix.spec.models import Embed, Evaluation, Export, Predict, Reading
 from raymix.spec.pilot import ARMS, PRETRAINED, Defined, Pilot
-from raymix.spec.report import ReportSpec
+from raymix.spec.report import Costs, ReportSpec
 from raymix.spec.schedule import (
     AdaptiveSchedule,
     Budget,
@@ -69,12 +69,14 @@ __all__ = [
     "CheckpointSpec",
     "CifarBinarySource",
     "Cluster",
+    "Costs",
     "Currency",
     "Data",
     "Defined",
     "DigitsSource",
     "Elastic",
     "Embed",
+    "Evaluation",
     "Export",
     "FixedSchedule",
     "Goal",

@@ -1,16 +1,17 @@
-"""What predict, embed and export can be told by `--set FIELD=VALUE`.
+"""What predict, embed, evaluate and export can be told by `--set FIELD=VALUE`.
 
 None of this is a part of a job: a run is what it is, and these say what is done with it now.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from raymix.spec.base import Section, Share
+from raymix.spec.base import JobError, Section, Share
 from raymix.spec.cluster import Cluster
+from raymix.spec.report import Costs
 from raymix.spec.sources import Source
 
 ClassName = Annotated[str, Field(min_length=1)]
@@ -45,6 +46,32 @@ class Embed(Reading):
     """Options of `raymix embed`."""
 
     dtype: Literal["float32", "float16"] = "float32"
+
+
+class Evaluation(Reading):
+    """Options of `raymix evaluate`."""
+
+    part: Literal["auto", "all", "train", "val"] = Field(  # type: ignore[assignment]  # one value more than others have
+        "auto", description="of a source that has a validation set of its own: that (auto, val), the other rows, or all"
+    )
+    false_alarms: Share = Field(0.01, description="false-alarm rate at which recall and threshold of a class are told")
+    bins: int = Field(15, ge=2, le=100, description="of confidence, of equal width, for the calibration error")
+    resamples: int = Field(1000, ge=100, le=100_000, description="of the images, for bootstrap intervals")
+    knn: int | None = Field(
+        20, ge=1, le=1000, description="neighbours that classify the frozen backbone's vectors; null: left out"
+    )
+    probe: bool = Field(True, description="fit a linear classifier on the frozen backbone's vectors")
+    probe_images: int = Field(
+        10_000, ge=1, description="labelled training images of the run, at most, that knn and probe learn from"
+    )
+    gallery: int = Field(24, ge=0, le=500, description="most confident mistakes that are shown")
+    costs: Costs | None = Field(None, description="as report.costs of the job; null: what stands there")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not 0 < self.false_alarms < 1:
+            raise JobError("false_alarms", f"must be above 0 and below 1, got {self.false_alarms:g}")
+        return self
 
 
 class Export(Section):

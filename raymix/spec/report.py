@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from raymix.spec.base import Folder, JobError, Section
+
+# class -> what it is taken for -> cost of such an image
+Costs = Annotated[dict[str, dict[str, Annotated[float, Field(ge=0)]]], Field(min_length=1)]
 
 
 class ReportSpec(Section):
@@ -22,6 +25,11 @@ class ReportSpec(Section):
     price_per_engineer_hour: float | None = Field(None, ge=0)
     value_per_point: float | None = Field(
         None, gt=0, description="what one point of top-1 more is worth in a year; null: nobody said"
+    )
+    costs: Costs | None = Field(
+        None,
+        description="class -> what it is taken for -> what such an image costs, for `raymix evaluate`; a pair that is "
+        "not named costs 0 where it is right and 1 where it is wrong",
     )
     searches: tuple[Folder, ...] = Field((), description="folders of the searches (raymix tune) that led to this job")
 

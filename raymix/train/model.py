@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from raymix.train.saving import best_in
 from raymix.train.state import AVERAGED, MODEL
 from raymix.train.supply import as_tensor
 
-Output = Literal["logits", "features"]
+Output = Literal["logits", "features", "both"]  # both: logits, then features
 
 
 class Trained(nn.Module):
@@ -55,9 +56,15 @@ class Trained(nn.Module):
         features: Tensor = self.model.f(self.model.a.clean(images)).mean(1)
         return features
 
+    def both(self, images: Tensor) -> Tensor:
+        """Logits and features of the same images by one pass of the backbone, side by side: (B, classes + D)."""
+        tokens = self.model.f(self.model.a.clean(images))
+        return torch.cat([self.model.h(tokens), tokens.mean(1)], 1)
+
     def width(self, output: Output) -> int:
-        """Values of an image: classes, or D."""
-        return len(self.class_names) if output == "logits" else self.model.f.width
+        """Values of an image: classes, D, or both."""
+        widths = {"logits": len(self.class_names), "features": self.model.f.width}
+        return sum(widths.values()) if output == "both" else widths[output]
 
 
 def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> Trained:
