@@ -32,6 +32,7 @@ from raymix.train.execute import set_up_process
 from raymix.train.measure import synchronise
 from raymix.train.state import TrainState
 
+NICENESS = 15  # of Ray's workers by default: the ranks get no more of a busy machine than they do
 WARM_UPS = 11  # before DDP is recorded: it looks at its own timing in the tenth
 
 
@@ -157,6 +158,7 @@ def main(kind: str) -> None:
     local = int(os.environ["LOCAL_RANK"])
     device = torch.device("cuda", local) if kind == "cuda" else torch.device("cpu")
     set_up_process(device, threads=1)
+    os.nice(int(os.environ.get("RAY_worker_niceness", NICENESS)))
     if sys.platform == "linux":  # all ranks are on this machine
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(name, "lo")
