@@ -158,7 +158,7 @@ def main(kind: str) -> None:
     local = int(os.environ["LOCAL_RANK"])
     device = torch.device("cuda", local) if kind == "cuda" else torch.device("cpu")
     set_up_process(device, threads=1)
-    os.nice(int(os.environ.get("RAY_worker_niceness", NICENESS)))
+    os.nice(int(os.environ.get("RAY_worker_niceness", NICENESS)))  # noqa: SIM112 (Ray spells it so)
     if sys.platform == "linux":  # all ranks are on this machine
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(name, "lo")
