@@ -93,6 +93,34 @@ def predict(
     main(path, Size(images, rounds, backbone=backbone), as_json)
 
 
+@bench_app.command(epilog="Example:  raymix bench scale --workers 1,2,3 --plot scale.png")
+def scale(
+    workers: Annotated[str, typer.Option(metavar="N,N,...", help="Worker counts; one GPU a worker on GPUs.")] = "1,2",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="vit-nano (default on CPUs), vit-tiny (default on GPUs), vit-small or resnet-50."
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="A field of the job that is measured. Repeatable."),
+    ] = None,
+    kinds: Annotated[str, typer.Option(metavar="KIND,...", help="Step kinds.")] = "ssl,mix,sl",
+    windows: Annotated[int, typer.Option(min=1, max=1000, help="Turns of each side that are timed.")] = 7,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: GPUs where there are any.")] = "auto",
+    plain: Annotated[
+        str, typer.Option(help="torchrun's loop: compiled (and recorded), eager, or auto: compiled on GPUs.")
+    ] = "auto",
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Images a second over worker counts, weak and strong scaling, against torchrun with plain DDP loops, in turns."""
+    from raymix.bench.scaling.command import main as bench_scale
+
+    bench_scale(workers, model, overrides or [], kinds, windows, device, plain, plot, as_json)
+
+
 @bench_app.command(epilog="Example:  raymix bench split JOB --seed 0 --seed 1 --length 1 --length 0.5")
 def split(
     job: Annotated[str, typer.Argument(metavar="JOB", help="A job with policy: fixed; its epochs say what T is.")],

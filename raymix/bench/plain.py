@@ -63,16 +63,20 @@ class PlainLoop:
         """Trains `steps` steps of one warm-up and cosine; returns their mean loss."""
         batch = self.recipe.batch
         self.total.zero_()
-        order, start = torch.randperm(len(self.images), device=self.device), 0
+        order, start = self.order(), 0
         for step in range(steps):
             if start + batch > len(order):
-                order, start = torch.randperm(len(self.images), device=self.device), 0
+                order, start = self.order(), 0
             rows, start = order[start : start + batch], start + batch
             self.lr.fill_(learning_rate(self.recipe.optim, (step + 0.5) / steps))
             torch.index_select(self.images, 0, rows, out=self.x)
             torch.index_select(self.labels, 0, rows, out=self.y)
             self.step()
         return self.total.item() / steps
+
+    def order(self) -> Tensor:
+        """The rows of one epoch, in the order in which they are taken."""
+        return torch.randperm(len(self.images), device=self.device)
 
     def again(self, steps: int) -> None:
         """`steps` steps on the batch that is there."""

@@ -126,20 +126,28 @@ def plain_loop(
 ) -> PlainLoop:
     """The rival, on the same images with the same weights at the start; `fast`: compiled and replayed."""
     planned = plan(spec, kind, 1, len(data.labels))
-    assert isinstance(spec.objective, Mae)
-    hidden = spec.objective.hidden("mix" if kind == "mix" else "ssl")
-    recipe = Recipe(
+    images = torch.from_numpy(data.pixels).permute(0, 3, 1, 2).contiguous().to(device)
+    labels = torch.from_numpy(data.labels).to(device)
+    model = TrainState.fresh(planned, device).model
+    return PlainLoop(model, images, labels, recipe(planned, kind, device, fast, augment))
+
+
+def recipe(planned: Plan, kind: Kind, device: torch.device, fast: bool, augment: bool = True) -> Recipe:
+    """What the rival trains where raymix has this plan."""
+    spec, patches, visible = planned.spec, 0, 0
+    if kind != "sl":
+        assert isinstance(spec.objective, Mae)
+        patches = spec.num_patches
+        visible = num_visible(patches, spec.objective.hidden("mix" if kind == "mix" else "ssl"))
+    return Recipe(
         kind=kind,
         optim=spec.optim,
         batch=spec.batch,
         crop=spec.data.augment.crop,
-        num_patches=spec.num_patches,
-        num_visible=num_visible(spec.num_patches, hidden),
-        weight=planned.spec.schedule.weight.start,
+        num_patches=patches,
+        num_visible=visible,
+        weight=spec.schedule.weight.start,
         autocast=autocast_dtype(planned, device),
         fast=fast,
         augment=augment,
     )
-    images = torch.from_numpy(data.pixels).permute(0, 3, 1, 2).contiguous().to(device)
-    labels = torch.from_numpy(data.labels).to(device)
-    return PlainLoop(TrainState.fresh(planned, device).model, images, labels, recipe)
