@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from raymix.bench.scaling.setting import SCALINGS, Cell
-from raymix.cli_common import show as show_table
 from raymix.plan import Kind
 from raymix.report.plots import PHASE_COLORS
 
@@ -123,7 +122,8 @@ def table(result: dict[str, Any]) -> Table:
 
 def show(result: dict[str, Any]) -> None:
     """Prints the table and what it is of."""
-    show_table(table(result))
+    # a pipe has no edge to wrap at
+    Console(highlight=False, width=None if Console().is_terminal else 160).print(table(result))
     Console(highlight=False).print(
         f"images/s over all workers, medians of {result['windows']} windows of each side in turns; ratio: raymix over "
         f"torchrun ({result['plain']}). Efficiency: images/s a worker over those of one worker alone. All-reduce: "

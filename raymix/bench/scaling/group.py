@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -20,6 +21,7 @@ _RANK = "raymix.bench.scaling.rank"
 START_SECONDS = 300.0
 CLOSE_SECONDS = 10.0
 _POLL_SECONDS = 0.2
+_LONGEST = 70
 _LETTERS = 600  # of what torchrun said last
 
 
@@ -27,11 +29,14 @@ class Torchrun:
     """`workers` ranks of `raymix.bench.scaling.rank`; they live until `close`, or until this process is gone."""
 
     def __init__(self, workers: int, device: str, folder: Path) -> None:
-        """Starts them and does not wait; `folder` is private, and takes their socket and what they say."""
+        """Starts them and does not wait; `folder` takes what they say."""
         self._workers, self._log = workers, folder / f"torchrun-{workers}.log"
         self._lines: list[Connection] = []
         self.processes: list[int] = []  # of the ranks
-        path = str(folder / f"{workers}.sock")
+        # a folder of its own, which nobody else may enter; a socket's path may have about a hundred letters
+        short = "/tmp" if len(str(folder)) > _LONGEST else None
+        self._private = tempfile.TemporaryDirectory(prefix="raymix-", dir=short)
+        path = f"{self._private.name}/socket"
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._server.bind(path)
         self._server.listen(workers)
@@ -84,6 +89,7 @@ class Torchrun:
                 line.send(None)
             line.close()
         self._server.close()
+        self._private.cleanup()
         if not self.processes and self._process.poll() is None:  # they are still starting
             self._process.terminate()
         try:
