@@ -29,23 +29,24 @@ _FILES = {
     "train.bin": "cifar_binary",
     "wnids.txt": "tiny_imagenet",
 }
-_SAY = "say what it is with --format NAME: " + ", ".join(NAMES)
 
 
-def find_source(text: str, asked: str | None, field: str) -> dict[str, Any]:
+def find_source(text: str, asked: str | None, field: str, option: str = "--format ") -> dict[str, Any]:
     """The section of a job for a path, a URL, a pattern, or the word `digits`.
 
     Args:
         text: As the user wrote it.
         asked: Its format, where the user says it.
         field: To blame where it is wrong.
+        option: By which the user says a format.
 
     Raises:
         JobError: nothing is there, or its format cannot be told.
     """
+    say = f"say what it is with {option}NAME: {', '.join(NAMES)}"
     if asked is not None and asked not in NAMES:
         close = difflib.get_close_matches(asked, NAMES, n=1)
-        raise JobError("--format", f"unknown value {asked}", f"did you mean {close[0]}?" if close else f"{_SAY}")
+        raise JobError(option.rstrip(" ="), f"unknown value {asked}", f"did you mean {close[0]}?" if close else say)
     if asked is None and text in _WITHOUT_PATH and not os.path.exists(text):
         asked = text
     if asked in _WITHOUT_PATH:
@@ -53,7 +54,7 @@ def find_source(text: str, asked: str | None, field: str) -> dict[str, Any]:
     if asked is not None:
         return {"format": asked, "path": text}
     try:
-        return _found(text, field)
+        return _found(text, field, say)
     except OSError as error:
         told = problem(text, error)
         raise JobError(field, told.problem, told.hint) from None
@@ -61,7 +62,7 @@ def find_source(text: str, asked: str | None, field: str) -> dict[str, Any]:
         raise JobError(field, error.problem, error.hint) from None
 
 
-def _found(text: str, field: str) -> dict[str, Any]:
+def _found(text: str, field: str, say: str) -> dict[str, Any]:
     full = text if is_remote(text) else os.path.abspath(os.path.expanduser(text))
     by_suffix = _SUFFIXES.get(text.partition("?")[0].rpartition(".")[2].lower())
     if is_remote(text):
@@ -71,13 +72,13 @@ def _found(text: str, field: str) -> dict[str, Any]:
         if not os.path.lexists(full) and not set(text) & set("*?[{"):
             raise JobError(field, f"no such file or folder: {text}", near(text, full))
     if is_folder:
-        return _of_folder(text, full, field)
+        return _of_folder(text, full, field, say)
     if by_suffix is None:
-        raise JobError(field, f"the format of {text} cannot be told from its name", _SAY)
+        raise JobError(field, f"the format of {text} cannot be told from its name", say)
     return {"format": by_suffix, "path": text}
 
 
-def _of_folder(text: str, folder: str, field: str) -> dict[str, Any]:
+def _of_folder(text: str, folder: str, field: str, say: str) -> dict[str, Any]:
     folders, files = _held(folder)
     if not folders and not files:
         raise JobError(field, f"{text} is empty")
@@ -92,11 +93,11 @@ def _of_folder(text: str, folder: str, field: str) -> dict[str, Any]:
         if any(name.lower().endswith(f".{suffix}") for name in below):
             return {"format": _SUFFIXES[suffix], "path": text}
     if is_remote(folder):
-        raise JobError(field, f"the format of {text} cannot be told from what it holds", _SAY)
-    return _of_images(text, folder, field, files)
+        raise JobError(field, f"the format of {text} cannot be told from what it holds", say)
+    return _of_images(text, folder, field, files, say)
 
 
-def _of_images(text: str, folder: str, field: str, files: list[str]) -> dict[str, Any]:
+def _of_images(text: str, folder: str, field: str, files: list[str], say: str) -> dict[str, Any]:
     """A local folder with images in it: in class folders, beside a table of labels, or alone."""
     held = listing(folder)
     tables = [name for name in files if name.lower().endswith(tuple(f".{suffix}" for suffix in _TABLES))]
@@ -109,7 +110,7 @@ def _of_images(text: str, folder: str, field: str, files: list[str]) -> dict[str
         return {"format": "images", "path": text}
     more = ", ".join(sorted(files + held.folders)[:3])
     inner = [name for name in held.folders if files_below(os.path.join(folder, name), (".parquet", ".tar"))]
-    hint = f"did you mean {os.path.join(text, inner[0])}?" if inner else _SAY
+    hint = f"did you mean {os.path.join(text, inner[0])}?" if inner else say
     raise JobError(field, f"{text} holds no images and no file of a known format, but {more}", hint)
 
 

@@ -61,7 +61,7 @@ def options(kind: type[R], source: str | None, overrides: list[str]) -> R:
     data: dict[str, object] = {"cluster": {"workers": 0}}  # of a section that is named a job would start two
     if source is not None:
         formats = [text.partition("=")[2].strip() for text in overrides if text.startswith("source.format=")]
-        data["source"] = find_source(source, formats[-1] if formats else None, "SOURCE")
+        data["source"] = find_source(source, formats[-1] if formats else None, "SOURCE", "--set source.format=")
     return load_options(kind, data, overrides)
 
 

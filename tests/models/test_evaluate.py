@@ -161,6 +161,12 @@ def _stranger(tmp_path: Path) -> str:
     [
         (_stranger, "out", [], r"^error: source: .*other has class 'class3', unknown to the run \(it has 'class0', "),
         (_flat, "out", ["source.format=images"], r"^error: source: .*class0 has no labels \(raymix predict takes"),
+        (
+            _flat,
+            "out",
+            ["source.format=imags"],
+            r"^error: --set source.format: unknown value imags \(did you mean images",
+        ),
         (None, "there", [], r"^error: --out: .*there exists \(name another, or pass --overwrite\)"),
         (None, "out", ["costs={cat: {class0: 1}}"], r"^error: costs: the model has no class cat \(it has class0, "),
         (None, "out", ["costs={class0: {class1: -1}}"], r"^error: costs.class0.class1: .*at least 0"),
