@@ -128,7 +128,7 @@ def _prepared(manifest: Manifest, folder: str) -> RenderableType:
     totals = manifest.totals
     labelled = "" if totals.labelled == totals.train else f" ({words.count(totals.labelled)} labelled)"
     rows = [f"{words.count(totals.train)} train{labelled}", *([f"{words.count(totals.val)} val"] if totals.val else [])]
-    causes = ", ".join(f"{cause} {number:,}" for cause, number in manifest.skipped.items())
+    causes = words.causes(manifest.skipped)
     grid = pairs()
     grid.add_row("rows", ", ".join(rows))
     grid.add_row(

@@ -129,7 +129,7 @@ def _show(done: Done, more: dict[str, str]) -> None:
     """What every such command says, and what this one says besides."""
     from raymix.report import words
 
-    causes = ", ".join(f"{cause} {number:,}" for cause, number in done.skipped.items())
+    causes = words.causes(done.skipped)
     told = f"{words.count(done.images)} in {words.seconds(done.seconds)}, {done.rate:,.0f} a second on {done.device}"
     _lines({"images": told, **({"unreadable": causes} if causes else {}), **more})
 

@@ -51,9 +51,7 @@ def main(windows: int = 5, json_out: bool = False, device: str = "auto", plain: 
         JobError: there is no such device here, or no such plain loop.
     """
     where = device_named(device)
-    if plain not in ("auto", "compiled", "eager"):
-        raise JobError("--plain", f"{plain} is none of auto, compiled, eager")
-    fast = where.type == "cuda" if plain == "auto" else plain == "compiled"
+    fast = is_fast(plain, where)
     before = torch.get_num_threads()
     set_up_process(where, CPU_THREADS if where.type == "cpu" else before)
     try:
@@ -141,6 +139,17 @@ def _summary(pairs: list[Pair], steps: int, batch: int) -> dict[str, object]:
         "plain_t_ms": 1000 * plain,
         "steps": steps,
     }
+
+
+def is_fast(plain: str, device: torch.device) -> bool:
+    """Whether the plain loop is compiled and, on a GPU, recorded: `compiled`, `eager`, or `auto`: on a GPU.
+
+    Raises:
+        JobError: there is no such plain loop.
+    """
+    if plain not in ("auto", "compiled", "eager"):
+        raise JobError("--plain", f"{plain} is none of auto, compiled, eager")
+    return device.type == "cuda" if plain == "auto" else plain == "compiled"
 
 
 def device_named(name: str) -> torch.device:

@@ -63,6 +63,17 @@ class Dataset:
         return Cache(Images(pixels=self.pixels, slots=np.arange(len(self.labels)), skipped={}), device)
 
 
+def facts(num_rows: int) -> Facts:
+    """Of a `Dataset`: all rows train, all have a label."""
+    return Facts(
+        num_train=num_rows,
+        num_labelled=num_rows,
+        num_select=0,
+        num_val=0,
+        class_names=tuple(str(label) for label in range(NUM_CLASSES)),
+    )
+
+
 def plan(spec: JobSpec, kind: Kind, steps: int, num_rows: int) -> Plan:
     """A run of `steps` steps of one kind.
 
@@ -79,14 +90,7 @@ def plan(spec: JobSpec, kind: Kind, steps: int, num_rows: int) -> Plan:
         shared_pass=spec.schedule.shared_pass,
         whole_rows=spec.schedule.whole_rows,
     )
-    facts = Facts(
-        num_train=num_rows,
-        num_labelled=num_rows,
-        num_select=0,
-        num_val=0,
-        class_names=tuple(str(label) for label in range(NUM_CLASSES)),
-    )
-    planned = resolve(spec.model_copy(update={"schedule": schedule}), facts)
+    planned = resolve(spec.model_copy(update={"schedule": schedule}), facts(num_rows))
     assert planned.kinds == (kind,)
     assert planned.num_steps == steps
     return planned

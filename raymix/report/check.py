@@ -209,7 +209,7 @@ def in_bytes(num_bytes: float) -> str:
 def _unreadable(bad: Unreadable, total: int) -> list[Text]:
     if not bad.images:
         return [Text("none", style="green")]
-    causes = ", ".join(f"{cause} {number:,}" for cause, number in bad.causes.items())
+    causes = words.causes(bad.causes)
     lines = [Text(f"{len(bad.images):,} of {total:,} ({bad.share:.2%}): {causes}", style="yellow")]
     if bad.stops:
         lines.append(Text(f"above data.max_bad_fraction {bad.max_bad_fraction:g}: a run would stop", style="bold red"))

@@ -34,7 +34,7 @@ def evaluation_lines(report: Evaluated) -> dict[str, str]:
         lines[_probe_name(probe)] = f"{words.percent(probe.top1.value)}  ({_span(probe.top1, words.percent)})"
     if report.costs:
         lines["cost an image"] = _cost_line(report.costs)
-    causes = ", ".join(f"{cause} {number:,}" for cause, number in report.skipped.items())
+    causes = words.causes(report.skipped)
     return {**lines, **({"unreadable": causes} if causes else {}), **dict(_warnings(report))}
 
 
@@ -44,7 +44,7 @@ def _values(report: Evaluated) -> dict[str, Any]:
         "report": report,
         "tiles": _tiles(report),
         "warnings": [text for _, text in _warnings(report)],
-        "skipped": ", ".join(f"{cause} {number:,}" for cause, number in report.skipped.items()),
+        "skipped": words.causes(report.skipped),
         "note": _note(report),
         "plots": evaluation_plots(report, f"e{hashlib.sha256(report.model_dump_json().encode()).hexdigest()[:8]}-"),
         "calibration": _calibration(report.calibration_error),

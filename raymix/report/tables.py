@@ -55,8 +55,7 @@ def run_table(report: RunReport) -> RenderableType:
     lines = (facts.weights_line(report), facts.startup_line(report), facts.images_line(report))
     parts += [Text(line) for line in lines if line]
     if report.rows.skipped:
-        causes = ", ".join(f"{cause} {number:,}" for cause, number in report.rows.skipped.items())
-        parts.append(Text(f"unreadable images left out: {causes}", style="yellow"))
+        parts.append(Text(f"unreadable images left out: {words.causes(report.rows.skipped)}", style="yellow"))
     return Group(*parts, *_note(report.note))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from raymix.report.pilot import Interval
 from raymix.spec import MIX_KINDS
 
@@ -43,6 +45,11 @@ def seconds(value: float) -> str:
 def count(value: float) -> str:
     """A number of things: 12,345."""
     return f"{value:,.0f}"
+
+
+def causes(skipped: Mapping[str, int]) -> str:
+    """Why images were left out: each cause and how many; '' where there is none."""
+    return ", ".join(f"{cause} {count(number)}" for cause, number in skipped.items())
 
 
 def tenths(value: float) -> str:

@@ -12,7 +12,7 @@ import json
 import math
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import typer
 
-from raymix.bench.loop import device_named
+from raymix.bench.loop import device_named, is_fast
 from raymix.bench.scaling.figures import Timed, draw, rows, show
 from raymix.bench.scaling.group import Torchrun
 from raymix.bench.scaling.messages import Load, Run
@@ -30,7 +30,7 @@ from raymix.bench.setting import Dataset
 from raymix.data.formats import index_data
 from raymix.data.reading import sample_frame
 from raymix.jobfile import load_spec
-from raymix.plan import Kind, Plan
+from raymix.plan import Kind
 from raymix.report.history import Rates, SegmentReport
 from raymix.runfolder import in_ray_job
 from raymix.session import Needs, Session, open_session
@@ -72,13 +72,11 @@ def main(
     spec = load_spec(job(model or ("vit-tiny" if where.type == "cuda" else "vit-nano")), overrides)
     counts = counts_of(workers)
     check(spec, counts, torch.cuda.device_count() if where.type == "cuda" else None)
-    if plain not in ("auto", "compiled", "eager"):
-        raise JobError("--plain", f"{plain} is none of auto, compiled, eager")
+    fast = is_fast(plain, where)
     if plot is not None and (plot.suffix not in PLOTS or not plot.parent.is_dir()):
         raise JobError("--plot", f"{plot} cannot be drawn", f"a file in a folder that is there, {', '.join(PLOTS)}")
     if in_ray_job():
         raise JobError("bench scale", "inside a Ray job its workers may be on other machines", "run it on one machine")
-    fast = where.type == "cuda" if plain == "auto" else plain == "compiled"
     result = measure(Bench(spec, counts, kinds_of(kinds), where, windows, fast))
     if plot is not None:
         draw(result, plot)
@@ -155,12 +153,15 @@ class _Sides:
         steps = {kind: max(3, math.ceil(seconds / rates.step_seconds[kind])) for kind in bench.kinds}
         planned = window(spec, steps, len(self._data.labels))
         found = {kind: Timed(cell, kind, spec.batch, steps[kind]) for kind in bench.kinds}
+        turns: tuple[Callable[[int], None], ...] = (
+            lambda number: self._raymix(Task(f"window-{number}", planned, self._data.splits(), rates), found),
+            lambda _: self._rival(rivals, found),
+        )
         for number in range(bench.windows):
             named = f"{cell.workers} worker(s), {cell.scaling} scaling"
             self._console.stage(named, number, bench.windows)
-            order = (self._raymix, self._rival) if number % 2 == 0 else (self._rival, self._raymix)
-            for turn in order:
-                turn(planned, rates, rivals, found, number)
+            for turn in turns if number % 2 == 0 else reversed(turns):
+                turn(number)
         return list(found.values())
 
     def _prepare(self, spec: JobSpec, cell: Cell, rivals: Sequence[Kind]) -> Rates:
@@ -175,21 +176,16 @@ class _Sides:
             self._ask(Run(kind, 3))
         return rates
 
-    def _raymix(
-        self, planned: Plan, rates: Rates, rivals: Sequence[Kind], found: dict[Kind, Timed], number: int
-    ) -> None:
+    def _raymix(self, task: Task, found: dict[Kind, Timed]) -> None:
         """A run of raymix: the window's phases, one after another."""
-        task = Task(f"window-{number}", planned, self._data.splits(), rates)
         before: SegmentReport | None = None
         for report in self._executed(task).history.reports:
             between = report.elapsed - before.elapsed - report.seconds if before is not None else None
-            kind = report.segment.pattern[0][0]
+            kind = _kind(report)
             found[kind].add(report.seconds, report.data_seconds, between, new=before is None or _kind(before) != kind)
             before = report
 
-    def _rival(
-        self, planned: Plan, rates: Rates, rivals: Sequence[Kind], found: dict[Kind, Timed], number: int
-    ) -> None:
+    def _rival(self, rivals: Sequence[Kind], found: dict[Kind, Timed]) -> None:
         """The same steps by torchrun, then some whose gradients are not averaged."""
         for kind in rivals:
             steps = found[kind].steps

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from raymix.bench.setting import KINDS, NUM_CLASSES
-from raymix.plan import Facts, Kind, Plan, resolve
+from raymix.bench.setting import KINDS, facts
+from raymix.plan import Kind, Plan, resolve
 from raymix.spec import JobError, JobSpec, Mae, Vit
 
 Scaling = Literal["weak", "strong"]
@@ -142,11 +142,4 @@ def window(spec: JobSpec, steps: dict[Kind, int], num_rows: int) -> Plan:
         "whole_rows": spec.schedule.whole_rows,
         "weight": spec.schedule.weight,
     }
-    facts = Facts(
-        num_train=num_rows,
-        num_labelled=num_rows,
-        num_select=0,
-        num_val=0,
-        class_names=tuple(str(label) for label in range(NUM_CLASSES)),
-    )
-    return resolve(JobSpec.model_validate({**dict(spec), "schedule": schedule}), facts)
+    return resolve(JobSpec.model_validate({**dict(spec), "schedule": schedule}), facts(num_rows))
