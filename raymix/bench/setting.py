@@ -102,7 +102,7 @@ class RaymixLoop:
     def __init__(self, spec: JobSpec, kind: Kind, data: Dataset, device: torch.device) -> None:
         self.spec, self.kind, self.data = spec, kind, data
         self.runtime = LocalRuntime(data.cache(device), device, Sinks(()))
-        planned = plan(spec, kind, 1, len(data.labels))
+        self.planned = planned = plan(spec, kind, 1, len(data.labels))
         self.state = TrainState.fresh(planned, device)
         feed = Feed(planned, data.splits(), self.runtime)
         self.step, self.rates = prepare(planned, (kind,), self.state, feed, self.runtime, None)

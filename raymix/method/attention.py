@@ -65,6 +65,11 @@ def _attend_backward(grad: Tensor, qkv: Tensor, heads: int) -> Tensor:
 
 @_attend.register_fake
 def _(qkv: Tensor, heads: int) -> Tensor:
+    _, L, E = qkv.shape
+    if qkv.is_cuda and isinstance(L, int) and isinstance(E, int):  # whoever traces a block will soon run it
+        from raymix.method import kernels
+
+        kernels.begin(qkv.dtype, L, E, heads)
     return qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
 
 

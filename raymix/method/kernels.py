@@ -10,16 +10,46 @@ L tokens, H heads, D width of a head, E = H * D, R tokens padded to a power of t
 
 from __future__ import annotations
 
+import threading
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+_begun: dict[tuple[torch.dtype, int, int, int], list[threading.Thread]] = {}
+
+
+def begin(dtype: torch.dtype, L: int, E: int, heads: int) -> None:
+    """Starts to compile both kernels for `L` tokens of 3 H D = `E` values, while others prepare what surrounds them.
+
+    Triton is outside of Python's lock for most of that time.
+    """
+    if (dtype, L, E, heads) in _begun:
+        return
+    device, setting = torch.cuda.current_device(), _setting(L, E, heads)
+
+    def compile_one(kernel: triton.JITFunction, pointers: int) -> None:
+        torch.cuda.set_device(device)
+        kernel.warmup(*[dtype] * pointers, L, grid=(1,), **setting)
+
+    threads = [threading.Thread(target=compile_one, args=of, daemon=True) for of in ((_forward, 2), (_backward, 3))]
+    _begun[dtype, L, E, heads] = threads
+    for thread in threads:
+        thread.start()
+
+
+def _wait(dtype: torch.dtype, L: int, E: int, heads: int) -> None:
+    """Returns when nobody compiles kernels for a shape any more."""
+    for thread in _begun.get((dtype, L, E, heads), ()):
+        thread.join()
 
 
 def forward(qkv_BLE: Tensor, heads: int) -> Tensor:
     """softmax(q k^T / sqrt(D)) v of each head; (B, L, 3 H D) to (B, L, H D)."""
     B, L, E = qkv_BLE.shape
     out_BLE = qkv_BLE.new_empty(B, L, E // 3)
+    _wait(qkv_BLE.dtype, L, E, heads)
     if B:
         _forward[(B * heads,)](qkv_BLE, out_BLE, L, **_setting(L, E, heads))
     return out_BLE
@@ -29,6 +59,7 @@ def backward(grad_BLE: Tensor, qkv_BLE: Tensor, heads: int) -> Tensor:
     """The gradient of `forward`'s argument from that of its result."""
     B, L, E = qkv_BLE.shape
     out_BLE = torch.empty_like(qkv_BLE)
+    _wait(qkv_BLE.dtype, L, E, heads)
     if B:
         _backward[(B * heads,)](grad_BLE, qkv_BLE, out_BLE, L, **_setting(L, E, heads))
     return out_BLE

@@ -64,9 +64,9 @@ class Cache:
         for slots_B in self._places(ids_TB):
             yield self._take(slots_B)
 
-    def batches(self, ids: Ids) -> Iterator[Tensor]:
-        """The images of some rows, up to EVAL_BATCH at a time."""
-        for slots_B in torch.split(self._places(ids), EVAL_BATCH):
+    def batches(self, ids: Ids, most: int = EVAL_BATCH) -> Iterator[Tensor]:
+        """The images of some rows, up to `most` at a time."""
+        for slots_B in torch.split(self._places(ids), most):
             yield self._take(slots_B)
 
     def _places(self, ids: Ids) -> Tensor:

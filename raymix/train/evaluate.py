@@ -14,6 +14,9 @@ from raymix.train.norm import settle
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
 from raymix.train.stepper import autocast_dtype
+from raymix.train.supply import EVAL_BATCH
+
+FEWEST = 64  # rows at once, however small the steps are
 
 
 @torch.no_grad()
@@ -27,7 +30,7 @@ def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runt
     truth, done = torch.from_numpy(labels[mine]).to(runtime.device), 0
     dtype, parts = autocast_dtype(plan, runtime.device), []
     with eager(), torch.autocast(runtime.device.type, dtype, enabled=dtype is not None):
-        for x_BSSC in runtime.supply.batches(mine):
+        for x_BSSC in runtime.supply.batches(mine, _at_once(plan, runtime.world)):
             runtime.pulse.moves += 1
             logits = model.classify(x_BSSC)
             parts.append(logits.argmax(1) == truth[done : done + len(x_BSSC)])
@@ -37,6 +40,11 @@ def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runt
     for rank, part in enumerate(runtime.gather(local)):
         correct[rank :: runtime.world] = part
     return correct
+
+
+def _at_once(plan: Plan, world: int) -> int:
+    """Rows: as many as a pass of a step has on a rank, since there is memory for that."""
+    return min(EVAL_BATCH, max(FEWEST, plan.spec.batch // world // plan.spec.optim.accumulate))
 
 
 def settle_all(plan: Plan, state: TrainState, splits: Splits, runtime: Runtime) -> None:

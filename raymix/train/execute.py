@@ -123,7 +123,8 @@ def _run(
     ended = train(feed.plan, state, step, feed, runtime, checkpoints)
     plan = feed.plan
     before_settling = time.perf_counter()
-    settle_all(plan, state, task.splits, runtime)  # what is saved last is what will be classified with
+    with step.between():
+        settle_all(plan, state, task.splits, runtime)  # what is saved last is what will be classified with
     check(state, state.history.done_steps)
     settling = time.perf_counter() - before_settling
     _save(checkpoints, state, runtime)
@@ -131,8 +132,10 @@ def _run(
     # after SSL alone the classifier is still zero, and what it says is no result
     trained = any(kind != "ssl" for report in state.history.reports for kind, _ in report.segment.pattern)
     if ended and trained and len(task.splits.val):
-        correct = evaluate_all(plan, state, task.splits, task.splits.val, runtime)
-    shown = samples(plan, state, task.splits, runtime) if runtime.rank == 0 else None
+        with step.between():
+            correct = evaluate_all(plan, state, task.splits, task.splits.val, runtime)
+    with step.between():
+        shown = samples(plan, state, task.splits, runtime) if runtime.rank == 0 else None
     return Outcome(
         run=task.run,
         history=state.history,

@@ -49,7 +49,8 @@ def train(
         report = run_segment(plan, named.segment, state, step, feed, runtime)
         runtime.pulse.enter("between")
         if named.segment.evaluate:
-            report = _with_select(plan, report, state, feed, runtime)
+            with step.between():
+                report = _with_select(plan, report, state, feed, runtime)
             check(state, named.segment.start + named.segment.steps)
         if named.segment.trial:
             report = with_trial(plan, report, state, step, feed, runtime)

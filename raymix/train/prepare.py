@@ -62,10 +62,12 @@ def prepare(
         profile(step, batches, folder)
     state.load(saved)
     if rates is None:
+        with step.between():
+            row_seconds = measure.row_seconds(plan, state.model, feed.splits, runtime)
         rates = Rates(
             step_seconds=measured,
             step_flops=flops,
-            row_seconds=measure.row_seconds(plan, state.model, feed.splits, runtime),
+            row_seconds=row_seconds,
             checkpoint_seconds=measure.checkpoint_seconds(state, checkpoints, runtime),
             workers=runtime.world,
             device=name_of(runtime.device),

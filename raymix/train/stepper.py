@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ class Stepper:
     recorded: dict[Kind, _Recorded]
     pulse: Pulse
     guard: Guard | None = None
+    _room: _Room | None = None  # where recorded steps compute
 
     def __call__(self, kind: Kind, batch: Batch, lr: Tensor, w: Tensor) -> Tensor:
         """One optimizer step; returns its statistics (3,), still on the device, until the next step of this kind."""
@@ -54,11 +55,26 @@ class Stepper:
 
     def record(self, samples: dict[Kind, Batch]) -> None:
         """Records every kind as a CUDA graph; all share one pool of memory, since one runs at a time."""
-        pool = torch.cuda.graph_pool_handle()
+        self._room = _Room()
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # what warming up took is taken again by the pool
         for kind, sample in samples.items():
-            self.recorded[kind] = _Recorded(self.updates[kind], sample, pool)
+            self.recorded[kind] = _Recorded(self.updates[kind], sample, self._room)
+
+    @contextmanager
+    def between(self) -> Iterator[None]:
+        """For work between steps: it computes in the memory that recorded steps use while they run.
+
+        Tensors made within do not outlive it: the next step writes over them.
+        """
+        if self._room is None:
+            yield
+            return
+        stream, now = self._room.stream, torch.cuda.current_stream()
+        stream.wait_stream(now)
+        with torch.cuda.stream(stream), torch.cuda.use_mem_pool(self._room.pool):
+            yield
+        now.wait_stream(stream)
 
 
 @dataclass
@@ -121,14 +137,23 @@ class Update:
         return context
 
 
+class _Room:
+    """The memory that recorded steps share, and the stream that they were recorded on, to which free parts belong."""
+
+    def __init__(self) -> None:
+        self.pool = torch.cuda.MemPool()
+        self.stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
 class _Recorded:
     """A step as a CUDA graph, which reads its batch from where the sample was when it was recorded."""
 
-    def __init__(self, update: Update, sample: Batch, pool: Any) -> None:
+    def __init__(self, update: Update, sample: Batch, room: _Room) -> None:
         self._batch = Batch(*(value.clone() for value in _tensors(sample)))
         self._graph = torch.cuda.CUDAGraph()
         # other threads go on, NCCL's that looks after former collectives for one
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+        pool: Any = room.pool.id
+        with torch.cuda.graph(self._graph, pool, room.stream, capture_error_mode="thread_local"):
             stats = update(self._batch)
         self._stats = stats
 

@@ -55,9 +55,9 @@ class Streamed:
         }
         return _Flow(taps, self.device)
 
-    def batches(self, ids: Ids) -> Iterator[Tensor]:
-        """The images of some rows, in that order."""
-        size = min(EVAL_BATCH, self._chunk_rows)
+    def batches(self, ids: Ids, most: int = EVAL_BATCH) -> Iterator[Tensor]:
+        """The images of some rows, in that order, up to `most` at a time."""
+        size = min(most, self._chunk_rows)
         chunks = [ids[first : first + size] for first in range(0, len(ids), size)]
         for first in range(0, len(chunks), self._leg_chunks):
             for pixels in self._read(chunks[first : first + self._leg_chunks]):

@@ -17,7 +17,7 @@ from raymix.data.order import Order
 from raymix.data.rows import Ids
 from raymix.plan import Stream
 
-EVAL_BATCH = 1024  # rows that are evaluated at once
+EVAL_BATCH = 1024  # rows that are evaluated at once, at most
 
 
 class Source(NamedTuple):
@@ -54,8 +54,8 @@ class Supply(Protocol):
     def open(self, orders: Mapping[Stream, Order], ends: Mapping[Stream, int], rank: int, world: int) -> Flow:
         """For a task that takes every stream up to its position in `ends`."""
 
-    def batches(self, ids: Ids) -> Iterator[Tensor]:
-        """The images of some rows, in that order, up to EVAL_BATCH at a time, on the device."""
+    def batches(self, ids: Ids, most: int = EVAL_BATCH) -> Iterator[Tensor]:
+        """The images of some rows, in that order, up to `most` at a time, on the device."""
 
 
 def as_tensor(pixels: Pixels) -> Tensor:

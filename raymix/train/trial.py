@@ -30,7 +30,8 @@ def with_trial(
         lr = plan.spec.optim.lr * (1 - (number + 0.5) / num)
         step("sl", feed.sample("sl", number), torch.tensor(lr, device=runtime.device), w)
         if number + 1 in (num // 2, num):
-            reached[number + 1] = _select_top1(plan, state, feed, runtime)
+            with step.between():
+                reached[number + 1] = _select_top1(plan, state, feed, runtime)
             state.model.train()
     state.load(saved)
     seconds = max(runtime.gather(time.perf_counter() - started))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_runs import Digits, trained
 
-from raymix.train import cache as module
+from raymix.train import evaluate as module
 from raymix.train.evaluate import evaluate
 
 DigitsOf = Callable[..., Digits]
@@ -17,7 +17,7 @@ DigitsOf = Callable[..., Digits]
 
 @pytest.mark.parametrize("batch", [1024, 7])
 def test_every_row_is_held_against_its_own_label(digits: DigitsOf, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    monkeypatch.setattr(module, "EVAL_BATCH", batch)
+    monkeypatch.setattr(module, "_at_once", lambda plan, world: batch)
     asked = digits()
     state, runtime = asked.state(), asked.runtime()
     trained(asked, state, runtime, steps=25)
@@ -65,3 +65,15 @@ def test_ranks_share_the_rows(digits: DigitsOf) -> None:
         runtime.rank, runtime.world, runtime.gather = rank, 3, gather  # type: ignore[method-assign]
         assert np.array_equal(evaluate(asked.plan, state.model, ids, asked.splits.labels, runtime), whole)
         assert np.array_equal(parts[0], whole[rank::3])
+
+
+@pytest.mark.parametrize(
+    ("optim", "rows"), [({"batch": 120}, 120), ({"batch": 24}, 64), ({"batch": 200, "accumulate": 2}, 100)]
+)
+def test_no_more_rows_at_once_than_a_pass_of_a_step_has(digits: DigitsOf, optim: dict[str, int], rows: int) -> None:
+    asked = digits(optim=optim)
+    state, seen = asked.state(), []
+    state.model.f.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    evaluate(asked.plan, state.model, asked.splits.train, asked.splits.labels, asked.runtime())
+    assert max(seen) == rows
+    assert sum(seen) == len(asked.splits.train)

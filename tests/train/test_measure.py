@@ -28,9 +28,9 @@ class Watched:
     def __init__(self, supply: Supply) -> None:
         self.supply, self.asked = supply, list[int]()
 
-    def batches(self, ids: np.ndarray) -> Any:
+    def batches(self, ids: np.ndarray, *most: int) -> Any:
         self.asked += ids.tolist()
-        return self.supply.batches(ids)
+        return self.supply.batches(ids, *most)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.supply, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -237,3 +238,26 @@ def test_replayed_steps_are_the_called_ones(digits: DigitsOf, shared: str, accum
         history: History = execute(Task("digits", asked.plan, asked.splits, asked.rates(5)), runtime).history
         losses[name] = torch.tensor([[r.ssl_loss or 0, r.sl_loss or 0] for r in history.reports])
     torch.testing.assert_close(losses["replayed"], losses["called"], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.gpu
+def test_evaluation_between_replayed_steps_takes_their_memory() -> None:
+    """And harms nothing: the steps after it are those of a run that evaluates nothing."""
+    from raymix.bench.setting import Dataset, RaymixLoop, job
+    from raymix.train.evaluate import evaluate
+
+    device, grown, losses = torch.device("cuda", 0), {}, {}
+    spec = job(device)
+    spec = spec.model_copy(update={"speed": spec.speed.model_copy(update={"compile": "off"})})
+    data = Dataset(spec, num_rows=1024)
+    for name in ("nothing", "between", "beside"):
+        loop = RaymixLoop(spec, "sl", data, device)
+        loop.run(4)
+        before = torch.cuda.memory_reserved()
+        for _ in range(0 if name == "nothing" else 2):
+            with loop.step.between() if name == "between" else nullcontext():
+                evaluate(loop.planned, loop.state.model, data.splits().train, data.labels, loop.runtime)
+        grown[name] = torch.cuda.memory_reserved() - before
+        losses[name] = loop.run(8)
+    assert grown["between"] <= 2 * 2**20 < 64 * 2**20 < grown["beside"]
+    assert losses["between"] == pytest.approx(losses["nothing"], rel=1e-3)

@@ -138,8 +138,8 @@ class Vit(Layered):
         return list(self.blocks)
 
     def pieces(self, thorough: bool) -> list[str]:
-        """What stands before and after them."""
-        return ["enter", "leave"] if thorough else []
+        """What stands after them; if thorough, before them, too."""
+        return ["enter", "leave"] if thorough else ["leave"]
 
 
 def build(spec: JobSpec, how: How) -> Vit:
