@@ -221,13 +221,14 @@ def rows_lines(report: RunReport) -> list[tuple[str, str, str]]:
 
 
 def images_line(report: RunReport) -> str:
-    """How the decoded images were held, in a sentence; empty where nobody wrote it down."""
-    images = report.images
+    """How the decoded images were held, and what a GPU held in all; empty where nobody wrote it down."""
+    images, held = report.images, report.totals.gpu_bytes
     if images is None:
         return ""
     place = {"device": "kept on the GPU", "host": "kept in host memory", "stream": "streamed, read anew every epoch"}
     what = f"{images.size} x {images.size} pixels, {images.channels}"
-    return f"Images: {what}, {words.size(images.bytes)} decoded, {place[images.kept]}."
+    most = f" A GPU held {words.size(held)} at most." if held else ""
+    return f"Images: {what}, {words.size(images.bytes)} decoded, {place[images.kept]}.{most}"
 
 
 def _passes(seen: int, rows: int) -> str:

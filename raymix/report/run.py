@@ -101,6 +101,7 @@ class Totals(Section):
     startup: dict[str, float] = Field(
         {}, description="of these: ray, workers (from the asking until they have the images), images, prepare"
     )
+    gpu_bytes: int | None = Field(None, description="most memory that a worker held on its GPU; null: on CPUs")
 
     @property
     def trained_seconds(self) -> float:
@@ -215,6 +216,7 @@ def totals(history: History, spent: Sequence[Spent], price: float | None) -> Tot
         checkpoint_seconds=sum(report.checkpoint_seconds for report in reports) + _after(spent, "checkpoints"),
         startup_seconds=sum(attempt.start_seconds for attempt in spent),
         startup=dict(startup),
+        gpu_bytes=max((report.gpu_bytes for report in reports if report.gpu_bytes), default=None),
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from raymix.report.facts import images_line
 from raymix.report.history import History
 from raymix.report.ledger import Spent
-from raymix.report.run import totals
-from tests.report.factory import make_history, make_plan
+from raymix.report.run import ImagesReport, totals
+from tests.report.factory import make_history, make_plan, make_run
 
 
 def spent(wall: float, began: float | None, saved: float = 0.0) -> Spent:
@@ -36,6 +37,19 @@ def test_they_are_sums_over_all_attempts() -> None:
     assert found.step_seconds + found.data_seconds == pytest.approx(trained)
     assert found.evaluate_seconds == pytest.approx(sum(report.evaluate_seconds for report in kept) + 2 * 0.5)
     assert found.checkpoint_seconds == pytest.approx(0.1 * len(kept) + 0.5)
+
+
+def test_a_gpu_held_what_it_held_at_most_in_any_attempt() -> None:
+    history = make_history(make_plan())
+    assert totals(history, [spent(40, 10)], None).gpu_bytes is None, "on CPUs nothing is said"
+    kept = [report.model_copy(update={"gpu_bytes": None}) for report in history.reports]
+    for number, held in ((0, 3 * 10**9), (1, 2 * 10**9)):
+        kept[number] = kept[number].model_copy(update={"gpu_bytes": held})
+    found = totals(History(rates=history.rates, reports=tuple(kept)), [spent(40, 10)], None)
+    assert found.gpu_bytes == 3 * 10**9
+    images = ImagesReport(kept="device", size=64, channels="rgb", bytes=184 * 10**6)
+    told = images_line(make_run().model_copy(update={"totals": found, "images": images}))
+    assert told.endswith("184 MB decoded, kept on the GPU. A GPU held 3 GB at most.")
 
 
 def test_attempts_of_an_older_raymix_say_less() -> None:
