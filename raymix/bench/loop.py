@@ -72,8 +72,13 @@ def measure(
     kinds: dict[str, object] = {}
     ratios: list[float] = []
     for kind in KINDS:
-        pairs, steps, memory = _pairs(spec, kind, data, device, windows, window_seconds, fast)
-        kinds[kind] = {**_summary(pairs, steps, spec.batch), "memory_ratio": memory}
+        pairs, steps, mine, other = _pairs(spec, kind, data, device, windows, window_seconds, fast)
+        kinds[kind] = {
+            **_summary(pairs, steps, spec.batch),
+            "raymix_memory_bytes": mine or None,
+            "plain_memory_bytes": other or None,
+            "memory_ratio": mine / other if other else None,
+        }
         ratios += [pair.plain / pair.raymix for pair in pairs]
     return {
         "ratio": statistics.median(ratios),
@@ -91,8 +96,8 @@ def measure(
 
 def _pairs(
     spec: JobSpec, kind: Kind, data: Dataset, device: torch.device, windows: int, window_seconds: float, fast: bool
-) -> tuple[list[Pair], int, float | None]:
-    """The windows of one kind in pairs, the steps of each, and raymix's GPU memory over the plain loop's."""
+) -> tuple[list[Pair], int, int, int]:
+    """The windows of one kind in pairs, the steps of each, and the bytes of GPU memory that each loop took."""
     with chips.memory_taken(device) as mine:
         raymix = RaymixLoop(spec, kind, data, device)
         steps = max(2, math.ceil(window_seconds / raymix.step_seconds))
@@ -101,7 +106,7 @@ def _pairs(
         plain = plain_loop(spec, kind, data, device, fast)
         _seconds(plain, max(2, steps // 4), device)
     pairs = [_window(raymix, plain, steps, window % 2 == 1, device) for window in range(windows)]
-    return pairs, steps, mine.bytes / other.bytes if other.bytes else None
+    return pairs, steps, mine.bytes, other.bytes
 
 
 def _window(raymix: _Loop, plain: _Loop, steps: int, swap: bool, device: torch.device) -> Pair:
