@@ -40,6 +40,10 @@ ENVIRONMENT = {
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _SMALLEST_STORE = 80 * 10**6  # Ray refuses less
 DATA_CPUS = 1  # reading needs a CPU beside those that the workers hold
+# A signal to the whole process group, as of `timeout` or Slurm, ends the head of a Ray of our own at once, and nothing
+# starts another. By itself Ray waits a minute for one, and Slurm 30 s before it kills; a checkpoint and the report take
+# about five.
+HEAD_SECONDS = 25
 ANSWER_SECONDS = 10.0  # in which a cluster must answer; left to itself, Ray tries for minutes
 
 
@@ -144,6 +148,7 @@ def _start(cluster: Cluster, options: dict[str, object]) -> None:
             num_cpus=cpus,
             object_store_memory=store_bytes(cluster),
             include_dashboard=False,
+            _system_config={"gcs_rpc_server_reconnect_timeout_s": HEAD_SECONDS},
             **options,
         )
 
