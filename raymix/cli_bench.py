@@ -107,6 +107,9 @@ def scale(
         typer.Option("--set", metavar="FIELD=VALUE", help="A field of the job that is measured. Repeatable."),
     ] = None,
     kinds: Annotated[str, typer.Option(metavar="KIND,...", help="Step kinds.")] = "ssl,mix,sl",
+    scaling: Annotated[
+        str, typer.Option(metavar="NAME,...", help="weak: the batch a worker is fixed; strong: that of all.")
+    ] = "weak,strong",
     windows: Annotated[int, typer.Option(min=1, max=1000, help="Turns of each side that are timed.")] = 7,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: GPUs where there are any.")] = "auto",
     plain: Annotated[
@@ -118,7 +121,7 @@ def scale(
     """Images a second over worker counts, weak and strong scaling, against torchrun with plain DDP loops, in turns."""
     from raymix.bench.scaling.command import main as bench_scale
 
-    bench_scale(workers, model, overrides or [], kinds, windows, device, plain, plot, as_json)
+    bench_scale(workers, model, overrides or [], kinds, scaling, windows, device, plain, plot, as_json)
 
 
 @bench_app.command(epilog="Example:  raymix bench split JOB --seed 0 --seed 1 --length 1 --length 0.5")

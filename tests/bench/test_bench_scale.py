@@ -58,6 +58,7 @@ def test_a_step_that_the_plain_loop_has_not_has_no_rival() -> None:
     [
         (["--workers", "1,none"], "--workers: 1,none is no list of counts"),
         (["--workers", "0,1"], "--workers: 0,1 is no list"),
+        (["--scaling", "weak,flat"], "--scaling: weak,flat is no list of weak, strong"),
         (["--workers", "1,5"], "optim.batch: 48 cannot be shared out to 5 workers"),
         (["--set", "optim.batch=auto"], "optim.batch: auto is not the same for every count"),
         (["--kinds", "ssl,all"], "--kinds: ssl,all is no list of ssl, mix, sl"),
@@ -136,6 +137,20 @@ def test_the_table_has_a_line_a_row_and_the_plot_is_drawn(tmp_path: Path) -> Non
 # ---- both sides -----------------------------------------------------------------------------------------------------
 
 
+def test_a_window_that_was_not_whole_counts_nothing() -> None:
+    timed = Timed(Cell(2, "weak"), "sl", 96, 10)
+    timed.raymix, timed.waited, timed.between, timed.torchrun, timed.apart = (
+        [1.0, 2.0],
+        [0.1, 0.1],
+        [0, 0],
+        [1.1],
+        [0.9],
+    )
+    (row,) = rows([timed.whole(1)])
+    assert row["ratios"] == [pytest.approx(1.1)]
+    assert row["raymix"]["step_ms"] == pytest.approx(100)
+
+
 def test_a_rank_that_fails_ends_the_group_and_says_why() -> None:
     with tempfile.TemporaryDirectory() as folder:
         group = Torchrun(1, "cpu", Path(folder))
@@ -152,8 +167,10 @@ def test_a_rank_that_fails_ends_the_group_and_says_why() -> None:
 def test_both_sides_are_measured_in_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(command.WINDOW_SECONDS, "cpu", 0.05)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    bench = command.Bench(nano("optim.batch=16"), (2,), KINDS, torch.device("cpu"), windows=2, fast=False)
-    result = json.loads(json.dumps(command.measure(bench)))
+    spec, device, timed = nano("optim.batch=16"), torch.device("cpu"), list[Timed]()
+    bench = command.Bench(spec, (2,), KINDS, setting.SCALINGS, device, windows=2, fast=False)
+    command.measure(bench, timed)
+    result = json.loads(json.dumps(command.told(bench, timed)))
     assert [(row["scaling"], row["kind"]) for row in result["rows"]] == [
         (scaling, kind) for scaling in setting.SCALINGS for kind in KINDS
     ]
@@ -165,21 +182,25 @@ def test_both_sides_are_measured_in_turns(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 @pytest.mark.bench
-def test_a_signal_ends_it_and_leaves_no_process() -> None:
+def test_a_signal_ends_it_shows_whole_windows_and_leaves_no_process() -> None:
     temporary = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))  # short: the path of a socket has a limit
-    line = [sys.executable, "-m", "raymix", "bench", "scale", "--workers", "2", "--windows", "500", "--device", "cpu"]
-    environment = {**os.environ, "TMPDIR": str(temporary)}
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    line = [sys.executable, "-m", "raymix", "bench", "scale", "--workers", "2", "--windows", "500", "--device", "cpu",
+            "--kinds", "sl", "--json"]  # fmt: skip
+    environment, pipe = {**os.environ, "TMPDIR": str(temporary)}, subprocess.PIPE
+    process = subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True)
     assert process.stderr is not None
     for told in process.stderr:
         if "weak scaling" in told:
             break
     children = psutil.Process(process.pid).children(recursive=True)
-    time.sleep(2)
+    time.sleep(15)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=120)
+    shown, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
-    assert "interrupted: nothing is kept" in told
+    assert "interrupted: windows that were whole are shown" in told
+    (row,) = json.loads(shown)["rows"]
+    assert (row["scaling"], row["workers"], row["kind"]) == ("weak", 2, "sl")
+    assert 1 <= len(row["ratios"]) < 500
     assert not psutil.wait_procs(children, timeout=10)[1]
     assert not list(temporary.glob("raymix-scale-*"))
     shutil.rmtree(temporary)

@@ -25,7 +25,19 @@ from raymix.bench.loop import device_named, is_fast
 from raymix.bench.scaling.figures import Timed, draw, rows, show
 from raymix.bench.scaling.group import Torchrun
 from raymix.bench.scaling.messages import Load, Run
-from raymix.bench.scaling.setting import Cell, cell_spec, cells, check, counts_of, has_rival, job, kinds_of, window
+from raymix.bench.scaling.setting import (
+    Cell,
+    Scaling,
+    cell_spec,
+    cells,
+    check,
+    counts_of,
+    has_rival,
+    job,
+    kinds_of,
+    scalings_of,
+    window,
+)
 from raymix.bench.setting import Dataset
 from raymix.data.formats import index_data
 from raymix.data.reading import sample_frame
@@ -52,16 +64,17 @@ class Bench(NamedTuple):
     spec: JobSpec
     counts: tuple[int, ...]
     kinds: tuple[Kind, ...]
+    scalings: tuple[Scaling, ...]
     device: torch.device
     windows: int
     fast: bool  # the rival is compiled and, on a GPU, recorded
 
 
 def main(
-    workers: str, model: str | None, overrides: list[str], kinds: str, windows: int, device: str, plain: str,
-    plot: Path | None, as_json: bool,
+    workers: str, model: str | None, overrides: list[str], kinds: str, scaling: str, windows: int, device: str,
+    plain: str, plot: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Measures and prints, as JSON or as a table.
+    """Measures and prints, as JSON or as a table; whatever ends it, windows that were whole are shown.
 
     Raises:
         JobError: the command line asks for what is not there; nothing was started.
@@ -77,18 +90,23 @@ def main(
         raise JobError("--plot", f"{plot} cannot be drawn", f"a file in a folder that is there, {', '.join(PLOTS)}")
     if in_ray_job():
         raise JobError("bench scale", "inside a Ray job its workers may be on other machines", "run it on one machine")
-    result = measure(Bench(spec, counts, kinds_of(kinds), where, windows, fast))
-    if plot is not None:
-        draw(result, plot)
-    if as_json:
-        typer.echo(json.dumps(result, indent=2))
-    else:
-        show(result)
+    bench, timed = Bench(spec, counts, kinds_of(kinds), scalings_of(scaling), where, windows, fast), list[Timed]()
+    try:
+        measure(bench, timed)
+    finally:
+        if timed:
+            result = told(bench, timed)
+            if plot is not None:
+                draw(result, plot)
+            if as_json:
+                typer.echo(json.dumps(result, indent=2))
+            else:
+                show(result)
 
 
-def measure(bench: Bench) -> dict[str, Any]:
-    """Every count, scaling and step kind, as `--json` prints it."""
-    spec, timed, console = bench.spec, list[Timed](), ConsoleSink()
+def measure(bench: Bench, timed: list[Timed]) -> None:
+    """Adds every count, scaling and step kind."""
+    spec, console = bench.spec, ConsoleSink()
     num_rows = max(LEAST_ROWS, 2 * spec.batch * bench.counts[-1])
     with ExitStack() as stack:
         stack.callback(console.close)
@@ -98,8 +116,13 @@ def measure(bench: Bench) -> dict[str, Any]:
         np.savez(images, images=data.pixels, labels=data.labels)
         for count in bench.counts:
             with _opened(bench, count, images, data, folder, console) as sides:
-                for cell in cells(count):
-                    timed += sides.timed(cell)
+                for cell in cells(count, bench.scalings):
+                    sides.measure(cell, timed)
+
+
+def told(bench: Bench, timed: Sequence[Timed]) -> dict[str, Any]:
+    """What was measured, as `--json` prints it."""
+    spec = bench.spec
     return {
         "rows": rows(timed),
         "model": spec.backbone.model_dump(mode="json"),
@@ -143,8 +166,8 @@ class _Sides:
         self._bench, self._images, self._data = bench, images, data
         self._session, self._group, self._signals, self._console = session, group, signals, console
 
-    def timed(self, cell: Cell) -> list[Timed]:
-        """Each kind of a cell, over all windows."""
+    def measure(self, cell: Cell, timed: list[Timed]) -> None:
+        """Adds each kind of a cell, over all windows, or those that were whole when something ended it."""
         bench = self._bench
         spec = cell_spec(bench.spec, cell, bench.device.type == "cuda", self._images)
         rivals = tuple(kind for kind in bench.kinds if has_rival(spec, kind))
@@ -157,12 +180,17 @@ class _Sides:
             lambda number: self._raymix(Task(f"window-{number}", planned, self._data.splits(), rates), found),
             lambda _: self._rival(rivals, found),
         )
-        for number in range(bench.windows):
-            named = f"{cell.workers} worker(s), {cell.scaling} scaling"
-            self._console.stage(named, number, bench.windows)
-            for turn in turns if number % 2 == 0 else reversed(turns):
-                turn(number)
-        return list(found.values())
+        whole = 0
+        try:
+            for number in range(bench.windows):
+                named = f"{cell.workers} worker(s), {cell.scaling} scaling"
+                self._console.stage(named, number, bench.windows)
+                for turn in turns if number % 2 == 0 else reversed(turns):
+                    turn(number)
+                whole = number + 1
+        finally:
+            if whole:
+                timed += [one.whole(whole) for one in found.values()]
 
     def _prepare(self, spec: JobSpec, cell: Cell, rivals: Sequence[Kind]) -> Rates:
         """What raymix's steps cost; the rival's loops are made and warmed up."""
@@ -207,7 +235,7 @@ class _Sides:
 
     def _go_on(self) -> None:
         if self._signals.received is not None:
-            raise self._signals.interrupted("nothing is kept of what was measured", None)
+            raise self._signals.interrupted("windows that were whole are shown", None)
 
 
 def _kind(report: SegmentReport) -> Kind:

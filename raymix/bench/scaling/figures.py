@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,11 @@ class Timed:
                 values.append(value)
             else:
                 values[-1] += value
+
+    def whole(self, windows: int) -> Timed:
+        """The first windows alone: a signal may come in the midst of one."""
+        cut = {name: getattr(self, name)[:windows] for name in ("raymix", "waited", "between", "torchrun", "apart")}
+        return replace(self, **cut)
 
     def step(self, side: Literal["raymix", "torchrun"]) -> float:
         """Median seconds of a step."""

@@ -91,6 +91,18 @@ def kinds_of(text: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in parts)
 
 
+def scalings_of(text: str) -> tuple[Scaling, ...]:
+    """`weak,strong` as scalings.
+
+    Raises:
+        JobError: it is no such list.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not set(parts) <= set(SCALINGS):
+        raise JobError("--scaling", f"{text} is no list of {', '.join(SCALINGS)}")
+    return tuple(scaling for scaling in SCALINGS if scaling in parts)
+
+
 def cells(count: int, scalings: Sequence[Scaling] = SCALINGS) -> list[Cell]:
     """What is measured with so many workers; of one, the two scalings are the same."""
     return [Cell(count, scaling) for scaling in (scalings if count > 1 else SCALINGS[:1])]
