@@ -139,13 +139,8 @@ def test_the_table_has_a_line_a_row_and_the_plot_is_drawn(tmp_path: Path) -> Non
 
 def test_a_window_that_was_not_whole_counts_nothing() -> None:
     timed = Timed(Cell(2, "weak"), "sl", 96, 10)
-    timed.raymix, timed.waited, timed.between, timed.torchrun, timed.apart = (
-        [1.0, 2.0],
-        [0.1, 0.1],
-        [0, 0],
-        [1.1],
-        [0.9],
-    )
+    timed.raymix, timed.torchrun, timed.apart = [1.0, 2.0], [1.1], [0.9]
+    timed.waited, timed.between = [0.1, 0.1], [0.0, 0.0]
     (row,) = rows([timed.whole(1)])
     assert row["ratios"] == [pytest.approx(1.1)]
     assert row["raymix"]["step_ms"] == pytest.approx(100)
