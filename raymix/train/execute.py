@@ -131,10 +131,9 @@ def _run(
     correct, before_val = {}, time.perf_counter()
     # after SSL alone the classifier is still zero, and what it says is no result
     trained = any(kind != "ssl" for report in state.history.reports for kind, _ in report.segment.pattern)
-    if ended and trained and len(task.splits.val):
-        with step.between():
-            correct = evaluate_all(plan, state, task.splits, task.splits.val, runtime)
     with step.between():
+        if ended and trained and len(task.splits.val):
+            correct = evaluate_all(plan, state, task.splits, task.splits.val, runtime)
         shown = samples(plan, state, task.splits, runtime) if runtime.rank == 0 else None
     return Outcome(
         run=task.run,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from raymix.bench.setting import KINDS, facts
 from raymix.plan import Kind, Plan, resolve
 from raymix.spec import JobError, JobSpec, Mae, Vit
 
+_Name = TypeVar("_Name", bound=str)
 Scaling = Literal["weak", "strong"]
 SCALINGS: tuple[Scaling, ...] = ("weak", "strong")
 _MAE = {"type": "mae", "mask_ratio": 0.75, "mix_mask_ratio": 0.75, "decoder_width": 96}
@@ -85,10 +86,7 @@ def kinds_of(text: str) -> tuple[Kind, ...]:
     Raises:
         JobError: it is no such list.
     """
-    parts = [part.strip() for part in text.split(",")]
-    if not set(parts) <= set(KINDS):
-        raise JobError("--kinds", f"{text} is no list of {', '.join(KINDS)}")
-    return tuple(kind for kind in KINDS if kind in parts)
+    return _chosen(text, KINDS, "--kinds")
 
 
 def scalings_of(text: str) -> tuple[Scaling, ...]:
@@ -97,10 +95,15 @@ def scalings_of(text: str) -> tuple[Scaling, ...]:
     Raises:
         JobError: it is no such list.
     """
+    return _chosen(text, SCALINGS, "--scaling")
+
+
+def _chosen(text: str, known: Sequence[_Name], option: str) -> tuple[_Name, ...]:
+    """Those of the known names that a list has, in the order in which they are known."""
     parts = [part.strip() for part in text.split(",")]
-    if not set(parts) <= set(SCALINGS):
-        raise JobError("--scaling", f"{text} is no list of {', '.join(SCALINGS)}")
-    return tuple(scaling for scaling in SCALINGS if scaling in parts)
+    if not set(parts) <= set(known):
+        raise JobError(option, f"{text} is no list of {', '.join(known)}")
+    return tuple(name for name in known if name in parts)
 
 
 def cells(count: int, scalings: Sequence[Scaling] = SCALINGS) -> list[Cell]:
