@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from raymix import runner
 from raymix.background import BackgroundRun, start
+from raymix.bucket import visited
 from raymix.jobfile import load_spec
 
 # before `raymix.pilot` and `raymix.replay` become the functions of that name: importing the modules later would put
@@ -132,7 +133,7 @@ def replay(
     """Repeats a finished run from its folder alone, as `<name>-replay`, and says what is not the same.
 
     Args:
-        run: The folder. Its job, plan, segments and decisions are taken as they are.
+        run: The folder, or s3://bucket/prefix/name. Its job, plan, segments and decisions are taken as they are.
         overrides: `field=value` that say where it runs, as `storage=...` and `cluster.address=...`; no others.
 
     The other arguments, and the errors, are those of `run`.
@@ -215,7 +216,7 @@ def evaluate(
     """Judges a run's model on labelled images; what is found shows itself in a notebook. Needs no Ray.
 
     Args:
-        run: Its folder.
+        run: Its folder, or s3://bucket/prefix/name.
         source: A folder, a file, a pattern or a URL of images, or the name of a format without a path.
         overrides: `field=value`, as `raymix schema --of evaluate` lists them.
         out: A new folder for the page, evaluation.json and tables; None: nothing is written.
@@ -233,7 +234,7 @@ def evaluate(
     from raymix.spec import Evaluation
 
     spec = options(Evaluation, str(source), list(overrides))
-    asked = Asked(Path(run), tuple(allow_import), How(verbose=verbose, quiet=quiet))
+    asked = Asked(visited(run, must=True), tuple(allow_import), How(verbose=verbose, quiet=quiet))
     return judge(asked, spec, None if out is None else Path(out), overwrite)
 
 
@@ -241,7 +242,7 @@ def load_model(run: str | Path, *, allow_import: Factories = (), best: bool = Fa
     """The trained model of a run folder: an nn.Module from images to logits. Needs no Ray.
 
     Args:
-        run: The folder.
+        run: The folder, or s3://bucket/prefix/name.
         allow_import: The factory of its backbone, where that is a module of your own.
         best: Of the checkpoint that classified the select rows best (`checkpoint.best`), not of the newest one.
 
@@ -250,7 +251,7 @@ def load_model(run: str | Path, *, allow_import: Factories = (), best: bool = Fa
     """
     from raymix.train.model import load
 
-    return load(Path(run), tuple(allow_import), best)
+    return load(visited(run, must=True), tuple(allow_import), best)
 
 
 __all__ = ["JobError", "evaluate", "load_model", "load_spec", "pilot", "plan", "replay", "run", "sweep", "tune"]

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raymix.bucket import publish, shown, visited
 from raymix.cli_common import AsJson, Verbose, show
+from raymix.spec import JobError
 
 if TYPE_CHECKING:
     from raymix.models.flow import Asked, Done
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, or one that raymix export wrote.")]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The run's folder, s3://bucket/prefix/NAME, or what raymix export wrote.")
+]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, a file, a pattern or a URL of images.")]
 Overrides = Annotated[
     list[str] | None,
@@ -101,19 +105,34 @@ def evaluate(
     from raymix.spec import Evaluation
 
     spec = options(Evaluation, source, overrides or [])
-    folder = out or run / "evaluation"
-    found = judge(_asked(run, allow_import, verbose, as_json), spec, folder, overwrite)
+    asked = _asked(run, allow_import, verbose, as_json)
+    folder = out or asked.run / "evaluation"
+    found = judge(asked, spec, folder, overwrite)
+    _publish(folder)
     if as_json:
         typer.echo(found.model_dump_json(indent=2, exclude={"mistakes": {"__all__": {"picture"}}}))
         return
-    _lines({**evaluation_lines(found), "report": str(folder / PAGE)})
+    _lines({**evaluation_lines(found), "report": shown(folder / PAGE)})
 
 
 def _asked(run: Path, allow_import: list[str] | None, verbose: bool = False, quiet: bool = False) -> Asked:
     from raymix.datacmd import How
     from raymix.models.flow import Asked
 
-    return Asked(run, tuple(allow_import or ()), How(verbose=verbose, quiet=quiet))
+    return Asked(visited(run, must=True), tuple(allow_import or ()), How(verbose=verbose, quiet=quiet))
+
+
+def _publish(folder: Path) -> None:
+    """Takes what was written to the bucket, where the run lies in one.
+
+    Raises:
+        JobError: it cannot be written there.
+    """
+    try:
+        publish(folder)
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror or error}"
+        raise JobError(shown(folder), problem, "name a folder with --out") from None
 
 
 def _lines(lines: dict[str, str]) -> None:
@@ -143,7 +162,7 @@ class Form(StrEnum):
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, or s3://bucket/prefix/NAME.")],
     form: Annotated[Form, typer.Option("--format", help="onnx needs the extra raymix\\[export].")] = Form.SAFETENSORS,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="A new folder; without it export/FORMAT in the run's.")
@@ -164,6 +183,7 @@ def export(
 
     spec = load_options(Export, {}, overrides or [])
     folder, about = write(_asked(run, allow_import), form.value, spec, out, overwrite)
+    _publish(folder)
     if as_json:
         typer.echo(about.model_dump_json(indent=2))
         return
@@ -173,6 +193,6 @@ def export(
             "difference": f"{about.max_difference:.2g} at most, on {about.checked_images} val images",
             "size": f"{about.bytes / 1e6:.2f} MB",
             "latency": times,
-            "written": str(folder),
+            "written": shown(folder),
         }
     )

@@ -57,7 +57,7 @@ def report(
         raise JobError(named[1], "a second folder", "add --compare to put them side by side")
     if output is not None and output.is_dir():
         raise JobError(str(output), "is a folder", "--output names a file")
-    folders = [visited(one) for one in named]
+    folders = [visited(one, must=True) for one in named]
     if compare:
         _compare(folders, form, output)
     else:

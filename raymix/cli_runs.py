@@ -52,7 +52,7 @@ def runs_show(
     as_json: AsJson = False,
 ) -> None:
     """Show one run or pilot: what each phase or arm cost, and where the accuracy ended."""
-    done = read(visited(f"{storage}/{name}"))
+    done = read(visited(f"{storage}/{name}", must=True))
     if as_json:
         typer.echo(done.model_dump_json(indent=2))
     else:

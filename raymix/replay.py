@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from raymix.books import Clock
+from raymix.bucket import shown, visited
 from raymix.conduct import Job, train_one
 from raymix.data.fingerprint import MARKS_FILE, Fingerprint, changed, read_marks
 from raymix.data.splits import facts
@@ -21,7 +22,7 @@ from raymix.jobfile import load_spec
 from raymix.plan import Decision, Facts, Plan, Replay
 from raymix.plan import changed as plan_after
 from raymix.report.environment import ENVIRONMENT_FILE, Environment
-from raymix.report.folder import CHECKPOINTS, read_run
+from raymix.report.folder import read_run
 from raymix.report.replay import Replayed, Side, compared
 from raymix.report.run import RunReport
 from raymix.runfolder import WHERE, RunFolder, first_difference, found_before, storage_of
@@ -63,11 +64,14 @@ def replay(
         Interrupted: a signal ended it; a checkpoint was saved.
     """
     clock = Clock()
+    run = visited(run, must=True)
     before = original(run)
     spec = _where(before, overrides)
     checked = check(spec, allow_import)
     if (problem := changed(before.data, checked.rows)) is not None:
-        raise JobError("data", f"is not what it was when {run} was trained: {problem}", "repeat it on the same data")
+        raise JobError(
+            "data", f"is not what it was when {shown(run)} was trained: {problem}", "repeat it on the same data"
+        )
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
     splits = checked.splits if before.plan.facts.num_val else checked.splits.without_val()  # a search's trial
     found, ids = found_before(run, checked.rows), rows_of(splits)
@@ -97,17 +101,17 @@ def original(run: Path) -> Original:
     """
     report = read_run(run)
     if report.status != "done":
-        raise JobError(OPTION, f"{run} is not done, but {report.status}", "end it first, with --resume")
+        raise JobError(OPTION, f"{shown(run)} is not done, but {report.status}", "end it first, with --resume")
     try:
         stored = JobSpec.model_validate_json((run / "resolved.json").read_bytes())
         plan = Plan.model_validate_json((run / "plan.json").read_bytes())
         told = _environment(run)
         data = Fingerprint(told.data, read_marks(run / MARKS_FILE))
     except ValidationError as error:
-        raise JobError(OPTION, f"{run}: not of this raymix: {error.title} cannot be read") from None
+        raise JobError(OPTION, f"{shown(run)}: not of this raymix: {error.title} cannot be read") from None
     except (OSError, ValueError) as error:
         missing = Path(error.filename).name if isinstance(error, FileNotFoundError) else type(error).__name__
-        raise JobError(OPTION, f"{run} cannot be repeated: {missing}", "name a whole run folder") from None
+        raise JobError(OPTION, f"{shown(run)} cannot be repeated: {missing}", "name a whole run folder") from None
     # as a run is extended, all of it but its plan's beginning is written anew
     kept = {name: getattr(stored, name) for name in (*WHERE, "budget", "goal", "schedule")}
     data_now = plan.spec.data.model_copy(update={"store_size": stored.data.store_size})
@@ -126,7 +130,7 @@ def steps_of(before: Original) -> Replay:
     for decision in report.decisions:
         if decisions and decisions[-1].step == decision.step:
             if plan_after(plan_after(plan, decisions[-1]), decision) != plan_after(plan, decision):
-                problem = f"{before.path} was extended at the step at which its budget had ended it"
+                problem = f"{shown(before.path)} was extended at the step at which its budget had ended it"
                 raise JobError(OPTION, problem, "such a run cannot be repeated")
             decisions.pop()
         elif decisions:
@@ -167,7 +171,7 @@ def _check_facts(before: Facts, now: Facts) -> None:
 
 
 def _side(run: Path, report: RunReport) -> Side:
-    return Side(folder=str(run), report=report, environment=_environment(run), tensors=_tensors(run))
+    return Side(folder=shown(run), report=report, environment=_environment(run), tensors=_tensors(run))
 
 
 def _environment(run: Path) -> Environment:
@@ -176,10 +180,12 @@ def _environment(run: Path) -> Environment:
 
 def _tensors(run: Path) -> str | None:
     """The sha256 of the last checkpoint's tensors; None: there is none that verifies."""
-    from raymix.train import checkpoint  # torch, which a driver of Ray has no other use for
+    from raymix.train.checkpoint import TENSORS  # torch, which a driver of Ray has no other use for
+    from raymix.train.kept import newest_of
 
-    name, _ = checkpoint.newest(run / CHECKPOINTS)
-    if name is None:
+    try:
+        path = newest_of(run)
+    except JobError:
         return None
-    with (run / CHECKPOINTS / name / checkpoint.TENSORS).open("rb") as file:
+    with (path / TENSORS).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

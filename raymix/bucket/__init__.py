@@ -14,12 +14,13 @@ from raymix.bucket.mirror import (
     mirror_for,
     publish,
     saved_for,
+    saved_of,
     shown,
     storage_root,
     visited,
 )
 from raymix.bucket.saved import Saved
-from raymix.bucket.store import Store
+from raymix.bucket.store import Store, refused
 
 __all__ = [
     "BEAT_SECONDS",
@@ -32,7 +33,9 @@ __all__ = [
     "is_bucket",
     "mirror_for",
     "publish",
+    "refused",
     "saved_for",
+    "saved_of",
     "shown",
     "storage_root",
     "visited",

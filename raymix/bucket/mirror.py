@@ -20,6 +20,7 @@ from raymix.bucket.saved import Saved
 from raymix.bucket.store import Object, Store, refused
 from raymix.data.remote import in_threads
 from raymix.report.folder import CHECKPOINTS, JOB_FILE
+from raymix.spec import JobError
 
 Tell = Callable[[str], None]
 
@@ -61,13 +62,13 @@ def shown(path: Path) -> str:
     return str(path) if uri is None else uri
 
 
-def visited(path: str | Path, only: str | None = None) -> Path:
+def visited(path: str | Path, only: str | None = None, must: bool = False) -> Path:
     """A local folder with what is below a place in a bucket now, checkpoints aside; another path as it is.
 
-    `only`: files of that name.
+    `only`: files of that name; `must`: there is something.
 
     Raises:
-        JobError: the bucket cannot be read.
+        JobError: the bucket cannot be read, or has nothing there and must.
     """
     named = _BUCKET.fullmatch(str(path))
     if named is None:
@@ -75,6 +76,8 @@ def visited(path: str | Path, only: str | None = None) -> Path:
     storage, _, name = named[1].rstrip("/").rpartition("/")
     folder = storage_root(f"s3://{storage}") / name if storage else storage_root(f"s3://{name}")
     Mirror(folder, shown(folder)).fetch(only)
+    if must and not folder.exists():
+        raise JobError(shown(folder), "there is nothing by that name in the bucket", "see raymix runs ls --storage")
     return folder
 
 
@@ -85,7 +88,7 @@ def mirror_for(path: Path) -> Mirror | None:
 
 
 def publish(path: Path) -> None:
-    """Writes to the bucket what was written into a folder or file below a storage in one; of others, nothing.
+    """Writes to the bucket a folder or file below a storage in one; of others, nothing.
 
     Raises:
         OSError: it could not be written there.
@@ -93,14 +96,22 @@ def publish(path: Path) -> None:
     mirror, uri = _holder(path), _uri_of(path)
     if mirror is not None:
         mirror.sync()
-    elif uri is not None and path.is_file():
-        Store(uri.rpartition("/")[0]).upload(path, path.name)
+    elif uri is not None:
+        files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
+        place = Store(uri.rpartition("/")[0])
+        in_threads(lambda file: place.upload(file, file.relative_to(path.parent).as_posix()), files)
 
 
 def saved_for(checkpoints: Path) -> Saved | None:
     """Where the checkpoints of a run that this process holds go; None: they stay where they are."""
     mirror, uri = _holder(checkpoints), _uri_of(checkpoints)
     return None if mirror is None or uri is None else Saved(Store(uri), mirror.store, mirror.lease.ticket)
+
+
+def saved_of(checkpoints: Path) -> Saved | None:
+    """The same of any run, to be read alone; None: they are in the folder itself."""
+    uri = _uri_of(checkpoints)
+    return None if uri is None else Saved(Store(uri), Store(uri.rpartition("/")[0]), ticket="")
 
 
 class Mirror:

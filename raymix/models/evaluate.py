@@ -15,6 +15,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 from PIL import Image
 
+from raymix.bucket import shown
 from raymix.data.blocks import encodable
 from raymix.data.frame import Pixels
 from raymix.data.reading import read_in_order
@@ -194,7 +195,7 @@ def _judged(
     mistakes = np.flatnonzero(~right_N)
     mistakes = mistakes[np.argsort(-confidence_N[mistakes], kind="stable")][: spec.gallery]
     return Evaluated(
-        run=str(asked.run),
+        run=shown(asked.run),
         source=source_name(spec.source),
         part=spec.part,
         images=num_images,

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from raymix.bucket import shown
 from raymix.spec import JobError
 
 _GROUP = 8_192  # rows that are held before they are written: a row group of Parquet
@@ -115,9 +116,9 @@ def check_folder(folder: Path, mark: str, what: str, overwrite: bool) -> None:
         JobError: it is there already, or holds something else.
     """
     if folder.exists() and not overwrite:
-        raise JobError("--out", f"{folder} exists", "name another, or pass --overwrite")
+        raise JobError("--out", f"{shown(folder)} exists", "name another, or pass --overwrite")
     if folder.exists() and not (folder / mark).is_file():
-        raise JobError("--out", f"{folder} holds something else than {what}", "name another")
+        raise JobError("--out", f"{shown(folder)} holds something else than {what}", "name another")
 
 
 @contextmanager

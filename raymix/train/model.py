@@ -18,7 +18,7 @@ from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.spec import JobError, JobSpec
 from raymix.train import checkpoint, exported
-from raymix.train.saving import best_in
+from raymix.train.kept import best_of, newest_of
 from raymix.train.state import AVERAGED, MODEL
 from raymix.train.supply import as_tensor
 
@@ -82,15 +82,15 @@ def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> T
         size = json.loads((run / "resolved.json").read_text())["data"]["store_size"]
     except (OSError, ValueError, KeyError) as error:
         raise JobError(str(run), f"holds no run: {type(error).__name__}: {error}", "name a run folder") from None
-    name = (_best if best else _newest)(run, checkpoint.run_of(plan.spec))
+    path = (best_of if best else newest_of)(run, checkpoint.run_of(plan.spec))
     model = Model(plan.spec, plan.facts.num_classes, How(allow_import, start=False))
     prefix = AVERAGED if plan.spec.evaluate.weights == "ema" else MODEL  # those whose accuracy the run reports
     try:
-        tensors = load_file(run / "checkpoints" / name / checkpoint.TENSORS)
+        tensors = load_file(path / checkpoint.TENSORS)
         model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     except (SafetensorError, RuntimeError) as error:  # hashed all the same: by another raymix, or by an enemy
         problem = " ".join(str(error).split())[:300]
-        raise JobError(str(run), f"checkpoint {name} does not fit the run: {problem}") from None
+        raise JobError(str(run), f"checkpoint {path.name} does not fit the run: {problem}") from None
     return Trained(model, plan.facts.class_names, Frame(size, plan.spec.data.channels), plan.spec).eval()
 
 
@@ -112,19 +112,3 @@ def _exported(folder: Path, allow_import: tuple[str, ...]) -> Trained:
         problem = f"lacks {lost[0]}" if lost else f"has {unknown[0]}, which the model has not"
         raise JobError(str(folder), f"{exported.TENSORS} {problem}", "export the run anew")
     return Trained(model, about.class_names, about.transform.frame, about.spec).eval()
-
-
-def _newest(run: Path, whose: str) -> str:
-    name, skipped = checkpoint.newest(run / "checkpoints", whose)
-    if name is None:
-        raise JobError(str(run), "holds no checkpoint that verifies", "; ".join(skipped))
-    return name
-
-
-def _best(run: Path, whose: str) -> str:
-    found = best_in(run / "checkpoints")
-    if found is None:
-        raise JobError(str(run), "kept no best checkpoint", "train with checkpoint.best=true, or take the newest")
-    if (problem := checkpoint.problem(run / "checkpoints" / found[0], whose)) is not None:
-        raise JobError(str(run), f"its best checkpoint {found[0]} does not verify: {problem}", "take the newest")
-    return found[0]

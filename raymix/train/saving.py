@@ -186,11 +186,14 @@ class Checkpoints:
         return found if found is not None and all(top1 is None or found > top1 for top1 in before) else None
 
 
-def best_in(folder: Path) -> tuple[str, float] | None:
-    """Name and accuracy of the best checkpoint so far, where one was kept and is still there."""
+def best_in(folder: Path, there: list[str] | None = None) -> tuple[str, float] | None:
+    """Name and accuracy of the best checkpoint so far, where one was kept and is still there.
+
+    `there`: the names of those that are, where that is not the folder.
+    """
     try:
         found = json.loads((folder / BEST).read_bytes())
         name, top1 = str(found["name"]), float(found["select_top1"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    return (name, top1) if name in checkpoint.names(folder) else None
+    return (name, top1) if name in (checkpoint.names(folder) if there is None else there) else None

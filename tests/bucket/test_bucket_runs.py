@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from raymix.api import load_model, replay
 from raymix.bucket.lease import Lease
 from raymix.bucket.mirror import storage_root
 from raymix.bucket.store import Store
@@ -75,6 +78,40 @@ def _commands_see_it(server: Server, raymix: Raymix) -> None:
     assert [one["folder"] for one in listed] == [f"{STORAGE}/digits"]
     assert raymix("runs", "show", "digits", "--storage", STORAGE).code == 0
     assert "done" in raymix("runs", "watch", "digits", "--storage", STORAGE, "--once").out
+
+
+def test_what_is_done_with_a_run_reads_its_bucket(
+    server: Server, spec_of: SpecOf, raymix: Raymix, tmp_path: Path, image_tree: Callable[..., Path]
+) -> None:
+    checkpoint = {"best": True, "keep": 1}
+    report = run(spec_of(storage=STORAGE, checkpoint=checkpoint, evaluate={"every": 0.2, "max_share": 1}), quiet=True)
+    place = f"{STORAGE}/digits"
+    elsewhere()
+    tensors = [load_model(place, best=best).state_dict() for best in (False, True)]
+    newest, _ = state_in(server)
+    assert json.loads(server.read(f"{RUN}/checkpoints/best.json"))["name"] != newest, "a test of two checkpoints"
+    assert any(not torch.equal(a, b) for a, b in zip(*(one.values() for one in tensors), strict=True))
+    elsewhere()
+    images = image_tree(tmp_path / "images", classes=2, per_class=3, size=8)
+    out = tmp_path / "found.csv"
+    assert raymix("predict", place, str(images), "--out", str(out)).code == 0
+    assert len(out.read_text().splitlines()) == 7
+    done = raymix("export", place, "--set", "images=4")
+    assert f"{place}/export/safetensors" in done.out
+    assert server.names(f"{RUN}/export/safetensors") >= {"README.md", "model.json", "model.safetensors"}
+    elsewhere()
+    assert raymix("export", place).err.startswith(f"error: --out: {place}/export/safetensors ")
+    again = replay(place, quiet=True)
+    assert again.equal
+    assert again.run == place
+    assert again.replay == f"{place}-replay"
+    final = json.loads(server.read("of us/digits-replay/report.json"))["final"]
+    assert report.final
+    assert final["top1"] == report.final.top1
+    for words in (["predict", "NONE", str(images), "--out", str(tmp_path / "none.csv")], ["export", "NONE"]):
+        refused = raymix(*(f"{STORAGE}/none" if word == "NONE" else word for word in words))
+        line = f"error: {STORAGE}/none: there is nothing by that name in the bucket (see raymix runs ls --storage)\n"
+        assert (refused.code, refused.err.splitlines(keepends=True)[-1]) == (2, line)
 
 
 def test_overwrite_leaves_nothing_of_the_old_run(server: Server, spec_of: SpecOf) -> None:
