@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -184,28 +183,6 @@ def test_a_wrong_what_if_is_one_line(raymix: Raymix, what_if: str, line: str) ->
 
 def test_schema_is_json(raymix: Raymix) -> None:
     assert json.loads(raymix("schema").out) == JobSpec.model_json_schema()
-
-
-@pytest.mark.parametrize("command", ["validate", "plan"])
-def test_validate_and_plan_answer_in_under_a_second(command: str) -> None:
-    """Start of the interpreter included; in processor seconds, as the machine may be busy with other tests.
-
-    Bytecode is kept, as an installed package has it: a session of tests may run without.
-    """
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-    def spent() -> float:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
-
-    def needed() -> float:
-        before = spent()
-        subprocess.run(
-            [sys.executable, "-m", "raymix", command, DIGITS], check=True, capture_output=True, env=environment
-        )
-        return spent() - before
-
-    assert any(needed() < 1 for _ in range(3)), "also where the first one finds nothing in the file cache"
 
 
 # ---- wrong jobs -------------------------------------------------------------------------------------------------
