@@ -165,8 +165,7 @@ def _what(spec: JobSpec) -> Any:
 
 
 def _check_facts(before: Facts, now: Facts) -> None:
-    if before != now:
-        names = [name for name in Facts.model_fields if getattr(before, name) != getattr(now, name)]
+    if names := before.changed(now):
         raise JobError("data", f"is not what it was: {', '.join(names)} differ", "repeat it on the same data")
 
 

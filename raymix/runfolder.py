@@ -152,8 +152,7 @@ class RunFolder:
             plan = Plan.model_validate_json(file.read_bytes())
         except ValidationError:
             raise JobError("--resume", f"{file} is not a plan of this raymix", "start anew: --overwrite") from None
-        if plan.facts != facts:
-            changed = [name for name in Facts.model_fields if getattr(plan.facts, name) != getattr(facts, name)]
+        if changed := plan.facts.changed(facts):
             raise JobError(
                 "data", f"is not what it was when {self.shown} began ({changed[0]})", "start anew: another name"
             )

@@ -71,6 +71,7 @@ def facts(num_rows: int) -> Facts:
         num_select=0,
         num_val=0,
         class_names=tuple(str(label) for label in range(NUM_CLASSES)),
+        class_rows=(num_rows // NUM_CLASSES,) * NUM_CLASSES,
     )
 
 

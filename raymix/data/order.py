@@ -75,18 +75,87 @@ class Order:
         """All ids in the order of one epoch; the last two are kept, for speed alone."""
         known = self._recent.get(epoch)
         if known is None:
-            # crc32: a number for the stream's name that is the same in every process, unlike hash()
-            generator = np.random.default_rng([self._seed, zlib.crc32(self._stream.encode()), epoch])
+            generator = self._generator(epoch)
             known = generator.permutation(self._ids) if self._run <= 1 else _in_runs(self._ids, self._run, generator)
             # a new dict instead of a change to the old one: a prefetching thread may be reading it
             self._recent = {**dict(list(self._recent.items())[-1:]), epoch: known}
         return known
 
+    def _generator(self, *number: int) -> np.random.Generator:
+        # crc32: a number for the stream's name that is the same in every process, unlike hash()
+        return np.random.default_rng([self._seed, zlib.crc32(self._stream.encode()), *number])
+
+
+class Balanced(Order):
+    """The same with rare classes drawn more often: a class of n rows has a share of n^(1 - balance) of an epoch.
+
+    `balance` 0.5 is square-root, 1 class-balanced sampling (Kang et al. 2020, arXiv 1910.09217). Each class is a stream
+    of its own, its epochs' permutations end to end, of which every epoch takes the same number of rows. The epoch of a
+    row is that of its class, so that one which comes twice in an epoch is augmented in two ways.
+
+    Args:
+        labels: int64, of each of `ids`; every class that there is has a row.
+    """
+
+    def __init__(self, ids: Ids, labels: Ids, seed: int, stream: str, balance: float) -> None:
+        super().__init__(ids, seed, stream)
+        self._classes = [self._ids[labels == label] for label in np.unique(labels)]
+        shares = np.array([len(one) for one in self._classes]) ** (1 - balance)
+        exact = shares / shares.sum() * len(ids)
+        self._quotas = np.floor(exact + 1e-9).astype(np.int64)
+        largest_first = np.argsort(self._quotas - exact, kind="stable")
+        self._quotas[largest_first[: len(ids) - self._quotas.sum()]] += 1
+        self._last: tuple[int, Ids, Ids] | None = None
+
+    def rows(self, start: int, count: int) -> tuple[Ids, Ids]:
+        """As `Order.rows`."""
+        found = np.empty((2, count), dtype=np.int64)
+        for epoch in range(start // len(self), -(-(start + count) // len(self))):
+            first, end = max(start, epoch * len(self)), min(start + count, (epoch + 1) * len(self))
+            part = slice(first - epoch * len(self), end - epoch * len(self))
+            found[:, first - start : end - start] = [values[part] for values in self._drawn(epoch)]
+        return found[0], found[1]
+
+    def count(self, end: int, mask: NDArray[np.bool_]) -> int:
+        """As `Order.count`."""
+        epochs, rest = divmod(end, len(self))
+        whole = 0
+        for ids, quota in zip(self._classes, self._quotas, strict=True):
+            turns, more = divmod(epochs * int(quota), len(ids))
+            whole += turns * int(np.count_nonzero(mask[ids]))
+            whole += int(np.count_nonzero(mask[self._of_class(ids, turns)[:more]])) if more else 0
+        return whole + (int(np.count_nonzero(mask[self._drawn(epochs)[0][:rest]])) if rest else 0)
+
+    def _drawn(self, epoch: int) -> tuple[Ids, Ids]:
+        """Row ids of an epoch and the epochs of their classes; the last one is kept, for speed alone."""
+        last = self._last
+        if last is None or last[0] != epoch:
+            found, turns = [], []
+            for ids, quota in zip(self._classes, self._quotas, strict=True):
+                places = np.arange(epoch * quota, (epoch + 1) * quota)
+                turns.append(places // len(ids))
+                found += [
+                    self._of_class(ids, turn)[places[places // len(ids) == turn] % len(ids)]
+                    for turn in np.unique(places // len(ids))
+                ]
+            mixed = self._generator(epoch).permutation(len(self))
+            # one assignment: a prefetching thread may be reading it
+            self._last = last = epoch, np.concatenate(found)[mixed], np.concatenate(turns)[mixed]
+        return last[1:]
+
+    def _of_class(self, ids: Ids, turn: int) -> Ids:
+        return self._generator(int(turn), 1 + int(ids[0])).permutation(ids)
+
 
 def orders(plan: Plan, splits: Splits) -> dict[Stream, Order]:
     """The order of each stream that has rows."""
     rows: dict[Stream, Ids] = {"all": splits.train, "labelled": splits.labelled, "unlabelled": splits.unlabelled}
-    return {stream: Order(ids, plan.spec.seed, stream, plan.facts.run) for stream, ids in rows.items() if len(ids)}
+    seed, balance = plan.spec.seed, plan.spec.data.balance
+    found = {stream: Order(ids, seed, stream, plan.facts.run) for stream, ids in rows.items() if len(ids)}
+    if balance and "labelled" in found:
+        labels = splits.labels[splits.labelled]
+        found["labelled"] = Balanced(splits.labelled, labels, seed, "labelled", balance)
+    return found
 
 
 def _in_runs(ids: Ids, run: int, generator: np.random.Generator) -> Ids:

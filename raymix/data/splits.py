@@ -108,6 +108,7 @@ def facts(rows: Rows, splits: Splits, run: int = 0) -> Facts:
         num_select=len(splits.select),
         num_val=len(splits.val),
         class_names=rows.class_names,
+        class_rows=tuple(np.bincount(splits.labels[splits.labelled], minlength=len(rows.class_names)).tolist()),
         run=run,
     )
 

@@ -25,7 +25,7 @@ from raymix.method.draw import Key
 from raymix.method.mixing import Mixing, Pair
 from raymix.method.objectives import Objective, View
 from raymix.method.views import Augment
-from raymix.plan import Kind
+from raymix.plan import Facts, Kind
 from raymix.spec import MIX_KINDS, JobSpec, Passes
 
 
@@ -94,21 +94,37 @@ def look(f: Backbone | Tapped, v: View, m: MaskToken | None, key_B: Key | None =
     return z if isinstance(z, tuple) else (z, z)
 
 
-def cross_entropy(logits: Tensor, y: Tensor, scale: Tensor, smoothing: float, pair: Pair | None = None) -> Tensor:
+class CrossEntropy(nn.Module):
     """CE: the sum over this rank's labelled rows times workers over their global number.
 
     DDP averages over ranks, so the mean over the global batch's labelled rows comes out whichever ranks hold them; a
     rank without labels adds 0 * logits. Of mixed images: lambda * CE(y) + (1 - lambda) * CE(the partner's y).
+
+    With factors u_K of the classes, u(y) * CE(y) in place of CE(y); the number of rows stays what it is divided by, so
+    that factors of 1 on average leave the loss as large as it was.
     """
-    logits = logits.float()
-    if pair is None:
-        return F.cross_entropy(logits, y, ignore_index=-1, reduction="sum", label_smoothing=smoothing) * scale
-    own, other = (
-        F.cross_entropy(logits, labels, ignore_index=-1, reduction="none", label_smoothing=smoothing)
-        for labels in (y, pair.label_B)
-    )
-    # an image that is not mixed has lambda 1, whatever its partner is
-    return torch.lerp(other, own, pair.own_B).sum() * scale
+
+    u_K: Tensor | None
+
+    def __init__(self, smoothing: float, u_K: Tensor | None = None) -> None:
+        super().__init__()
+        self.smoothing = smoothing
+        self.register_buffer("u_K", u_K, persistent=False)
+
+    def forward(self, logits: Tensor, y: Tensor, scale: Tensor, pair: Pair | None = None) -> Tensor:
+        logits = logits.float()
+        if pair is None and self.u_K is None:
+            return F.cross_entropy(logits, y, ignore_index=-1, reduction="sum", label_smoothing=self.smoothing) * scale
+        if pair is None:
+            return self._of_each(logits, y).sum() * scale
+        own, other = (self._of_each(logits, labels) for labels in (y, pair.label_B))
+        # an image that is not mixed has lambda 1, whatever its partner is
+        return torch.lerp(other, own, pair.own_B).sum() * scale
+
+    def _of_each(self, logits: Tensor, y: Tensor) -> Tensor:
+        """(B,), 0 where there is no label."""
+        each = F.cross_entropy(logits, y, ignore_index=-1, reduction="none", label_smoothing=self.smoothing)
+        return each if self.u_K is None else self.u_K[y.clamp(min=0)] * each
 
 
 def mixed(mixing: Mixing | None, x_BCHW: Tensor, batch: Batch) -> tuple[Tensor, Pair | None]:
@@ -144,9 +160,9 @@ class SslStep(nn.Module):
 class SlStep(nn.Module):
     """L = CE(h(f(x)), y); with `drop`, f sees only the patches that a masked mix step would see."""
 
-    def __init__(self, model: Model, smoothing: float, drop: bool = False) -> None:
+    def __init__(self, model: Model, ce: CrossEntropy, drop: bool = False) -> None:
         super().__init__()
-        self.f, self.h, self.a, self.mixing, self.smoothing = model.f, model.h, model.a, model.mixing, smoothing
+        self.f, self.h, self.a, self.mixing, self.ce = model.f, model.h, model.a, model.mixing, ce
         self.view = model.g.view if drop else None  # a bound method: g's parameters do not become this step's
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,7 +173,7 @@ class SlStep(nn.Module):
             x, keep = v.x_BCHW, v.keep_BK
         x, pair = mixed(self.mixing, x, batch)
         logits = self.h(self.f(x, keep, key_B=batch.key_B))
-        L = cross_entropy(logits, batch.y_B, batch.scale, self.smoothing, pair)
+        L = self.ce(logits, batch.y_B, batch.scale, pair)
         return outcome(L, ssl=None, sl=L, hits=(logits.argmax(1) == batch.y_B).sum())
 
 
@@ -170,7 +186,7 @@ class MixStep(nn.Module):
     separate: z as in ssl steps for g and z' = f(x) for h, two passes (as in SSAT, Das et al., arXiv 2310.20704).
     """
 
-    def __init__(self, model: Model, spec: JobSpec, passes: Passes, kind: Kind) -> None:
+    def __init__(self, model: Model, spec: JobSpec, passes: Passes, kind: Kind, ce: CrossEntropy) -> None:
         super().__init__()
         self.kind = kind
         self.f, self.g, self.h, self.mixing = model.f, model.g, model.h, model.mixing
@@ -179,7 +195,7 @@ class MixStep(nn.Module):
         self.mix_shared = spec.data.augment.mix_shared and self.shares
         seen = passes.ssl if passes.mix == "separate" else passes.mix
         self.m = model.m if seen == "full" else None
-        self.num_whole, self.smoothing = spec.num_whole, spec.optim.label_smoothing
+        self.num_whole, self.ce = spec.num_whole, ce
 
     def forward(self, batch: Batch, w: Tensor) -> tuple[Tensor, Tensor]:
         v, y, scale = self.g.view(batch.x_BSSC, batch.key_B, self.kind), batch.y_B, batch.scale
@@ -197,7 +213,7 @@ class MixStep(nn.Module):
             logits = self.h(z if n == v.num_views else z[: n * len(y)])
             if n > 1:
                 y, scale = y.repeat(n), scale / n
-        ssl, sl = self.g(z_g, v), cross_entropy(logits, y, scale, self.smoothing, pair)
+        ssl, sl = self.g(z_g, v), self.ce(logits, y, scale, pair)
         L = w * ssl + (1 - w) * sl
         y = y[: len(batch.y_B)]  # of the first views
         return outcome(L, ssl=ssl, sl=sl, hits=(logits[: len(y)].argmax(1) == y).sum())
@@ -211,11 +227,23 @@ class MixStep(nn.Module):
         return v.x_BCHW[:num], Batch(batch.x_BSSC[:num], batch.y_B[:num], key_B[:num], batch.scale)
 
 
-def build(spec: JobSpec, model: Model, kind: Kind) -> nn.Module:
-    """The step of a kind."""
-    smoothing, passes = spec.optim.label_smoothing, spec.passes(model.f.drops)
+def class_weights(spec: JobSpec, facts: Facts) -> Tensor | None:
+    """u_K, float32: factors on the supervised loss of each class's images (`optim.class_weights`); None: all are 1."""
+    asked = spec.optim.class_weights
+    if asked is None:
+        return None
+    if isinstance(asked, dict):
+        return torch.tensor([asked.get(name, 1.0) for name in facts.class_names])
+    assert facts.class_rows, "rows were counted by class"
+    rows_K = torch.tensor(facts.class_rows, dtype=torch.float64).clamp(min=1)
+    return (facts.num_labelled / (facts.num_classes * rows_K)).float()
+
+
+def build(spec: JobSpec, model: Model, kind: Kind, u_K: Tensor | None = None) -> nn.Module:
+    """The step of a kind; `u_K` as `class_weights` gives it."""
+    passes, ce = spec.passes(model.f.drops), CrossEntropy(spec.optim.label_smoothing, u_K)
     if kind == "ssl":
         return SslStep(model, passes.ssl)
     if kind in MIX_KINDS and spec.has_ssl_loss(kind):
-        return MixStep(model, spec, passes, kind)
-    return SlStep(model, smoothing, drop=kind == "sl_drop")
+        return MixStep(model, spec, passes, kind, ce)
+    return SlStep(model, ce, drop=kind == "sl_drop")

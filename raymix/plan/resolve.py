@@ -23,6 +23,7 @@ def resolve(spec: JobSpec, facts: Facts) -> Plan:
     _check_rows(spec, facts)
     _check_labelled_share(spec, facts)
     _check_streaming(spec, facts)
+    _check_class_weights(spec, facts)
     phases: list[Phase] = []
     start = 0
     for phase in asked(spec, facts):
@@ -78,6 +79,9 @@ def _check_streaming(spec: JobSpec, facts: Facts) -> None:
     share, workers = spec.data.labelled_share, spec.cluster.num_replicas
     if not facts.run:
         return
+    if facts.run > 1 and spec.data.balance:
+        problem = "images are streamed out of larger files, neighbours together, and rare classes cannot be read twice"
+        raise JobError("data.balance", problem, "set data.cache=host, or optim.class_weights=balanced instead")
     if facts.run > 1 and SHARDS % workers:
         nearest = min((n for n in range(1, SHARDS + 1) if not SHARDS % n), key=lambda n: (abs(n - workers), n))
         problem = f"images are streamed in runs of {facts.run}, and {workers} does not divide {SHARDS}"
@@ -87,6 +91,13 @@ def _check_streaming(spec: JobSpec, facts: Facts) -> None:
         nearest = max(workers, round(labelled / workers) * workers)
         problem = f"{labelled} labelled rows a batch are not divisible by {workers} workers, and images are streamed"
         raise JobError("data.labelled_share", problem, f"the nearest that is: {nearest / batch:g}")
+
+
+def _check_class_weights(spec: JobSpec, facts: Facts) -> None:
+    asked = spec.optim.class_weights
+    if isinstance(asked, dict) and (unknown := sorted(asked.keys() - set(facts.class_names))):
+        known = ", ".join(facts.class_names[:5]) + (", ..." if facts.num_classes > 5 else "")
+        raise JobError(f"optim.class_weights.{unknown[0]}", "there is no such class", f"there are {known}")
 
 
 def _check_sides(plan: Plan) -> None:

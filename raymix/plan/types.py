@@ -32,12 +32,18 @@ class Facts(Section):
     num_select: int = Field(ge=0)
     num_val: int = Field(ge=0)
     class_names: tuple[str, ...]
+    class_rows: tuple[int, ...] = Field((), description="labelled training rows of each class; empty: not counted")
     run: int = Field(0, ge=0, description="0: images are kept; else they are streamed, so many neighbours at a time")
 
     @property
     def num_classes(self) -> int:
         """Classes of the labelled rows."""
         return len(self.class_names)
+
+    def changed(self, now: Facts) -> list[str]:
+        """Fields that are not what they were; of an earlier raymix, which did not count rows by class, those not."""
+        fields = [name for name in Facts.model_fields if name != "class_rows" or self.class_rows]
+        return [name for name in fields if getattr(self, name) != getattr(now, name)]
 
 
 class Anchor(Section):

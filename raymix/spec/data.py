@@ -116,6 +116,14 @@ class Data(Section):
     labelled_share: float | None = Field(
         None, gt=0, lt=1, description="share of labelled rows in a mix batch; null: as many as there are of all rows"
     )
+    balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how far rare classes are drawn more often in supervised batches: sl steps, and the labelled rows "
+        "of mix steps with labelled_share; a class of n rows has a share of n^(1 - balance). 0: as they come; 0.5: "
+        "square-root sampling; 1: all classes alike (arXiv 1910.09217). An epoch keeps its number of rows",
+    )
     channels: Channels = Field("rgb", description="what is kept of an image; gray16 keeps 16-bit images whole")
     cache: Literal["auto", "device", "host", "stream"] = Field(
         "auto", description="where the decoded images are kept; stream: nowhere, each epoch reads them anew"

@@ -123,6 +123,11 @@ class Optim(Section):
         "(arXiv 2106.08254); 1: all have the same",
     )
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, le=1e6)]] | None = Field(
+        None,
+        description="factors on the supervised loss of each class's images; balanced: labelled rows / (classes x those "
+        "of the class), 1 on average over the rows; a class that a list leaves out has 1; null: all have 1",
+    )
     clip: float | None = Field(None, gt=0, description="largest norm of the gradient of all parameters; null: any")
     ema: Share | None = Field(
         None, gt=0, description="half-life of averaged weights, as a share of the run's steps, as in 1%; null: none"

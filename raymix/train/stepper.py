@@ -208,7 +208,8 @@ def stepper(
     all-reduce after the backward pass.
     """
     device, asked = runtime.device, plan.spec.optim
-    w = torch.zeros((), device=device)
+    w, u_K = torch.zeros((), device=device), steps.class_weights(plan.spec, plan.facts)
+    u_K = None if u_K is None else u_K.to(device)
     decay = optim.decay_of(asked.ema, plan.num_steps) if asked.ema is not None else 0.0
     autocast = autocast_dtype(plan, device)
     average = runtime.average if recorded and runtime.world > 1 else None
@@ -220,7 +221,7 @@ def stepper(
             guard, (plan.spec.has_ssl_loss(kind), kind != "ssl"), average,
         )
         for kind in kinds
-        for step in [steps.build(plan.spec, state.model, kind)]
+        for step in [steps.build(plan.spec, state.model, kind, u_K)]
     }  # fmt: skip
     rate = state.optimizer.param_groups[0]["lr"]
     return Stepper(updates, rate, w, device, draws, {}, runtime.pulse, guard)

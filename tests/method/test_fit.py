@@ -97,7 +97,7 @@ def test_mae_decodes_from_within_other_vits(row: str) -> None:
     assert trained["mix"] > trained["ssl"]
     v = model.g.view(batch.x_BSSC, batch.key_B, "mix")
     logits = model.h(model.f(v.x_BCHW, v.keep_BK))
-    torch.testing.assert_close(sl, steps.cross_entropy(logits, batch.y_B, batch.scale, spec.optim.label_smoothing))
+    torch.testing.assert_close(sl, steps.CrossEntropy(spec.optim.label_smoothing)(logits, batch.y_B, batch.scale))
 
 
 def model_of(spec: JobSpec) -> Model:

@@ -170,7 +170,7 @@ def test_a_shared_pass_is_mixed_for_both_losses_where_the_job_says_so(shared_pas
     assert not torch.equal(x_BCHW, plain.x_BCHW)
     view = plain._replace(x_BCHW=x_BCHW)
     z, _ = steps.look(model.f, view, model.m)
-    sl = steps.cross_entropy(model.h(z), batch.y_B, batch.scale, spec.optim.label_smoothing, pair)
+    sl = steps.CrossEntropy(spec.optim.label_smoothing)(model.h(z), batch.y_B, batch.scale, pair)
     L, (ssl, found, _) = steps.build(spec, model, "mix")(batch, w)
     torch.testing.assert_close(found, sl.detach())
     torch.testing.assert_close(ssl, model.g(z, view).detach())
@@ -203,7 +203,7 @@ def test_shares_at_the_ends_of_their_range_are_shares(options: dict[str, Any]) -
     assert other.max() <= 1
     logits = (torch.randn(len(u_B4), 7) * 1e4).requires_grad_()
     y_B, own_B = torch.arange(len(u_B4)) % 8 - 1, 1 - other.mean((1, 2, 3))
-    loss = steps.cross_entropy(logits, y_B, torch.tensor(0.01), 0.1, Pair(y_B.flip(0), own_B))
+    loss = steps.CrossEntropy(0.1)(logits, y_B, torch.tensor(0.01), Pair(y_B.flip(0), own_B))
     loss.backward()
     assert loss.isfinite()
     assert logits.grad is not None
