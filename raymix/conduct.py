@@ -25,6 +25,7 @@ from raymix.report.folder import LEDGER_FILE, RUN_FILE, write_text
 from raymix.report.forecast import Forecast, allowance, forecast
 from raymix.report.history import History, Rates, select_of
 from raymix.report.intervals import pack_correct
+from raymix.report.judging import judged, pack_classes
 from raymix.report.ledger import cost_of, ledger
 from raymix.report.notes import not_finite_note
 from raymix.report.run import (
@@ -201,13 +202,17 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
         weights = job.plan.spec.evaluate.weights
         correct = outcome.correct[weights]
         selects = [select_of(report, weights) for report in outcome.history.reports]
+        labels, metric = job.splits.labels[job.splits.val], job.plan.spec.metric
+        val = judged(metric, labels)
         final = Final(
-            top1=100 * float(correct.mean()),
+            top1=val.score(correct),
+            metric=metric,
+            classes=pack_classes(labels) if metric != "top1" else "",
             num_val=len(correct),
             correct=pack_correct(correct),
             select_top1=next((top1 for top1 in reversed(selects) if top1 is not None), None),
             weights=weights,
-            by_weights={name: 100 * float(found.mean()) for name, found in outcome.correct.items()},
+            by_weights={name: val.score(found) for name, found in outcome.correct.items()},
             by_class=_by_class(job, correct),
         )
     return _build(job, session, books, status, final, outcome.history, outcome)

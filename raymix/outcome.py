@@ -8,13 +8,15 @@ from typing import Any
 from raymix.arms import epochs_of, flops_of, seconds_of
 from raymix.books import Clock
 from raymix.conduct import environment, note_on
+from raymix.data.splits import Splits
 from raymix.errands import Errand
 from raymix.freeze import Compared, Frozen
-from raymix.plan import Facts, Plan
+from raymix.plan import Plan
 from raymix.report.compare import verdict
 from raymix.report.folder import RUN_FILE
 from raymix.report.history import Rates
 from raymix.report.intervals import detectable
+from raymix.report.judging import METRIC_NOTE, judged, pack_classes
 from raymix.report.notes import failed_note, packed_note
 from raymix.report.pilot import FailedRun, PilotReport, PilotRun
 from raymix.report.requests import requests_note
@@ -60,7 +62,7 @@ def failed_run(errand: Errand, attempts: int, failure: Failure) -> FailedRun:
 def report_of(
     whole: Compared,
     frozen: Frozen,
-    known: Facts,
+    splits: Splits,
     session: Session,
     done: dict[str, list[PilotRun]],
     status: Status,
@@ -69,11 +71,14 @@ def report_of(
     held_workers: float,
 ) -> PilotReport:
     """The report of all runs; this attempt has held so many workers until now."""
-    seconds = clock.seconds
+    seconds, metric = clock.seconds, whole.spec.metric
+    val_labels = splits.labels[splits.val]
+    val = judged(metric, val_labels)
     cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
     notes = (
         note_on(whole.spec),
+        METRIC_NOTE if metric != "top1" else "",
         requests_note(frozen.requests, len(frozen.merged)),
         packed_note(arms),
         failed_note(failed),
@@ -88,12 +93,14 @@ def report_of(
         unit_seconds=frozen.unit_seconds,
         lengths=whole.lengths,
         seeds=tuple(whole.checked),
-        num_val=known.num_val,
-        num_labelled=known.num_labelled,
+        num_val=val.num,
+        metric=metric,
+        val_classes=pack_classes(val_labels) if metric != "top1" else "",
+        num_labelled=len(splits.labelled),
         arms=arms,
-        verdict=verdict(arms, known.num_val, preset, unit_on(session.device)),
+        verdict=verdict(arms, val, preset, unit_on(session.device)),
         tried=1,
-        detectable=detectable(known.num_val, min(whole.spec.pilot.pairs(tuple(whole.arms)).values())),
+        detectable=detectable(round(val.effective), min(whole.spec.pilot.pairs(tuple(whole.arms)).values())),
         step_seconds=dict(frozen.rates.step_seconds),
         wall_seconds=whole.earlier_seconds + seconds,
         held_worker_seconds=whole.earlier_held + held_workers * seconds,

@@ -59,7 +59,8 @@ def pilot(
     opening = opened(first, ids, whole.folder.held, verbose=verbose, quiet=quiet, num_runs=num_runs, start=start)
     with opening as (crew, sink, signals):
         merge(whole, brought)
-        sink.note(f"pilot: {foretold_line(spec.pilot.pairs(tuple(whole.arms)), first.plan.facts.num_val)}")
+        foretold = foretold_line(spec.pilot.pairs(tuple(whole.arms)), spec.metric, first.plan.facts)
+        sink.note(f"pilot: {foretold}")
         report = compare(whole, crew, sink, clock)
     if report.status == "interrupted":
         raise signals.interrupted(f"finished runs are kept; --resume goes on from {whole.folder.shown}", report)
@@ -119,7 +120,8 @@ def rows_in(whole: Compared) -> Ids:
 def compare(whole: Compared, crew: Crew, sink: Sink, clock: Clock) -> PilotReport:
     """Has a crew run a comparison; its folder holds report and runs when this returns, those that failed named."""
     session, first = crew.session, whole.checked[whole.spec.seed]
-    known = facts(first.rows, readable(first.splits, session), session.run)
+    splits = readable(first.splits, session)
+    known = facts(first.rows, splits, session.run)
     frozen = frozen_of(whole, known, session, sink)
     all_runs = list(errands(whole, frozen))
     reports, failed, status = _executed(whole, all_runs, crew, sink)
@@ -129,7 +131,7 @@ def compare(whole: Compared, crew: Crew, sink: Sink, clock: Clock) -> PilotRepor
             plan, _ = plan_of(whole, one, session)
             path = folder_of(whole, one.name).relative_to(whole.folder.path)
             done[one.arm].append(pilot_run(reports[one.name], plan, one.length, one.rates, path))
-    result = report_of(whole, frozen, known, session, done, status, clock, failed, crew.held_workers)
+    result = report_of(whole, frozen, splits, session, done, status, clock, failed, crew.held_workers)
     labels = {"train": known.num_labelled, "select": known.num_select, "val": known.num_val}
     result = write_pilot(whole.folder.path, with_roi(result, whole.spec.report, labels))
     if status == "done":

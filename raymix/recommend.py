@@ -24,6 +24,7 @@ from raymix.report.facts import span
 from raymix.report.forecast import Forecast, forecast
 from raymix.report.history import Rates
 from raymix.report.intervals import LEVEL, own_interval, paired_interval, standard_error, t_quantile, unpack
+from raymix.report.judging import Judged
 from raymix.report.known import Entry, Key, Seen, now
 from raymix.report.pilot import Interval, PilotReport, PilotRun
 from raymix.runner import check
@@ -55,7 +56,7 @@ def advice(report: PilotReport) -> Advice | None:
         gain = f"{words.points(found.top1_gain.value)} points, 95 % interval {words.point_interval(found.top1_gain)}"
         return Advice(lead, f"it wins over {found.rival}, the best other arm, at equal step-seconds ({gain}; clock A)")
     best = max(equal, key=lambda arm: fmean(run.top1 for run in equal[arm]))
-    behind = {arm: paired_interval(equal[best], runs, report.num_val) for arm, runs in equal.items() if arm != best}
+    behind = {arm: paired_interval(equal[best], runs, report.judged) for arm, runs in equal.items() if arm != best}
     alike = sorted((best, *(arm for arm, interval in behind.items() if interval.low <= 0)), key=_involved)
     open_ = "" if found.decided else "nothing was decided (a verdict needs 5 seeds and preset full); so far "
     if alike[0] == best:
@@ -164,7 +165,7 @@ def _predicted(told: Forecast, report: PilotReport) -> list[str]:
 
 def _accuracy(runs: tuple[PilotRun, ...], report: PilotReport, changed: bool) -> str:
     """Top-1 of one more run, as far as the pilot's tell."""
-    found = one_more(runs, report.num_val)
+    found = one_more(runs, report.judged)
     over = "over images alone, as one seed has no spread" if len(runs) == 1 else "of one more seed, over images too"
     told = f"{words.percent(found.value)} ({words.percent_interval(found)}, 95 % interval {over})"
     if changed:
@@ -172,16 +173,16 @@ def _accuracy(runs: tuple[PilotRun, ...], report: PilotReport, changed: bool) ->
     return f"Predicted top-1: {told}."
 
 
-def one_more(runs: tuple[PilotRun, ...], num_val: int) -> Interval:
+def one_more(runs: tuple[PilotRun, ...], val: Judged) -> Interval:
     """95 % interval, in percent, of the top-1 of one more run of an arm, of a seed like those seen.
 
     t * sqrt(error² + spread²), with the error of the mean over seeds and images and the standard deviation over seeds.
     One seed: over images alone.
     """
-    own = own_interval(runs, num_val)
+    own = own_interval(runs, val)
     if len(runs) == 1:
         return own
-    error, _ = standard_error(unpack(runs, num_val))
+    error, _ = standard_error(unpack(runs, val))
     half = t_quantile(0.5 + LEVEL / 2, len(runs) - 1) * math.sqrt(
         (100 * error) ** 2 + variance(run.top1 for run in runs)
     )

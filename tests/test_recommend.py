@@ -11,6 +11,7 @@ import raymix
 from raymix.jobfile import load_spec
 from raymix.recommend import advice, one_more
 from raymix.report.compare import verdict
+from raymix.report.judging import Judged
 from raymix.report.pilot import PilotReport
 from raymix.runner import check
 from tests.report.factory import make_arms, make_pilot
@@ -18,7 +19,7 @@ from tests.report.factory import make_arms, make_pilot
 
 def pilot_of(top1: dict[str, float], num_seeds: int = 5) -> PilotReport:
     arms = make_arms(top1, num_seeds)
-    update = {"arms": arms, "verdict": verdict(arms, 2000), "lengths": (1.0,)}
+    update = {"arms": arms, "verdict": verdict(arms, Judged(2000)), "lengths": (1.0,)}
     return make_pilot(num_seeds).model_copy(update=update)
 
 
@@ -55,7 +56,7 @@ def test_nothing_is_advised_before_a_seed_is_through() -> None:
 
 def test_one_more_run_may_be_further_off_than_the_mean() -> None:
     runs = make_arms({"mix": 30}, seed_sd=1.0)["mix"]
-    found = one_more(runs, 2000)
+    found = one_more(runs, Judged(2000))
     assert found.low < min(run.top1 for run in runs)
     assert found.high > max(run.top1 for run in runs)
 

@@ -6,6 +6,7 @@ import yaml
 
 from raymix.models.own import Own
 from raymix.report import words
+from raymix.report.judging import METRIC_WORDS
 from raymix.spec import Export
 from raymix.train.exported import About
 
@@ -74,7 +75,8 @@ def _results(own: Own) -> str:
     final = own.report.final
     if final is None:
         return f"None: the run is {own.report.status}."
-    return f"Top-1 {words.percent(final.top1)} on {words.count(final.num_val)} val images, read once, at the end."
+    name = METRIC_WORDS[final.metric].capitalize()
+    return f"{name} {words.percent(final.top1)} on {words.count(final.num_val)} val images, read once, at the end."
 
 
 def _cost(own: Own) -> str:

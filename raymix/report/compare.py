@@ -25,6 +25,7 @@ from raymix.report.intervals import (
     speedup,
     unpack_correct,
 )
+from raymix.report.judging import Judged
 from raymix.report.pilot import Interval, PilotRun, Verdict
 
 __all__ = ["detectable", "pack_correct", "paired", "paired_interval", "speedup", "unpack_correct", "verdict"]
@@ -57,7 +58,7 @@ class _Pair:
 
 def verdict(
     arms: Arms,
-    num_val: int,
+    val: Judged,
     preset: Literal["quick", "full"] = "full",
     unit: str = "worker-seconds",
     resamples: int = RESAMPLES,
@@ -68,7 +69,7 @@ def verdict(
         arms: The runs of each arm, of every length; arms without a run at length 1 are left out. The rival is picked
             on the seeds that all arms have, and compared on those that the two have; a verdict needs 5 that all have,
             so a pilot that was cut short still gets an honest answer.
-        num_val: Val rows, the same for every run.
+        val: The val rows, the same for every run.
         preset: `quick` decides nothing.
         unit: What a worker-second is called.
         resamples: Of the bootstrap.
@@ -83,10 +84,10 @@ def verdict(
         name = next(iter(equal))
         text = (
             f"Only {name} was run: {words.percent(top1[name])} top-1 ({words.plural(num_seeds, 'seed')}, "
-            f"{words.count(num_val)} val images). A verdict needs an arm to compare it with."
+            f"{words.count(val.num)} val images). A verdict needs an arm to compare it with."
         )
         return Verdict(text=text, decided=False, winner=name, rival=None, top1_gain=None, speedup=None)
-    pair = _pair(arms, equal, top1, num_val, resamples)
+    pair = _pair(arms, equal, top1, val, resamples)
     decided = num_seeds >= MIN_SEEDS and preset == "full"
     faster = speedup(arms[pair.lead], arms[pair.rival]) if decided else None
     parts = [_finding(pair) if decided else _undecided(pair, preset), _equality(pair)]
@@ -113,7 +114,7 @@ def paired(arms: Arms) -> dict[str, tuple[PilotRun, ...]]:
     return {name: tuple(run for run in runs if run.seed in seeds) for name, runs in equal.items()} if seeds else {}
 
 
-def _pair(arms: Arms, equal: Arms, top1: dict[str, float], num_val: int, resamples: int) -> _Pair:
+def _pair(arms: Arms, equal: Arms, top1: dict[str, float], val: Judged, resamples: int) -> _Pair:
     """mix, or else the best arm, against the best of the others; of equals, the one that was named first.
 
     Both are picked on `equal`, the seeds that all arms have, and compared on all that the two have.
@@ -121,14 +122,14 @@ def _pair(arms: Arms, equal: Arms, top1: dict[str, float], num_val: int, resampl
     lead = "mix" if "mix" in equal else max(equal, key=lambda name: top1[name])
     rival = max((name for name in equal if name != lead), key=lambda name: top1[name])
     both = paired({name: arms[name] for name in (lead, rival)})
-    d = differences(both[lead], both[rival], num_val)
+    d = differences(both[lead], both[rival], val)
     return _Pair(
         lead=lead,
         rival=rival,
         num_others=len(equal) - 1,
         seeds=d.shape[0],
         common=len(equal[lead]),
-        num_val=num_val,
+        num_val=val.num,
         top1={name: fmean(run.top1 for run in runs) for name, runs in both.items()},
         seconds={name: fmean(run.planned_seconds for run in runs) for name, runs in both.items()},
         gain=interval_of(d, resamples),

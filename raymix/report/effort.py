@@ -106,7 +106,7 @@ def _gain(
 
     def answers(runs: tuple[PilotRun, ...]) -> Any:
         kept = sorted((run for run in runs if run.seed in seeds), key=lambda run: run.seed)
-        return unpack(kept, report.num_val)
+        return unpack(kept, report.judged)
 
     d = sum(share * answers(runs) for runs, share in here) - answers(rival)
     return interval_of(d, min(RESAMPLES, max(200, RESAMPLED_IMAGES // max(1, report.num_val))))

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from raymix.plan import Facts
 from raymix.report import words
 from raymix.report.compare import paired
 from raymix.report.forecast import Forecast
 from raymix.report.intervals import RESAMPLES, at_length, detectable, paired_interval
+from raymix.report.judging import expected
 from raymix.report.pilot import Interval, PilotReport, PilotRun
 from raymix.report.run import PhaseReport, RunReport
+from raymix.spec import Metric
 
 RESAMPLED_IMAGES = 10_000_000  # over many val rows fewer resamples do: they give an interval its shape, not its width
 
@@ -89,7 +92,7 @@ def _behind(report: PilotReport, name: str, runs: Sequence[PilotRun], length: fl
     if name == lead or not {run.seed for run in leaders} & {run.seed for run in runs}:
         return None
     resamples = min(RESAMPLES, max(200, RESAMPLED_IMAGES // max(1, report.num_val)))
-    return paired_interval(leaders, runs, report.num_val, resamples)
+    return paired_interval(leaders, runs, report.judged, resamples)
 
 
 def _paired(report: PilotReport, runs: Sequence[PilotRun], length: float) -> int | None:
@@ -235,19 +238,22 @@ def _passes(seen: int, rows: int) -> str:
     return f"{seen / rows:.2f} passes over {words.count(rows)} rows" if rows else "no rows"
 
 
-def foretold_line(pairs: Mapping[str, int], num_val: int) -> str:
+def foretold_line(pairs: Mapping[str, int], metric: Metric, known: Facts) -> str:
     """The smallest difference that a pilot can tell, before it starts; see `raymix.report.intervals.detectable`.
 
     Args:
         pairs: For each arm the seeds that it is paired over; where they differ, each number is told with its arms.
-        num_val: Val rows.
+        metric: By which it judges.
+        known: The rows that there are.
     """
     if set(pairs.values()) == {1}:
         return "one seed has no spread, so no difference can be told; it decides nothing"
-    images = f"{words.count(num_val)} val images"
+    effective = expected(metric, known)
+    alike = f" (as much as {words.count(effective)} that count alike)" if effective < known.num_val else ""
+    images = f"{words.count(known.num_val)} val images{alike}"
     told = [
         f"with {words.plural(n, 'seed')}{_whose(pairs, n)} and {images}, "
-        + (f"differences from {detectable(num_val, n):.1f} points on" if n > 1 else "none")
+        + (f"differences from {detectable(effective, n):.1f} points on" if n > 1 else "none")
         for n in sorted(set(pairs.values()), reverse=True)
     ]
     return f"{'; '.join(told)} can be told (at 20 % top-1, 95 %, power 80 %)"

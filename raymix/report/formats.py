@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from raymix.report import course, effort, facts, roi_words, sweep_words, words
+from raymix.report.judging import METRIC_WORDS
 from raymix.report.lineup import HEADS, PAIRED_HEADS, Line, cells, paired_cells, remarks
 from raymix.report.money import Roi
 from raymix.report.page_pilot import COST_HEADS
@@ -76,7 +77,11 @@ def lines_markdown(lines: Sequence[Line]) -> str:
 
 def _run_markdown(report: RunReport) -> str:
     final, totals = report.final, report.totals
-    told = f"top-1 {words.percent(final.top1)} of {words.count(final.num_val)} val images" if final else "val not read"
+    told = (
+        f"{METRIC_WORDS[final.metric]} {words.percent(final.top1)} of {words.count(final.num_val)} val images"
+        if final
+        else "val not read"
+    )
     bill = f"{words.count(totals.worker_seconds)} {report.unit} billed (clock B), {words.money(totals.cost)}"
     heads = ["phase", *(head.format(unit=report.unit) for head in PHASE_HEADS)]
     rows = [[phase.kind, *facts.phase_cells(phase)] for phase in report.phases]

@@ -38,7 +38,7 @@ class SegmentReport(Section):
     ssl_loss: float | None = Field(description="mean over the steps that have one")
     sl_loss: float | None = Field(description="mean over the steps that have one")
     train_top1: float | None = Field(None, description="percent of augmented labelled images that get their own label")
-    select_top1: float | None = Field(None, description="on the select rows, after the segment")
+    select_top1: float | None = Field(None, description="on the select rows, after the segment, by the job's metric")
     select_ema_top1: float | None = Field(None, description="the same of the averaged weights")
     evaluate_seconds: float = 0.0
     trial_half_top1: float | None = Field(None, description="on the select rows, in the middle of a supervised trial")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
+from raymix.report.judging import Judged
 from raymix.report.pilot import Interval, PilotRun
 
 if TYPE_CHECKING:
@@ -60,41 +61,35 @@ def unpack_correct(text: str, num_rows: int) -> NDArray[np.bool_]:
     return np.unpackbits(packed, count=num_rows).astype(bool)
 
 
-def unpack(runs: Sequence[PilotRun], num_val: int) -> Floats:
-    """1 where a run was right on a val row, else 0. Shape (runs, num_val)."""
+def unpack(runs: Sequence[Answered], val: Judged) -> Floats:
+    """What each val row counts where a run was right on it, else 0. Shape (runs, val.num)."""
     import numpy as np
 
-    return np.stack([unpack_correct(run.correct, num_val).astype(float) for run in runs])
+    return val.credits(np.stack([unpack_correct(run.correct, val.num) for run in runs]))
 
 
-def differences(a: Sequence[Answered], b: Sequence[Answered], num_val: int) -> Floats:
-    """`d` of two arms over the seeds that both have. Shape (seeds, num_val).
+def differences(a: Sequence[Answered], b: Sequence[Answered], val: Judged) -> Floats:
+    """`d` of two arms over the seeds that both have, times what a row counts. Shape (seeds, val.num).
 
     Raises:
         ValueError: the arms have no seed in common.
     """
-    import numpy as np
-
     left, right = ({run.seed: run for run in runs} for runs in (a, b))
     seeds = sorted(left.keys() & right.keys())
     if not seeds:
         raise ValueError("the arms have no seed in common, so nothing is paired")
-    rows = [
-        unpack_correct(left[seed].correct, num_val).astype(float) - unpack_correct(right[seed].correct, num_val)
-        for seed in seeds
-    ]
-    return np.stack(rows)
+    return unpack([left[seed] for seed in seeds], val) - unpack([right[seed] for seed in seeds], val)
 
 
 def paired_interval(
-    a: Sequence[Answered], b: Sequence[Answered], num_val: int, resamples: int = RESAMPLES, rng_seed: int = 0
+    a: Sequence[Answered], b: Sequence[Answered], val: Judged, resamples: int = RESAMPLES, rng_seed: int = 0
 ) -> Interval:
     """95 % interval of the paired difference a minus b, in points of top-1; see `interval_of`.
 
     Raises:
         ValueError: the arms have no seed in common.
     """
-    return interval_of(differences(a, b, num_val), resamples, rng_seed)
+    return interval_of(differences(a, b, val), resamples, rng_seed)
 
 
 def interval_of(d: Floats, resamples: int = RESAMPLES, rng_seed: int = 0) -> Interval:
@@ -163,20 +158,25 @@ def standard_error(d: Floats) -> tuple[float, float]:
     return math.sqrt(total / d.size), min(total**2 / spread, d.size - 1.0)
 
 
-def own_interval(runs: Sequence[PilotRun], num_val: int) -> Interval:
+def own_interval(runs: Sequence[PilotRun], val: Judged) -> Interval:
     """95 % interval of an arm's own mean top-1, over its seeds and the images: t * standard error either way.
 
     One seed: over images alone, as `share_interval`.
     """
-    right = unpack(runs, num_val)
+    right = unpack(runs, val)
     if len(runs) == 1:
-        return share_interval(float(right.sum()), num_val)
+        return judged_interval(100 * float(right.mean()), val)
     error, freedom = standard_error(right)
     value, half = 100 * float(right.mean()), 100 * t_quantile(0.5 + LEVEL / 2, freedom) * error
     return Interval(value=value, low=max(0.0, value - half), high=min(100.0, value + half))
 
 
-def share_interval(right: float, num: int) -> Interval:
+def judged_interval(score: float, val: Judged) -> Interval:
+    """95 % interval, over images alone, of a score in percent: Wilson's, of as many rows as count alike."""
+    return share_interval(score / 100 * val.effective, val.effective)
+
+
+def share_interval(right: float, num: float) -> Interval:
     """95 % interval of a share in percent, `right` of `num` images being right (Wilson 1927)."""
     z, p = NormalDist().inv_cdf(0.5 + LEVEL / 2), right / num
     middle = (p + z * z / (2 * num)) / (1 + z * z / num)

@@ -8,7 +8,7 @@ from statistics import fmean
 from pydantic import Field
 
 from raymix.report import words
-from raymix.report.intervals import at_length, own_interval, share_interval
+from raymix.report.intervals import at_length, judged_interval, own_interval
 from raymix.report.pilot import Interval, PilotReport
 from raymix.report.run import RunReport, Status
 from raymix.report.versus import Versus, name_of, versus, versus_cells
@@ -88,7 +88,7 @@ def _of_run(path: str, report: RunReport) -> Line:
         arm=None,
         status=report.status,
         top1=final.top1 if final else None,
-        interval=share_interval(final.top1 / 100 * final.num_val, final.num_val) if final else None,
+        interval=judged_interval(final.top1, final.judged) if final else None,
         num_val=final.num_val if final else report.rows.val,
         seeds=(report.seed,),
         trained_seconds=totals.trained_seconds,
@@ -107,7 +107,7 @@ def _of_pilot(path: str, report: PilotReport) -> list[Line]:
             continue
         costs = [run.cost for run in runs if run.cost is not None]
         ssl, sl = (fmean(getattr(run, name) for run in runs) for name in ("ssl_epochs", "sl_epochs"))
-        interval = own_interval(runs, report.num_val)
+        interval = own_interval(runs, report.judged)
         line = Line(
             path=path,
             arm=arm,

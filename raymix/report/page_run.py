@@ -6,7 +6,8 @@ from typing import Any
 
 from raymix.report import course, facts, words
 from raymix.report.beside import Beside, Foretold
-from raymix.report.intervals import share_interval
+from raymix.report.intervals import judged_interval
+from raymix.report.judging import METRIC_WORDS
 from raymix.report.page_parts import (
     ACCOUNT_COLORS,
     CLOCK_COLORS,
@@ -68,7 +69,7 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
     final, totals = report.final, report.totals
     note = "val was not read"
     if final:
-        interval = share_interval(final.top1 / 100 * final.num_val, final.num_val)
+        interval = judged_interval(final.top1, final.judged)
         select = f"; {words.percent(final.select_top1)} on select" if final.select_top1 is not None else ""
         note = (
             f"95 % interval {words.percent_interval(interval)} over {words.count(final.num_val)} val images, "
@@ -77,7 +78,7 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
     restarts = f", {words.plural(report.attempts - 1, 'restart')}" if report.attempts > 1 else ""
     held = f"{course.workers_text(report)} held (clock B)"
     return [
-        ("top-1", words.percent(final.top1 if final else None), note),
+        (METRIC_WORDS[final.metric if final else "top1"], words.percent(final.top1 if final else None), note),
         ("wall time", words.seconds(totals.wall_seconds), "from the command to the report" + restarts),
         (f"{report.unit}, billed", words.count(totals.worker_seconds), held),
         ("cost", words.money(totals.cost), price_note(report.price_per_worker_hour)),

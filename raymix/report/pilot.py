@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from raymix.report.figure import Interval as Interval
+from raymix.report.judging import Judged, judged, unpack_classes
 from raymix.report.money import Roi
 from raymix.report.requests import Request
 from raymix.report.run import Status, unit_on
-from raymix.spec import Section
+from raymix.spec import Metric, Section
 
 
 class PilotRun(Section):
@@ -87,6 +88,8 @@ class PilotReport(Section):
     lengths: tuple[float, ...] = Field(description="multiples of T at which arms are compared")
     seeds: tuple[int, ...] = Field(description="all of them; an arm has those of its runs")
     num_val: int
+    metric: Metric = Field("top1", description="by which the figures named top1 are reckoned")
+    val_classes: str = Field("", description="as `classes` of a run's final result")
     num_labelled: int | None = Field(None, description="training rows with a label; null: not written down")
     arms: dict[str, tuple[PilotRun, ...]]
     verdict: Verdict
@@ -110,6 +113,11 @@ class PilotReport(Section):
     requests: tuple[Request, ...] = Field((), description="what was asked when it began, and at each extension")
     merged: tuple[str, ...] = Field((), description="folder names of runs that another copy of this pilot made")
     roi: Roi | None = Field(None, description="the return on investment; null: not reckoned")
+
+    @property
+    def judged(self) -> Judged:
+        """The val rows, and what each counts."""
+        return judged(self.metric, unpack_classes(self.val_classes)) if self.val_classes else Judged(self.num_val)
 
     @property
     def held(self) -> float:

@@ -69,7 +69,7 @@ def _draw_lengths(axis: Any, report: PilotReport, arms: Arms, lengths: Sequence[
 
 def _errorbars(axis: Any, report: PilotReport, found: Sequence[tuple[float, Sequence[PilotRun]]], **style: Any) -> None:
     """Means of an arm, with the interval of each."""
-    intervals = [own_interval(here, report.num_val) for _, here in found]
+    intervals = [own_interval(here, report.judged) for _, here in found]
     values = [interval.value for interval in intervals]
     errors = [
         [interval.value - interval.low for interval in intervals],
@@ -81,7 +81,7 @@ def _errorbars(axis: Any, report: PilotReport, found: Sequence[tuple[float, Sequ
 def _draw_rows(axis: Any, report: PilotReport, arms: Arms) -> None:
     for place, (name, runs) in enumerate(arms.items()):
         color, marker = ARM_STYLES.get(name, OTHER_STYLE)
-        interval = own_interval(runs, report.num_val)
+        interval = own_interval(runs, report.judged)
         error = [[interval.value - interval.low], [interval.high - interval.value]]
         style = {"fmt": marker, "color": color, "markersize": 7, "capsize": 4, "elinewidth": 1.5}
         axis.errorbar([interval.value], [place], xerr=error, **style)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from raymix.report.intervals import share_interval
+from raymix.report.intervals import judged_interval, share_interval
+from raymix.report.judging import METRIC_WORDS
 from raymix.report.plots import BLUE, GREEN, GREY, INK, ORANGE, PHASE_COLORS, PINK, RED, legend_above, panel
 from raymix.report.run import PhaseReport, Point, RunReport
+from raymix.spec import Metric
 
 MOST_POINTS = 600  # of a line: more cannot be told apart, and take room
 TALL = 2.9  # inches
@@ -95,7 +97,7 @@ def _top1_panel(figure: Any, report: RunReport) -> None:
     _accuracies(axis, report)
     final = report.final
     if final is not None and final.num_val:
-        interval = share_interval(final.top1 / 100 * final.num_val, final.num_val)
+        interval = judged_interval(final.top1, final.judged)
         error = [[interval.value - interval.low], [interval.high - interval.value]]
         end = report.held_at(report.curve[-1])
         style = {"fmt": "D", "color": INK, "markersize": 6, "capsize": 3, "clip_on": False, "zorder": 5}
@@ -191,13 +193,17 @@ def _accuracies(axis: Any, report: RunReport) -> None:
     _band(axis, report, told)
     averaged = [point for point in told if point.select_ema_top1 is not None]
     _line(axis, report, averaged, "select_ema_top1", "select, averaged weights", PINK, marker=".")
-    axis.set_ylabel("top-1, %")
+    axis.set_ylabel(f"{METRIC_WORDS[_metric(report)]}, %")
+
+
+def _metric(report: RunReport) -> Metric:
+    return report.final.metric if report.final else "top1"
 
 
 def _band(axis: Any, report: RunReport, told: Sequence[Point]) -> None:
     """The interval of what the select rows say."""
     num = report.rows.select
-    if not num or not told:
+    if not num or not told or _metric(report) != "top1":  # how many of each class there are is not kept
         return
     found = [
         (report.held_at(point), share_interval(point.select_top1 / 100 * num, num))

@@ -46,7 +46,7 @@ def priced_anew(report: PilotReport, spec: JobSpec) -> PilotReport:
         arm: tuple(run.model_copy(update={"cost": cost_of(run.billed_worker_seconds, price)}) for run in runs)
         for arm, runs in report.arms.items()
     }
-    found = verdict(arms, report.num_val, report.preset, report.unit)
+    found = verdict(arms, report.judged, report.preset, report.unit)
     update = {"arms": arms, "price_per_worker_hour": price, "verdict": found}
     labels = report.roi.labels if report.roi else {}
     return with_roi(report.model_copy(update=update), spec.report, labels)

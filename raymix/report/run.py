@@ -10,9 +10,10 @@ from pydantic import Field
 
 from raymix.plan import Asked, Decision, Facts, PhaseKind, Plan, Stream
 from raymix.report.history import History, Rates, RollBack, SegmentReport
+from raymix.report.judging import Judged, judged, unpack_classes
 from raymix.report.ledger import Account, Ledger, Spent
 from raymix.report.ledger import cost_of as cost_of
-from raymix.spec import Channels, Currency, Goal, Section, Weights
+from raymix.spec import Channels, Currency, Goal, Metric, Section, Weights
 
 Status = Literal["done", "interrupted", "failed"]
 
@@ -25,17 +26,26 @@ def unit_on(device: str) -> str:
 class Final(Section):
     """The last checkpoint on val, which is read once, at the end."""
 
-    top1: float = Field(description="percent of the val rows")
+    top1: float = Field(description="percent of the val rows, by the metric")
     num_val: int
     correct: str = Field(
         description="a bit for each val row in order of row id, as hex; for paired intervals over images"
     )
     select_top1: float | None = Field(None, description="percent of the select rows, at the last evaluation")
     weights: Weights = Field("raw", description="whose accuracy `top1` is, as evaluate.weights says beforehand")
+    metric: Metric = Field("top1", description="by which the figures named top1 are reckoned")
+    classes: str = Field(
+        "", description="class of each val row, as hex of 16 bits; empty: by top1 all rows count alike"
+    )
     by_weights: dict[Weights, float] = Field({}, description="top-1 of the raw weights and, if kept, of averaged ones")
     by_class: tuple[tuple[int, int], ...] = Field(
         (), description="of each class, in order of class_names: val rows, and how many of them are right"
     )
+
+    @property
+    def judged(self) -> Judged:
+        """The val rows, and what each counts."""
+        return judged(self.metric, unpack_classes(self.classes)) if self.classes else Judged(self.num_val)
 
 
 class PhaseReport(Section):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from raymix.report.crossing import Change, Draw, Place, Resampled, changes, reached
 from raymix.report.intervals import at_length, own_interval, paired_interval, unpack
+from raymix.report.judging import Judged
 from raymix.report.pilot import PilotReport, PilotRun
 from raymix.report.sweep import AtLength, Cell, Crossover, Edge, Gain, Line, Saved, Turns, Within
 from raymix.spec import PRETRAINED, SWEEP_AXES, SweepAxis
@@ -73,8 +74,8 @@ def _at(pilot: PilotReport, length: float) -> AtLength | None:
     arms = _equal(pilot, length)
     if not arms:
         return None
-    pairs = {name: _gain(arms, pair, pilot.num_val) for name, pair in _pairs(arms).items()}
-    tops = {arm: own_interval(runs, pilot.num_val) for arm, runs in arms.items()}
+    pairs = {name: _gain(arms, pair, pilot.judged) for name, pair in _pairs(arms).items()}
+    tops = {arm: own_interval(runs, pilot.judged) for arm, runs in arms.items()}
     return AtLength(length=length, arms=tops, mixing=pairs.get("mixing"), ssl=pairs.get("ssl"))
 
 
@@ -94,9 +95,9 @@ def _pairs(arms: Arms) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _gain(arms: Arms, pair: tuple[str, str], num_val: int) -> Gain:
+def _gain(arms: Arms, pair: tuple[str, str], val: Judged) -> Gain:
     arm, rival = pair
-    return Gain(arm=arm, rival=rival, points=paired_interval(arms[arm], arms[rival], num_val))
+    return Gain(arm=arm, rival=rival, points=paired_interval(arms[arm], arms[rival], val))
 
 
 # ---- along an axis ------------------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def _line(axis: SweepAxis, held: float, length: float, cells: Sequence[Swept], d
     if not seeds:
         return None
     tables = {
-        (place, arm): unpack(sorted((r for r in runs if r.seed in seeds), key=lambda r: r.seed), one.pilot.num_val)
+        (place, arm): unpack(sorted((r for r in runs if r.seed in seeds), key=lambda r: r.seed), one.pilot.judged)
         for place, (one, of) in enumerate(zip(cells, arms, strict=True))
         for arm, runs in of.items()
         if one.pilot is not None

@@ -13,6 +13,7 @@ from rich.text import Text
 from raymix.plan import Phase, Plan, rate, weight, worker_counts
 from raymix.report import course, effort, facts, lineup, words
 from raymix.report.forecast import Forecast, PhaseForecast
+from raymix.report.judging import METRIC_WORDS
 from raymix.report.lineup import Line
 from raymix.report.pilot import PilotReport
 from raymix.report.replay import Replayed
@@ -34,7 +35,9 @@ def run_table(report: RunReport) -> RenderableType:
     """A run: the headline, a line a phase, where the wall time went."""
     final, totals = report.final, report.totals
     top1 = (
-        f"top-1 {words.percent(final.top1)} of {words.count(final.num_val)} val images" if final else "val was not read"
+        f"{METRIC_WORDS[final.metric]} {words.percent(final.top1)} of {words.count(final.num_val)} val images"
+        if final
+        else "val was not read"
     )
     headline = Text.assemble((report.name, "bold"), "  ", (report.status, STATUS_STYLES[report.status]), f"  {top1}")
     table = _table("phase", "epochs", "steps", "images", "seconds", "images/s", "SSL loss", "SL loss")
@@ -161,12 +164,9 @@ def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:
         text = f"optim.batch: found when the run starts; {plan.spec.batch} stands for it here"
         parts.append(Text(text, style="yellow"))
     if facts_.num_val:
-        parts.append(
-            Text(
-                f"pilot: {facts.foretold_line(plan.spec.pilot.pairs(plan.spec.pilot.compared), facts_.num_val)}",
-                style="dim",
-            )
-        )
+        pilot = plan.spec.pilot
+        foretold = facts.foretold_line(pilot.pairs(pilot.compared), plan.spec.metric, facts_)
+        parts.append(Text(f"pilot: {foretold}", style="dim"))
     return Group(*parts)
 
 

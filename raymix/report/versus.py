@@ -10,9 +10,10 @@ from pydantic import Field
 from raymix.report import words
 from raymix.report.facts import RESAMPLED_IMAGES, lead_arm
 from raymix.report.intervals import RESAMPLES, at_length, paired_interval
+from raymix.report.judging import Judged
 from raymix.report.pilot import Interval, PilotReport
 from raymix.report.run import RunReport
-from raymix.spec import Section
+from raymix.spec import Metric, Section
 
 
 class Versus(Section):
@@ -35,7 +36,8 @@ class _Side(NamedTuple):
 
     name: str
     arm: str | None
-    num_val: int
+    metric: Metric
+    val: Judged
     answers: tuple[_Answers, ...]
 
 
@@ -49,7 +51,7 @@ def versus(done: Sequence[tuple[str, RunReport | PilotReport]]) -> dict[tuple[in
 
     An arm of the first report is compared with its leading one (mix, or the winner); any later line with the arm of
     the same name in the first report, or else with its leading one. Nothing is told of lines that share no seed or
-    have another number of val rows.
+    have another number of val rows or another metric.
     """
     sides = [_sides(path, report) for path, report in done]
     first = next((place for place, of in enumerate(sides) if of), None)
@@ -74,10 +76,10 @@ def versus_cells(against: Versus) -> list[str]:
 
 def _versus(side: _Side, other: _Side) -> Versus | None:
     seeds = {one.seed for one in side.answers} & {one.seed for one in other.answers}
-    if not seeds or side.num_val != other.num_val:
+    if not seeds or side.val.num != other.val.num or side.metric != other.metric:
         return None
-    resamples = min(RESAMPLES, max(200, RESAMPLED_IMAGES // max(1, side.num_val)))
-    points = paired_interval(side.answers, other.answers, side.num_val, resamples)
+    resamples = min(RESAMPLES, max(200, RESAMPLED_IMAGES // max(1, side.val.num)))
+    points = paired_interval(side.answers, other.answers, side.val, resamples)
     return Versus(against=other.name, points=points, seeds=tuple(sorted(seeds)))
 
 
@@ -85,9 +87,15 @@ def _sides(path: str, report: RunReport | PilotReport) -> list[_Side]:
     if isinstance(report, RunReport):
         if (final := report.final) is None:
             return []
-        return [_Side(path, None, final.num_val, (_Answers(report.seed, final.correct),))]
+        return [_Side(path, None, final.metric, final.judged, (_Answers(report.seed, final.correct),))]
     return [
-        _Side(name_of(path, arm), arm, report.num_val, tuple(_Answers(run.seed, run.correct) for run in runs))
+        _Side(
+            name_of(path, arm),
+            arm,
+            report.metric,
+            report.judged,
+            tuple(_Answers(run.seed, run.correct) for run in runs),
+        )
         for arm, all_runs in report.arms.items()
         if (runs := at_length(all_runs, 1.0))
     ]

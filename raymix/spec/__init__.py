@@ -11,6 +11,7 @@ from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
 from raymix.spec.job import (
     CheckpointSpec,
     JobSpec,
+    Metric,
     Passes,
     Weights,
     check_decode_from,
@@ -88,6 +89,7 @@ __all__ = [
     "JobSpec",
     "Kubernetes",
     "Mae",
+    "Metric",
     "MixKind",
     "Mlflow",
     "NpzSource",

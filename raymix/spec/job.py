@@ -42,6 +42,7 @@ class CheckpointSpec(Section):
     )
 
 
+Metric = Literal["top1", "balanced_accuracy"]
 Weights = Literal["raw", "ema"]  # as the last step left them, or averaged
 
 
@@ -72,6 +73,12 @@ class JobSpec(Section):
     checkpoint: CheckpointSpec = CheckpointSpec()
     failures: Failures = Failures()
     evaluate: Evaluate = Evaluate()
+    metric: Metric = Field(
+        "top1",
+        description="what runs are chosen and judged by: on select rows for goals, adaptive runs, searches and the "
+        "best checkpoint, on val for the result and a pilot's verdict. top1: the share of the images that are right; "
+        "balanced_accuracy: the mean of that over the classes, each counting alike",
+    )
     pilot: Pilot = Pilot()
     tune: Tune | None = None
     sweep: Sweep | None = Field(

@@ -21,6 +21,7 @@ FIXED = {
     "sweep": "no part of a single run",
     "report": "no part of a single run",
     "watch": "no part of what is trained",
+    "metric": "all trials must be judged alike",
     "name": "each trial's own",
     "storage": "the whole search's",
     "cluster": "the same for all trials: `tune.concurrent` counts on it",

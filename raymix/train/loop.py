@@ -12,6 +12,7 @@ from raymix.method import optim
 from raymix.plan import Plan, Segment, changed, rate, weight
 from raymix.policy import End
 from raymix.report.history import SegmentReport
+from raymix.report.judging import judged
 from raymix.train import compiling
 from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
@@ -149,7 +150,8 @@ def _with_select(plan: Plan, report: SegmentReport, state: TrainState, feed: Fee
     started = time.perf_counter()
     settle_all(plan, state, feed.splits, runtime)
     found = evaluate_all(plan, state, feed.splits, feed.splits.select, runtime)
-    top1 = {name: 100 * float(correct.mean()) for name, correct in found.items()}
+    rows = judged(plan.spec.metric, feed.splits.labels[feed.splits.select])
+    top1 = {name: rows.score(correct) for name, correct in found.items()}
     seconds = max(runtime.gather(time.perf_counter() - started))
     update = {"select_top1": top1["raw"], "select_ema_top1": top1.get("ema"), "evaluate_seconds": seconds}
     return report.model_copy(update=update)

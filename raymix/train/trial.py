@@ -8,6 +8,7 @@ import torch
 
 from raymix.plan import Plan
 from raymix.report.history import SegmentReport
+from raymix.report.judging import judged
 from raymix.train.evaluate import evaluate_all, settle_all
 from raymix.train.feed import Feed
 from raymix.train.runtime import Runtime
@@ -42,4 +43,4 @@ def with_trial(
 def _select_top1(plan: Plan, state: TrainState, feed: Feed, runtime: Runtime) -> float:
     settle_all(plan, state, feed.splits, runtime)
     found = evaluate_all(plan, state, feed.splits, feed.splits.select, runtime)["raw"]
-    return 100 * float(found.mean())
+    return judged(plan.spec.metric, feed.splits.labels[feed.splits.select]).score(found)

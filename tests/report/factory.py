@@ -14,6 +14,7 @@ from raymix.report.beside import Beside, Foretold, Samples, samples_of
 from raymix.report.compare import detectable, pack_correct, verdict
 from raymix.report.forecast import forecast
 from raymix.report.history import History, Rates, SegmentReport
+from raymix.report.judging import Judged
 from raymix.report.known import Entry, Key, Seen
 from raymix.report.ledger import Spent, booked, ledger
 from raymix.report.pilot import PilotReport, PilotRun
@@ -259,7 +260,7 @@ def make_pilot(
         num_val=2000,
         num_labelled=5120,
         arms=arms,
-        verdict=verdict(arms, 2000, "quick" if quick else "full"),
+        verdict=verdict(arms, Judged(2000), "quick" if quick else "full"),
         tried=1,
         detectable=detectable(2000, num_seeds),
         step_seconds=dict(STEP_SECONDS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from raymix.report.compare import verdict
+from raymix.report.judging import Judged
 from raymix.report.pilot import PilotReport
 from raymix.report.sweep import Cell, SweepReport
 from raymix.report.swept import Swept, decides, filled, lines_of
@@ -33,7 +34,7 @@ def make_cell_pilot(
     }
     preset = "quick" if num_seeds == 1 else "full"
     update = {"arms": arms, "num_val": num_val, "seeds": tuple(range(num_seeds)), "preset": preset}
-    update |= {"lengths": tuple(lengths), "verdict": verdict(arms, num_val, preset, resamples=200)}
+    update |= {"lengths": tuple(lengths), "verdict": verdict(arms, Judged(num_val), preset, resamples=200)}
     return make_pilot(1, lengths=(1.0,)).model_copy(update=update)
 
 

@@ -11,6 +11,7 @@ from raymix.report.compare import verdict
 from raymix.report.effort import AMOUNTS, EFFORT_HEADS, NOT_MEASURED, effort_cells, equal_cells, equals
 from raymix.report.formats import as_markdown
 from raymix.report.html import pilot_html
+from raymix.report.judging import Judged
 from raymix.report.pilot import PilotReport
 from tests.report.factory import make_pilot
 
@@ -87,4 +88,4 @@ def test_reports_label_it_as_secondary() -> None:
         assert "(secondary)" in text
         assert "Secondary; the verdict is at equal step-seconds." in text
     assert re.search(r"## Beside equal seconds \(secondary\)", as_markdown(report))
-    assert verdict(report.arms, 2000).text == report.verdict.text
+    assert verdict(report.arms, Judged(2000)).text == report.verdict.text

@@ -17,6 +17,7 @@ from raymix.report.intervals import (
     standard_error,
     t_quantile,
 )
+from raymix.report.judging import Judged
 from tests.report.factory import make_answers, make_arm, make_pilot_run
 
 
@@ -46,18 +47,18 @@ def test_the_bootstrap_is_the_plain_difference_in_expectation() -> None:
 
 def test_the_interval_is_the_same_each_time() -> None:
     a, b = (make_arm(table) for table in make_answers([40, 35], 5, 500))
-    assert paired_interval(a, b, 500) == paired_interval(a, b, 500)
+    assert paired_interval(a, b, Judged(500)) == paired_interval(a, b, Judged(500))
 
 
 def test_seeds_are_paired_whatever_their_order() -> None:
     a, b = (make_arm(table) for table in make_answers([40, 35], 5, 500))
-    assert paired_interval(a, b[::-1], 500) == paired_interval(a, b, 500)
+    assert paired_interval(a, b[::-1], Judged(500)) == paired_interval(a, b, Judged(500))
 
 
 def test_arms_without_a_common_seed_cannot_be_paired() -> None:
     row = np.ones(10, dtype=bool)
     with pytest.raises(ValueError, match="no seed in common"):
-        paired_interval([make_pilot_run(row, 0)], [make_pilot_run(row, 1)], 10)
+        paired_interval([make_pilot_run(row, 0)], [make_pilot_run(row, 1)], Judged(10))
 
 
 def test_pairing_narrows_the_interval_where_arms_agree_on_images() -> None:
@@ -185,13 +186,13 @@ def test_the_interval_of_one_arm_covers_its_true_accuracy() -> None:
     inside, rng = 0, np.random.default_rng(0)
     for _ in range(200):
         answers = rng.random((5, 400)) < rng.beta(0.4, 0.6, 400)  # an image is hard or easy for every seed
-        found = own_interval(make_arm(answers), 400)
+        found = own_interval(make_arm(answers), Judged(400))
         assert found.low <= found.value <= found.high
         assert found.value == pytest.approx(100 * answers.mean())
         inside += found.low <= 40 <= found.high
     assert 180 <= inside <= 199
-    assert own_interval(make_arm(answers[:1]), 400) == share_interval(answers[0].sum(), 400)
-    assert own_interval(make_arm(np.ones((3, 50), dtype=bool)), 50).low == 100
+    assert own_interval(make_arm(answers[:1]), Judged(400)) == share_interval(answers[0].sum(), 400)
+    assert own_interval(make_arm(np.ones((3, 50), dtype=bool)), Judged(50)).low == 100
 
 
 def test_seeds_that_all_give_the_same_answers_leave_the_spread_over_images() -> None:

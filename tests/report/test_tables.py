@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
+from raymix.plan import Facts
 from raymix.report import course, facts
 from raymix.report.forecast import forecast
 from raymix.report.run import BudgetReport
@@ -166,6 +167,11 @@ def test_pairs_of_unlike_numbers_of_seeds_print_theirs() -> None:
     assert cells["sl"].endswith("; n = 5)")
     assert cells["ssl_sl"].endswith("; n = 8)")
     assert "n = " not in facts.accuracy_cells(facts.arm_lines(report)[0])[1]
-    told = facts.foretold_line({"ssl_sl": 8, "sl": 5}, 300)
+    rows = Facts(
+        num_train=900, num_labelled=900, num_select=0, num_val=300, class_names=("a", "b"), class_rows=(891, 9)
+    )
+    told = facts.foretold_line({"ssl_sl": 8, "sl": 5}, "top1", rows)
     assert told.startswith("with 8 seeds (ssl_sl) and 300 val images, differences from ")
     assert "; with 5 seeds (sl) and 300 val images" in told
+    rare = facts.foretold_line({"mix": 5}, "balanced_accuracy", rows)
+    assert rare.startswith("with 5 seeds and 300 val images (as much as 12 that count alike), differences from ")

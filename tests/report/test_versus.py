@@ -10,6 +10,7 @@ import pytest
 from raymix.report import formats
 from raymix.report.html import compare_html
 from raymix.report.intervals import paired_interval
+from raymix.report.judging import Judged
 from raymix.report.lineup import line_up, paired_cells
 from raymix.report.tables import lines_table
 from raymix.report.versus import versus
@@ -23,7 +24,7 @@ def test_arms_of_one_pilot_are_told_from_mix() -> None:
     assert set(found) == {(0, arm) for arm in ("sl", "ssl_sl", "ssl_sl_one", "ssl_sl_drop")}
     told = found[0, "sl"]
     assert told.against == "p: mix"
-    assert told.points == paired_interval(report.arms["sl"], report.arms["mix"], 2000)
+    assert told.points == paired_interval(report.arms["sl"], report.arms["mix"], Judged(2000))
 
 
 def test_arms_of_another_pilot_are_told_from_those_of_the_same_name_over_shared_seeds() -> None:
@@ -32,7 +33,7 @@ def test_arms_of_another_pilot_are_told_from_those_of_the_same_name_over_shared_
     assert found[1, "mix"].against == "a: mix"
     assert found[1, "sl"].against == "a: sl"
     assert found[1, "mix"].seeds == (0, 1, 2, 3, 4)
-    assert found[1, "mix"].points == paired_interval(b.arms["mix"], a.arms["mix"], 2000)
+    assert found[1, "mix"].points == paired_interval(b.arms["mix"], a.arms["mix"], Judged(2000))
 
 
 def test_runs_pair_by_seed_and_nothing_else_is_told() -> None:

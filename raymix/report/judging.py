@@ -1,0 +1,86 @@
+"""What right and wrong answers on some rows come to: a mean over the rows, in which each counts as the metric says.
+
+Balanced accuracy, the mean of the classes' recalls, is such a mean: a row of a class with n of N rows and C classes
+counts N / (C * n), 1 on average. So whatever is reckoned of shares of rows holds for it, too: intervals over seeds and
+images with the rows' factors held (the Horvitz-Thompson form), differences, the smallest one that can be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from raymix.plan import Facts
+from raymix.spec import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+METRIC_WORDS: dict[Metric, str] = {"top1": "top-1", "balanced_accuracy": "balanced accuracy"}
+METRIC_NOTE = "Top-1 stands for balanced accuracy here (metric): the mean of the classes' recalls."
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Rows that runs are judged on, and what each counts: float64 (num,), 1 on average; None: 1 each."""
+
+    num: int
+    factors: NDArray[np.float64] | None = None
+
+    @property
+    def effective(self) -> float:
+        """As many rows that count alike have a mean as uncertain (Kish 1965)."""
+        if self.factors is None or not self.num:
+            return float(self.num)
+        return float(self.factors.sum() ** 2 / (self.factors**2).sum())
+
+    def credits(self, correct: Any) -> NDArray[np.float64]:
+        """What each answer counts; `correct` bool (..., num)."""
+        import numpy as np
+
+        right = np.asarray(correct, dtype=np.float64)
+        return right if self.factors is None else right * self.factors
+
+    def score(self, correct: Any) -> float:
+        """Percent; `correct` bool (num,)."""
+        return 100 * float(self.credits(correct).mean())
+
+
+def judged(metric: Metric, labels: Sequence[int] | NDArray[Any]) -> Judged:
+    """The rows of these labels, by a metric; a class without a row has no part in it."""
+    import numpy as np
+
+    labels = np.asarray(labels)
+    if metric == "top1" or not len(labels):
+        return Judged(len(labels))
+    _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return Judged(len(labels), (len(labels) / (len(counts) * counts))[of])
+
+
+def expected(metric: Metric, facts: Facts) -> int:
+    """About how many val rows that count alike there will be, whose classes have the training rows' shares."""
+    if metric == "top1" or not (facts.num_val and facts.class_rows):
+        return facts.num_val
+    total = sum(facts.class_rows)
+    of_each = [max(1.0, facts.num_val * rows / total) for rows in facts.class_rows]
+    return round(len(of_each) ** 2 / sum(1 / rows for rows in of_each))
+
+
+def pack_classes(labels: Sequence[int] | NDArray[Any]) -> str:
+    """The class of each row, in order, as hex of 16 bits each."""
+    import numpy as np
+
+    return np.asarray(labels, dtype=">u2").tobytes().hex()
+
+
+def unpack_classes(text: str) -> NDArray[np.int64]:
+    """What `pack_classes` wrote.
+
+    Raises:
+        ValueError: the text is not hex.
+    """
+    import numpy as np
+
+    return np.frombuffer(bytes.fromhex(text), dtype=">u2").astype(np.int64)
