@@ -15,7 +15,7 @@ from raymix.books import Books, Clock
 from raymix.bucket import saved_for
 from raymix.data.order import orders
 from raymix.data.rows import Rows
-from raymix.data.splits import Splits
+from raymix.data.splits import Splits, group_rows
 from raymix.environment import write_environment
 from raymix.plan import Asked, Plan, followed, positions
 from raymix.policy import planned
@@ -248,7 +248,11 @@ def _build(
         budget=_budget(plan, history, attempts),
         goal=plan.spec.goal,
         rows=rows_report(
-            job.plan.facts, dict(skipped), positions(plan, history.done_steps), _sources(job, plan, history)
+            job.plan.facts,
+            dict(skipped),
+            positions(plan, history.done_steps),
+            _sources(job, plan, history),
+            group_rows(job.rows, job.splits),
         ),
         images=ImagesReport(
             kept=session.kept,

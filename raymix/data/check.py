@@ -112,6 +112,7 @@ def summary(rows: Rows, facts: BlockFacts, data: Data, seconds: float) -> CheckR
             unlabelled=int((~rows.is_val & (rows.labels < 0)).sum()),
             val=int(rows.is_val.sum()),
             shared=rows.num_shared,
+            groups=None if rows.groups is None else len(rows.group_names),
         ),
         classes=_classes(rows),
         sizes=_sizes(facts.sizes[good], data) if good.any() else None,

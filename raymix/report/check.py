@@ -20,12 +20,18 @@ _FIRST = 3  # images shown of each cause, groups of duplicates
 
 
 class RowCounts(Section):
-    """Rows of each part. `shared`: images of data.unlabelled left out because another part has them."""
+    """Rows of each part.
+
+    Attributes:
+        shared: images of data.unlabelled left out because another part has them.
+        groups: of all rows together, by data.group; None: not asked for.
+    """
 
     train: int
     unlabelled: int
     val: int
     shared: int
+    groups: int | None = None
 
 
 class ClassCount(Section):
@@ -171,6 +177,8 @@ def _rows(rows: RowCounts) -> list[Text]:
     lines = [Text(", ".join(f"{words.count(number)} {part}" for part, number in counts if number) or "none")]
     if rows.shared:
         lines.append(Text(f"{words.count(rows.shared)} of data.unlabelled left out: train or val has them"))
+    if rows.groups is not None:
+        lines.append(Text(f"in {words.plural(rows.groups, 'group')}"))
     return lines
 
 
