@@ -121,6 +121,16 @@ def names_of(schema: Any, name: str, column: Callable[[], Any], where: str) -> l
         raise JobError("data.train.group", problem, "write it as UTF-8") from None
 
 
+def places(uris: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The file, the batch of rows in it and the row in that batch that each uri `<file>#<batch>:<row>` names."""
+    found = []
+    for uri in uris:
+        path, _, place = uri.rpartition("#")
+        batch, _, row = place.partition(":")
+        found.append((path, int(batch), int(row)))
+    return found
+
+
 def payloads(array: Any) -> list[tuple[bytes | None, str | None]]:
     """The bytes of each image of an array and the path beside them, each None where there is none."""
     import pyarrow as pa

@@ -54,7 +54,7 @@ def column(source: HfDiskSource, name: str, uris: Sequence[str]) -> list[str]:
     Raises:
         JobError: there is no such column, or what it holds is no name.
     """
-    places = [(path, *map(int, place.split(":"))) for path, _, place in (uri.rpartition("#") for uri in uris)]
+    places = arrow.places(uris)
     found = {path: _names(path, name) for path in dict.fromkeys(path for path, _, _ in places)}
     return [found[path][batch][row] for path, batch, row in places]
 

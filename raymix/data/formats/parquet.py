@@ -71,7 +71,7 @@ def column(source: ParquetSource, name: str, uris: Sequence[str]) -> list[str]:
     Raises:
         JobError: there is no such column, or what it holds is no name.
     """
-    places = [(path, *map(int, place.split(":"))) for path, _, place in (uri.rpartition("#") for uri in uris)]
+    places = arrow.places(uris)
     paths = list(dict.fromkeys(path for path, _, _ in places))
     found = dict(zip(paths, in_threads(lambda path: _names(path, name), paths), strict=True))
     return [found[path][group][row] for path, group, row in places]
