@@ -11,7 +11,7 @@ from raymix.report.compare import paired
 from raymix.report.forecast import Forecast
 from raymix.report.intervals import RESAMPLES, at_length, detectable, paired_interval
 from raymix.report.pilot import Interval, PilotReport, PilotRun
-from raymix.report.run import GroupRows, PhaseReport, RunReport
+from raymix.report.run import GroupRows, NearRows, PhaseReport, RunReport
 
 RESAMPLED_IMAGES = 10_000_000  # over many val rows fewer resamples do: they give an interval its shape, not its width
 
@@ -209,6 +209,9 @@ def rows_lines(report: RunReport) -> list[tuple[str, str, str]]:
     ]
     if rows.groups is not None:
         lines += _group_lines(rows.groups)
+    if rows.near is not None:
+        for part, number in (("val", rows.near.val), ("select", rows.near.select)):
+            lines.append((f"near-duplicates: {part}", words.count(number), _near_words(rows.near)))
     lines += [(f"skipped: {cause}", words.count(number), "unreadable") for cause, number in rows.skipped.items()]
     of = {"all": rows.train, "labelled": rows.labelled, "unlabelled": rows.unlabelled}
     for stream, seen in rows.seen.items():
@@ -238,6 +241,16 @@ def _group_lines(groups: GroupRows) -> list[tuple[str, str, str]]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
+def _near_words(near: NearRows) -> str:
+    return f"look like a training image: hashes differ in {near.distance} of 63 bits at most"
+
+
+def near_line(report: RunReport) -> str:
+    """How many val and select images look like a training image; empty where that was not asked for."""
+    near = report.rows.near
+    return f"near-duplicates: {words.near(near.val, near.select, near.without)}" if near else ""
 
 
 def groups_line(report: RunReport) -> str:

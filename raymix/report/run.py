@@ -73,6 +73,15 @@ class GroupRows(Section):
     val_lacks: tuple[str, ...] = Field((), description="the same of val")
 
 
+class NearRows(Section):
+    """Rows that look like a training image (data.near_duplicates); `near_duplicates.tsv` names them."""
+
+    distance: int = Field(description="most bits in which two perceptual hashes of 63 differ")
+    select: int
+    val: int
+    without: int = Field(description="rows that were not looked at: too little contrast for a hash")
+
+
 class RowsReport(Section):
     """Every row accounted for."""
 
@@ -85,6 +94,7 @@ class RowsReport(Section):
     seen: dict[Stream, int] = Field(description="rows consumed by training, by stream")
     sources: dict[str, SourceRows] = Field({}, description="training rows by source: train, unlabelled")
     groups: GroupRows | None = Field(None, description="null: no data.group was asked for")
+    near: NearRows | None = Field(None, description="null: not looked for, or images were streamed")
 
 
 class ImagesReport(Section):
@@ -295,6 +305,7 @@ def rows_report(
     seen: dict[Stream, int],
     sources: dict[str, SourceRows],
     groups: GroupRows | None = None,
+    near: NearRows | None = None,
 ) -> RowsReport:
     """The rows of a run: where they stand and how many were used."""
     return RowsReport(
@@ -307,6 +318,7 @@ def rows_report(
         seen=seen,
         sources=sources,
         groups=groups,
+        near=near,
     )
 
 

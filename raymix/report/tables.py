@@ -57,6 +57,7 @@ def run_table(report: RunReport) -> RenderableType:
         facts.startup_line(report),
         facts.images_line(report),
         facts.groups_line(report),
+        facts.near_line(report),
     )
     parts += [Text(line) for line in lines if line]
     if report.rows.skipped:

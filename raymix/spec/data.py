@@ -183,10 +183,19 @@ class Data(Section):
         "auto", description="where the decoded images are kept; stream: nowhere, each epoch reads them anew"
     )
     max_bad_fraction: float = Field(0.01, ge=0, le=1, description="share of unreadable images that stops the run")
+    near_duplicates: int | None = Field(
+        None,
+        ge=0,
+        le=8,
+        description="look for val and select images that look like a training image: perceptual hashes of 63 bits that "
+        "differ in at most so many, 4 say; null: off",
+    )
     augment: Augment = Augment()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.near_duplicates is not None and self.image_size < 8:
+            raise JobError("data.near_duplicates", "needs images of 8 pixels a side", "leave it out")
         if isinstance(self.store_size, int) and self.store_size < self.image_size:
             raise JobError("data.store_size", f"{self.store_size} is below image_size {self.image_size}", "use auto")
         check_channels("data.augment", self.augment, self.channels)
