@@ -26,6 +26,7 @@ from raymix.report.check import NearDuplicates, NearImage
 
 SIDE = 64  # pixels a side that images are decoded to where only their hashes are wanted
 _LOWEST = 8
+_MIDDLE = (_LOWEST**2 - 1) // 2
 _LEAST_CONTRAST = {1: 1.0, 2: 16.0}  # root mean square of the low frequencies in levels, by bytes of a pixel
 _GREY = {1: (1.0,), 3: (0.299, 0.587, 0.114)}
 _CHUNK_BYTES = 4 * 2**20  # of pixels that are looked at together
@@ -72,7 +73,7 @@ def hashed(pixels: Pixels) -> tuple[Bits, NDArray[np.bool_]]:
     waves = np.matmul(_cosines(side).T, lines.reshape(num, side, _LOWEST)).reshape(num, _LOWEST**2)[:, 1:]
     known = np.sqrt(np.square(waves).sum(axis=1)) >= _LEAST_CONTRAST[pixels.dtype.itemsize] * side
     signs = np.zeros((num, _LOWEST**2), np.bool_)
-    signs[:, 1:] = waves > np.median(waves, axis=1, keepdims=True) if num else False
+    signs[:, 1:] = waves > np.partition(waves, _MIDDLE, axis=1)[:, _MIDDLE, None]
     return np.packbits(signs, axis=1).view(np.uint64)[:, 0], known
 
 

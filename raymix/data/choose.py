@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from raymix.data.rows import Ids
@@ -30,7 +32,8 @@ def whole_groups(groups: Ids, labels: Ids, share: float, seed: list[int]) -> Ids
     for _ in range(_PASSES):
         if not choice.improve(order):
             break
-    return found[choice.taken]
+    chosen: Ids = found[np.array(choice.taken)]
+    return chosen
 
 
 class _Choice:
@@ -51,31 +54,38 @@ class _Choice:
         self._wanted: list[float] = (share * np.bincount(labels, minlength=num_classes)).tolist()
         self._rows, self._holders = [0] * num_classes, [0] * num_classes  # taken, by class
         self._all_rows, self._all_wanted = 0, share * len(labels)
-        self.taken = np.zeros(num_groups, dtype=np.bool_)
+        self.taken = [False] * num_groups
 
     def cover(self, order: list[int]) -> None:
-        """Takes a group for each class that has none yet, the class in fewest groups first.
-
-        The first one that brings the rows nearer to what is wanted, else the one that takes them least far away.
-        """
+        """Takes a group for each class that has none yet, the class in fewest groups first."""
         holders: list[list[int]] = [[] for _ in self._left]
         for group in order:
             for label, _ in self._held[group]:
                 holders[label].append(group)
         for label in sorted(range(len(holders)), key=lambda label: len(holders[label])):
             if not self._holders[label]:
-                free = [group for group in holders[label] if self._may_take(group)]
-                if free:
-                    nearer = next((group for group in free if self._change(group, 1) < 0), None)
-                    self._move(min(free, key=lambda group: self._change(group, 1)) if nearer is None else nearer, 1)
+                first = self._first(holders[label])
+                if first is not None:
+                    self._move(first, 1)
+
+    def _first(self, groups: list[int]) -> int | None:
+        """The first of them that brings the rows nearer, else the one that takes them least far away."""
+        least, best = math.inf, None
+        for group in groups:
+            if self._may_take(group):
+                change = self._change(group, 1)
+                if change < 0:
+                    return group
+                if change < least:
+                    least, best = change, group
+        return best
 
     def improve(self, order: list[int]) -> bool:
         """Takes and leaves groups while that brings the rows nearer to what is wanted. Returns whether any was."""
         changed = False
         for group in order:
             way = -1 if self.taken[group] else 1
-            allowed = self._may_take(group) if way > 0 else self._may_leave(group)
-            if allowed and self._change(group, way) < -1e-9:
+            if self._change(group, way) < -1e-9 and (self._may_take(group) if way > 0 else self._may_leave(group)):
                 self._move(group, way)
                 changed = True
         return changed
@@ -88,9 +98,9 @@ class _Choice:
 
     def _change(self, group: int, way: int) -> float:
         """Of the sum over classes, and over all rows, of (taken - wanted)^2 / wanted."""
-        total, change = 0, 0.0
+        total, change, rows, wanted, twice = 0, 0.0, self._rows, self._wanted, 2 * way
         for label, count in self._held[group]:
-            change += count * (2 * way * (self._rows[label] - self._wanted[label]) + count) / self._wanted[label]
+            change += count * (twice * (rows[label] - wanted[label]) + count) / wanted[label]
             total += count
         return change + total * (2 * way * (self._all_rows - self._all_wanted) + total) / self._all_wanted
 
