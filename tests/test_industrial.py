@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from raymix import load_model
+from raymix.data.decode import decode
+from raymix.data.frame import Frame
 from raymix.jobfile import load_spec
 from raymix.report.html import page
 from raymix.report.run import RunReport
 from raymix.runner import run
 from raymix.spec import JobSpec
 from raymix.train import measure
+from raymix.train.exported import Transform
 from tests.conftest import Raymix
 
 
@@ -64,7 +68,7 @@ def spec_of(lots: Path, tmp_path: Path) -> Callable[..., JobSpec]:
     return made
 
 
-def test_a_run_of_lots(spec_of: Callable[..., JobSpec], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_lots(spec_of: Callable[..., JobSpec], lots: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = spec_of()
     report = run(spec)
     folder = Path(spec.storage) / spec.name
@@ -91,10 +95,17 @@ def test_a_run_of_lots(spec_of: Callable[..., JobSpec], capsys: pytest.CaptureFi
     asked = json.loads((folder / "resolved.json").read_text())["data"]
     assert asked["group"] == {"pattern": r"lot(\d+)"}
     assert run(spec, resume=True) == report
-    streamed = run(spec_of("name=streamed", "data.cache=stream"))
+    region = (0.5, 0.25, 1.0, 0.75)
+    streamed = run(spec_of("name=streamed", "data.cache=stream", f"data.region={list(region)}"))
     assert streamed.rows.near is None
     assert "`raymix data check` looks for them" in capsys.readouterr().err
     assert streamed.rows.groups == groups
+    model = load_model(Path(spec.storage) / "streamed")
+    image = next(lots.glob("a/*.png"))
+    assert model.frame == Frame(16, region=region)
+    assert (model.transform(image).numpy() == decode(image.read_bytes(), model.frame)).all()
+    told = Transform.of(model.frame)
+    assert Transform.model_validate_json(told.model_dump_json()).frame == model.frame
 
 
 def test_the_check_tells_them_too(lots: Path, raymix: Raymix) -> None:

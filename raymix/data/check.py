@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raymix.data.alike import SIDE, Hashes, hashed
+from raymix.data.alike import Hashes, hashed
 from raymix.data.blocks import Block, encodable, fetched, num_bytes, part_of
 from raymix.data.decode import decode_many
 from raymix.data.frame import Frame
@@ -60,9 +60,9 @@ class BlockFacts:
     hashes: Hashes | None = None
 
 
-def check_block(block: Block, channels: Channels, looks: bool = False) -> BlockFacts:
-    """Reads and decodes the images of a block; `looks`: for near-duplicates, too."""
-    frame = Frame(SIDE if looks else _SIDE, channels)
+def check_block(block: Block, channels: Channels, looks: Frame | None = None) -> BlockFacts:
+    """Reads and decodes the images of a block; `looks`: how near-duplicates are looked for, None: not at all."""
+    frame = looks or Frame(_SIDE, channels)
     hashes = Hashes(np.zeros(len(block), np.uint64), np.zeros(len(block), np.bool_)) if looks else None
     sizes = np.zeros((len(block), 2), np.int32)
     digests = np.zeros((len(block), 2), np.uint64)
@@ -162,7 +162,9 @@ def _sizes(sizes: NDArray[np.int32], data: Data) -> Sizes:
         for side in (sizes[:, 0], sizes[:, 1])
     )
     asked = data.image_size if "image_size" in data.model_fields_set else None
-    below = float((sizes.min(axis=1) < asked).mean()) if asked else None
+    left, top, right, bottom = data.region or (0, 0, 1, 1)
+    used = (sizes * (right - left, bottom - top)).min(axis=1)
+    below = float((used < asked).mean()) if asked else None
     return Sizes(width=width, height=height, image_size=asked, below_image_size=below)
 
 

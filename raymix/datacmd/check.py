@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from raymix.data.alike import near_duplicates
+from raymix.data.alike import SIDE, near_duplicates
 from raymix.data.blocks import Block
 from raymix.data.check import check_block, gathered, summary
+from raymix.data.frame import Frame
 from raymix.data.rows import Rows
 from raymix.data.splits import Splits, split
 from raymix.datacmd.named import Named, index
@@ -34,7 +35,8 @@ def check(what: Named, how: How) -> CheckReport:
     blocks = (Block.of(rows, np.arange(start, min(start + size, len(rows)))) for start in range(0, len(rows), size))
     with console(how, "nothing is kept") as sink, workers(what.spec.cluster, len(rows), how, sink) as map_blocks:
         started = time.monotonic()
-        parts = map_blocks(partial(check_block, channels=data.channels, looks=splits is not None), blocks)
+        looks = None if splits is None else Frame(SIDE, data.channels, data.region)
+        parts = map_blocks(partial(check_block, channels=data.channels, looks=looks), blocks)
         with closing(told(parts, sink, "reading images", len(rows), lambda part: len(part.ids))) as found:
             facts = gathered(len(rows), found)
         seconds = time.monotonic() - started

@@ -15,6 +15,7 @@ from raymix.spec.sources import Column, Source
 Channels = Literal["rgb", "gray", "gray16"]
 NUM_CHANNELS: dict[Channels, int] = {"rgb": 3, "gray": 1, "gray16": 1}
 Crop = tuple[float, float]
+Region = tuple[float, float, float, float]  # left, top, right, bottom, in shares of the upright image
 Part = Annotated[float, Field(ge=0, le=1)]  # a probability, or a share of the images
 Hue = Annotated[float, Field(ge=0, le=0.5)]
 Alpha = Annotated[float, Field(ge=0, le=100)]
@@ -152,6 +153,12 @@ Group = Annotated[
     Discriminator(lambda value: "GroupPattern" if isinstance(value, dict | GroupPattern) else "column"),
 ]
 
+
+def _is_region(region: Region) -> bool:
+    left, top, right, bottom = region
+    return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+
+
 STORE_MARGIN = 1.15  # kept beyond image_size, so that random crops have detail to lose
 
 
@@ -178,6 +185,11 @@ class Data(Section):
     labelled_share: float | None = Field(
         None, gt=0, lt=1, description="share of labelled rows in a mix batch; null: as many as there are of all rows"
     )
+    region: Region | None = Field(
+        None,
+        description="[left, top, right, bottom] of the part that is used, in shares of the upright image; its middle "
+        "square is kept, as of a whole image; null: all",
+    )
     channels: Channels = Field("rgb", description="what is kept of an image; gray16 keeps 16-bit images whole")
     cache: Literal["auto", "device", "host", "stream"] = Field(
         "auto", description="where the decoded images are kept; stream: nowhere, each epoch reads them anew"
@@ -198,6 +210,9 @@ class Data(Section):
             raise JobError("data.near_duplicates", "needs images of 8 pixels a side", "leave it out")
         if isinstance(self.store_size, int) and self.store_size < self.image_size:
             raise JobError("data.store_size", f"{self.store_size} is below image_size {self.image_size}", "use auto")
+        if self.region is not None and not _is_region(self.region):
+            problem = f"{list(self.region)} is no part of an image"
+            raise JobError("data.region", problem, "0 <= left < right <= 1 and 0 <= top < bottom <= 1")
         check_channels("data.augment", self.augment, self.channels)
         return self
 
