@@ -35,7 +35,8 @@ def with_groups(rows: Rows, data: Data, columns: Columns) -> Rows:
     for number, source in enumerate(rows.sources):
         places = np.flatnonzero(rows.source_of == number)
         uris = [rows.uris[place] for place in places]
-        names[places] = found = _names(source, data.group, uris, columns)
+        section = next((name for name in ("val", "unlabelled") if getattr(data, name) == source), "train")
+        names[places] = found = _names(source, f"data.{section}", data.group, uris, columns)
         if "" in found:
             asked = "pattern" if isinstance(data.group, GroupPattern) else "column"
             nothing = "matches nothing in" if asked == "pattern" else f"{data.group!r} says nothing of"
@@ -46,17 +47,19 @@ def with_groups(rows: Rows, data: Data, columns: Columns) -> Rows:
     return grouped
 
 
-def _names(source: Source, group: str | GroupPattern, uris: Sequence[str], columns: Columns) -> list[str]:
-    """The group of each image, empty for none."""
+def _names(source: Source, section: str, group: str | GroupPattern, uris: Sequence[str], columns: Columns) -> list[str]:
+    """The group of each image of the source in a section of the job, empty for none."""
     if isinstance(group, GroupPattern):
         if source.format not in _FILES:
             hint = "name a column" if source.format in columns else f"it is for {', '.join(_FILES)}"
-            raise JobError(GROUP, f"a pattern is searched in paths, and {source.format} has none", hint)
+            raise JobError(GROUP, f"a pattern is searched in paths, and {section} ({source.format}) has none", hint)
         return _searched(source, group, uris)
     column = columns.get(source.format)
     if column is None:
         hint = r"search in its paths, as in group: {pattern: 'lot(\d+)'}" if source.format in _FILES else ""
-        raise JobError(GROUP, f"{source.format} has no columns", hint or f"they are for {', '.join(columns)}")
+        raise JobError(
+            GROUP, f"{section} ({source.format}) has no columns", hint or f"they are for {', '.join(columns)}"
+        )
     try:
         return column(source, group, uris)
     except JobError as error:

@@ -135,10 +135,13 @@ def test_patterns_of_tables_and_of_unlabelled_images(tmp_path: Path) -> None:
 
 
 def test_what_cannot_tell_groups_is_refused(tmp_path: Path) -> None:
-    assert "image_folder has no columns (search in its paths" in error_of(lots_folder(tmp_path / "f"), group="lot")
-    assert "digits has no columns (they are for table, parquet" in error_of({"format": "digits"}, group="lot")
-    assert "parquet has none (name a column)" in error_of(parquet(tmp_path / "p"), group=PATTERN)
-    assert "digits has none (it is for image_folder" in error_of({"format": "digits"}, group=PATTERN)
+    folder = lots_folder(tmp_path / "f")
+    assert "data.train (image_folder) has no columns (search in its paths" in error_of(folder, group="lot")
+    more = folder | {"format": "images"}
+    assert "data.unlabelled (images) has no columns" in error_of(csv(tmp_path / "c"), unlabelled=more, group="Lot")
+    assert "(digits) has no columns (they are for table, parquet" in error_of({"format": "digits"}, group="lot")
+    assert "data.train (parquet) has none (name a column)" in error_of(parquet(tmp_path / "p"), group=PATTERN)
+    assert "(digits) has none (it is for image_folder" in error_of({"format": "digits"}, group=PATTERN)
 
 
 def test_a_given_validation_set_that_shares_a_group_is_refused(tmp_path: Path) -> None:
