@@ -31,18 +31,22 @@ def with_groups(rows: Rows, data: Data, columns: Columns) -> Rows:
     """
     if data.group is None:
         return rows
-    names = np.empty(len(rows), dtype=object)
+    names = [""] * len(rows)
     for number, source in enumerate(rows.sources):
         places = np.flatnonzero(rows.source_of == number)
         uris = [rows.uris[place] for place in places]
         section = next((name for name in ("val", "unlabelled") if getattr(data, name) == source), "train")
-        names[places] = found = _names(source, f"data.{section}", data.group, uris, columns)
+        found = _names(source, f"data.{section}", data.group, uris, columns)
+        for place, name in zip(places.tolist(), found, strict=True):
+            names[place] = name
         if "" in found:
             asked = "pattern" if isinstance(data.group, GroupPattern) else "column"
             nothing = "matches nothing in" if asked == "pattern" else f"{data.group!r} says nothing of"
             raise JobError(GROUP, f"the {asked} {nothing} {uris[found.index('')]}", "each image needs a group")
-    group_names, groups = np.unique(names.astype(str), return_inverse=True) if len(rows) else ((), np.empty(0))
-    grouped = replace(rows, groups=groups.astype(np.int64), group_names=tuple(map(str, group_names)))
+    group_names = tuple(sorted(set(names)))
+    group_of = {name: group for group, name in enumerate(group_names)}
+    groups = np.fromiter((group_of[name] for name in names), np.int64, len(names))
+    grouped = replace(rows, groups=groups, group_names=group_names)
     _check_given(grouped, data)
     return grouped
 
