@@ -131,10 +131,7 @@ def _compared(job: Job, session: Session, shown: Sink) -> Job:
         OSError: the list cannot be written.
     """
     distance = job.plan.spec.data.near_duplicates
-    if distance is None:
-        return job
-    if session.hashes is None:
-        shown.note("data.near_duplicates: images are streamed; `raymix data check` looks for them")
+    if distance is None or session.hashes is None:
         return job
     found = near_duplicates(job.rows, job.splits, session.hashes, distance)
     if found.images:

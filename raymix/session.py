@@ -132,6 +132,8 @@ def decide(needs: Needs, room: int, sink: Sink) -> tuple[bool, int]:
     keep = is_kept(data, num, frame, room)
     if data.cache == "auto":
         sink.note(decision(num, frame, room))
+    if not keep and data.near_duplicates is not None:
+        sink.note("data.near_duplicates: not looked for in a stream; `raymix data check` does")
     if needs.before is not None:
         return keep, needs.before.run
     return keep, 0 if keep else streamed_run(needs.rows.run, frame)

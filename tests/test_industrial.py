@@ -98,7 +98,7 @@ def test_a_run_of_lots(spec_of: Callable[..., JobSpec], lots: Path, capsys: pyte
     region = (0.5, 0.25, 1.0, 0.75)
     streamed = run(spec_of("name=streamed", "data.cache=stream", f"data.region={list(region)}"))
     assert streamed.rows.near is None
-    assert "`raymix data check` looks for them" in capsys.readouterr().err
+    assert "not looked for in a stream; `raymix data check` does" in capsys.readouterr().err
     assert streamed.rows.groups == groups
     model = load_model(Path(spec.storage) / "streamed")
     image = next(lots.glob("a/*.png"))
