@@ -107,7 +107,7 @@ def prepare(
     what = named(source, val, format_name, overrides or [])
     options = Options(size=size, codec=codec, quality=quality, rows=rows, seed=seed)
     manifest = prepare_data(what, folder, options, How(local=local, verbose=verbose))
-    show(_prepared(manifest, folder))
+    show(_prepared(manifest, folder, what.spec.data.group is not None))
 
 
 def _write(path: Path, text: str) -> None:
@@ -117,10 +117,11 @@ def _write(path: Path, text: str) -> None:
         raise JobError("--skipped", f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _prepared(manifest: Manifest, folder: str) -> RenderableType:
+def _prepared(manifest: Manifest, folder: str, grouped: bool) -> RenderableType:
     """What was written, and how a job names it."""
     from rich.text import Text
 
+    from raymix.data.shardfile import GROUP_COLUMN
     from raymix.report import words
     from raymix.report.check import in_bytes, printable
     from raymix.report.tables import pairs
@@ -136,5 +137,6 @@ def _prepared(manifest: Manifest, folder: str) -> RenderableType:
     )
     if causes:
         grid.add_row("left out", Text(f"{causes}; see {printable(folder)}/skipped.tsv", style="yellow"))
-    grid.add_row("job", Text(f"data: {{train: {{format: parquet, path: {printable(folder)}}}}}"))
+    group = f", group: {GROUP_COLUMN}" if grouped else ""
+    grid.add_row("job", Text(f"data: {{train: {{format: parquet, path: {printable(folder)}}}{group}}}"))
     return grid

@@ -7,20 +7,22 @@ import platform
 import time
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from raymix.books import Books, Clock
 from raymix.bucket import saved_for
+from raymix.data.alike import near_duplicates
 from raymix.data.order import orders
 from raymix.data.rows import Rows
-from raymix.data.splits import Splits
+from raymix.data.splits import Splits, group_rows
 from raymix.environment import write_environment
 from raymix.plan import Asked, Plan, followed, positions
 from raymix.policy import planned
-from raymix.report import known
+from raymix.report import known, words
 from raymix.report.beside import Foretold, samples_of, write_foretold, write_samples
+from raymix.report.check import near_table
 from raymix.report.folder import LEDGER_FILE, RUN_FILE, write_text
 from raymix.report.forecast import Forecast, allowance, forecast
 from raymix.report.history import History, Rates, select_of
@@ -32,6 +34,7 @@ from raymix.report.run import (
     BudgetReport,
     Final,
     ImagesReport,
+    NearRows,
     RunReport,
     SourceRows,
     Status,
@@ -41,7 +44,7 @@ from raymix.report.run import (
     rows_report,
     totals,
 )
-from raymix.runfolder import Attempt, RunFolder
+from raymix.runfolder import NEAR_FILE, Attempt, RunFolder
 from raymix.session import Bill, RunFailed, Session
 from raymix.spec import JobSpec, Mae
 from raymix.train.task import Outcome, Task
@@ -65,6 +68,7 @@ class Job:
     alone: bool = True  # the command serves this run only, so its start-up is billed to it
     remember: bool = True  # what its steps cost is kept for `raymix plan`
     packed: float | None = None  # as `RunReport` has it
+    near: NearRows | None = None  # as `RowsReport` has it; found out before the first step
 
 
 def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunReport:
@@ -78,6 +82,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
     workers = job.plan.spec.cluster.num_replicas
     try:
         folder.start(job.plan, session.frame.size, job.rows, session.skipped)
+        job = _compared(job, session, shown)
         write_environment(folder.path, job.rows, session, workers, len(folder.attempts()) + 1)
         _foretell(job)
         folder.publish()
@@ -118,6 +123,23 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
             raise RunFailed(f"{name}: training is {report.status}, but {unwritten}; --resume writes it again", report)
     _remember(job, session, report, outcome.history)
     return report
+
+
+def _compared(job: Job, session: Session, shown: Sink) -> Job:
+    """With what came of the search for near-duplicates, which its folder lists.
+
+    Raises:
+        OSError: the list cannot be written.
+    """
+    distance = job.plan.spec.data.near_duplicates
+    if distance is None or session.hashes is None:
+        return job
+    found = near_duplicates(job.rows, job.splits, session.hashes, distance)
+    if found.images:
+        write_text(job.folder.path / NEAR_FILE, near_table(found.images))
+    if job.alone:
+        shown.note(f"near-duplicates: {words.near(found.val, found.select, found.without)}")
+    return replace(job, near=NearRows(**found.model_dump(exclude={"images"})))
 
 
 def _deadline(job: Job, session: Session, clock: Clock) -> float | None:
@@ -253,7 +275,12 @@ def _build(
         budget=_budget(plan, history, attempts),
         goal=plan.spec.goal,
         rows=rows_report(
-            job.plan.facts, dict(skipped), positions(plan, history.done_steps), _sources(job, plan, history)
+            job.plan.facts,
+            dict(skipped),
+            positions(plan, history.done_steps),
+            _sources(job, plan, history),
+            group_rows(job.rows, job.splits),
+            job.near,
         ),
         images=ImagesReport(
             kept=session.kept,

@@ -77,7 +77,7 @@ def _describe(first: Any, same: list[Any], place: _Place) -> tuple[str, str, str
     if kind == "extra_forbidden":
         return place.path, "unknown key", _known(str(first["loc"][-1]), place)
     if kind == "missing" and isinstance(first["loc"][-1], int):
-        return place.path, f"must be a list of {len(get_args(place.holder))}", ""
+        return place.path, f"must be a list of {len(get_args(_members(place.holder)[0]))}", ""
     if kind == "missing":
         return place.path, "missing", "see raymix schema"
     if kind in ("union_tag_not_found", "union_tag_invalid"):

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raymix.data.alike import Hashes
 from raymix.data.keep import room_of_machine
 from raymix.data.reading import check_bad, check_local, read_local, stream_local
 from raymix.failing.pulse import Pulse
 from raymix.plan import Decision, Plan, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
-from raymix.session import Bill, Hold, Needs, RunFailed, WouldRecur, decide, known_unreadable
+from raymix.session import Bill, Hold, Needs, RunFailed, WouldRecur, decide, hashes_of, known_unreadable
 from raymix.train.cache import Cache
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import first_device, name_of
@@ -97,7 +98,8 @@ class LocalSession:
 
         before = time.monotonic()
         keep, self.run = decide(needs, room_of_machine(), sink)
-        supply, self.skipped = _kept(needs, device, sink) if keep else _streamed(needs, device, sink)
+        found = _kept(needs, device, sink) if keep else _streamed(needs, device, sink)
+        supply, self.skipped, self.hashes = found
         self.kept, self.startup = supply.where, {"images": time.monotonic() - before}
         self._runtime = LocalRuntime(supply, device, sink)
 
@@ -133,18 +135,19 @@ class LocalSession:
         """Nothing is held."""
 
 
-def _kept(needs: Needs, device: torch.device, sink: Sink) -> tuple[Supply, dict[int, str]]:
-    """All images, read; and the rows that cannot be."""
+def _kept(needs: Needs, device: torch.device, sink: Sink) -> tuple[Supply, dict[int, str], Hashes | None]:
+    """All images, read; the rows that cannot be; and the hashes that are asked for."""
     images = read_local(needs.rows, needs.ids, needs.frame, functools.partial(sink.stage, "reading images"))
     check_bad(images.skipped, len(needs.ids), needs.rows, needs.spec.data)
-    return Cache(images, device, needs.spec.data.cache, needs.gpu_share), images.skipped
+    hashes = hashes_of(images, needs, sink)
+    return Cache(images, device, needs.spec.data.cache, needs.gpu_share), images.skipped, hashes
 
 
-def _streamed(needs: Needs, device: torch.device, sink: Sink) -> tuple[Supply, dict[int, str]]:
-    """Images to be read when they are wanted; and the rows that cannot be."""
+def _streamed(needs: Needs, device: torch.device, sink: Sink) -> tuple[Supply, dict[int, str], None]:
+    """Images to be read when they are wanted; the rows that cannot be; and no hashes."""
     rows, frame = needs.rows, needs.frame
     skipped = known_unreadable(needs)
     if skipped is None:
         skipped = check_local(rows, needs.ids, frame, functools.partial(sink.stage, "checking images"))
     check_bad(skipped, len(needs.ids), rows, needs.spec.data)
-    return Streamed(frame, device, functools.partial(stream_local, rows, frame)), skipped
+    return Streamed(frame, device, functools.partial(stream_local, rows, frame)), skipped, None

@@ -22,10 +22,17 @@ from raymix.report.ledger import Spent
 from raymix.spec import JobError, JobSpec
 
 SKIPPED_FILE = "skipped.tsv"
+NEAR_FILE = "near_duplicates.tsv"
 # sections that say where a run runs and what is kept, not what is trained; a resumed run may be given more of the last
 WHERE = ("spec_version", "cluster", "storage", "checkpoint", "failures", "pilot", "tune", "sweep", "report", "watch")
 MAY_CHANGE = (*WHERE, "budget", "goal")
-_BEGUN = {LOCK_FILE, "resolved.json", "plan.json", SKIPPED_FILE}  # what a start that was cut off may have written
+_BEGUN = {
+    LOCK_FILE,
+    "resolved.json",
+    "plan.json",
+    SKIPPED_FILE,
+    NEAR_FILE,
+}  # what a start that was cut off may have written
 _MAY_GROW = ("ssl_epochs", "sl_epochs")  # of a fixed schedule, where a run that is over is extended
 
 

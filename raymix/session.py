@@ -10,7 +10,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from raymix.data.alike import Hashes
 from raymix.data.frame import Frame
+from raymix.data.images import Images
 from raymix.data.keep import decision, is_kept, streamed_run
 from raymix.data.rows import Rows
 from raymix.runfolder import Before
@@ -89,6 +91,7 @@ class Session(Protocol):
     device: str  # cpu or cuda
     device_name: str
     skipped: dict[int, str]  # row id -> cause, of the rows that could not be read
+    hashes: Hashes | None  # of images that are kept, where data.near_duplicates asks for them
     groups: int  # worker groups it took so far
     frame: Frame  # how it keeps each image
     run: int  # 0: images are kept; else they are streamed, as `Facts` has it
@@ -129,6 +132,8 @@ def decide(needs: Needs, room: int, sink: Sink) -> tuple[bool, int]:
     keep = is_kept(data, num, frame, room)
     if data.cache == "auto":
         sink.note(decision(num, frame, room))
+    if not keep and data.near_duplicates is not None:
+        sink.note("data.near_duplicates: not looked for in a stream; `raymix data check` does")
     if needs.before is not None:
         return keep, needs.before.run
     return keep, 0 if keep else streamed_run(needs.rows.run, frame)
@@ -141,6 +146,14 @@ def known_unreadable(needs: Needs) -> dict[int, str] | None:
     if needs.before is not None:
         return needs.before.skipped
     return {} if all(verified(source) for source in needs.rows.sources) else None
+
+
+def hashes_of(images: Images, needs: Needs, sink: Sink) -> Hashes | None:
+    """The hashes of images that are kept; None: none are asked for."""
+    if needs.spec.data.near_duplicates is None:
+        return None
+    sink.stage("looking for near-duplicates")
+    return Hashes.of(images)
 
 
 def open_session(needs: Needs, sink: Sink) -> Session:

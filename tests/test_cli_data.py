@@ -113,7 +113,7 @@ def test_check_as_json_prints_nothing_else(raymix: Raymix, photos: Path, tmp_pat
     done = raymix("data", "check", photos, "--json", "--skipped", tmp_path / "bad.tsv")
     assert (done.code, done.err) == (0, "")
     report = json.loads(done.out)
-    assert report["rows"] == {"train": 60, "unlabelled": 0, "val": 0, "shared": 0}
+    assert report["rows"] == {"train": 60, "unlabelled": 0, "val": 0, "shared": 0, "groups": None}
     assert [one["train"] for one in report["classes"]] == [20, 20, 20]
     assert report["unreadable"]["causes"] == {"truncated": 1}
     assert report["unreadable"]["stops"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,42 @@ def labels_of(column: Any, declared: Sequence[str], where: str) -> labels.Labels
         column = column.cast(pa.int64())  # no unsigned type holds the -1 below
     values = pc.fill_null(column, -1).to_numpy()
     return labels.of_numbers(values, declared, _LABEL_FIELD, where)
+
+
+def names_of(schema: Any, name: str, column: Callable[[], Any], where: str) -> list[str]:
+    """What a column says of each row, empty for nothing; `column` reads it, as a chunked array.
+
+    Raises:
+        JobError: there is no such column, or what it holds is no name.
+    """
+    import pyarrow as pa
+    import pyarrow.types as types
+
+    if name not in schema.names:
+        raise _absent("data.train.group", name, schema, where)
+    kind = schema.field(name).type
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    tests = (types.is_integer, types.is_boolean, types.is_string, types.is_large_string, types.is_null)
+    if not any(test(kind) for test in (*tests, types.is_temporal, types.is_decimal)):
+        problem = f"column {name!r} of {where} is {_short(kind)}, not one name an image"
+        raise JobError("data.train.group", problem, "an integer, a text or a date column")
+    found = column()
+    found = found.cast(found.type.value_type) if types.is_dictionary(found.type) else found
+    try:
+        return ["" if value is None else str(value).strip() for value in found.to_pylist()]
+    except (UnicodeDecodeError, pa.ArrowException):
+        problem = f"column {name!r} of {where} is not UTF-8 text"
+        raise JobError("data.train.group", problem, "write it as UTF-8") from None
+
+
+def places(uris: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The file, the batch of rows in it and the row in that batch that each uri `<file>#<batch>:<row>` names."""
+    found = []
+    for uri in uris:
+        path, _, place = uri.rpartition("#")
+        batch, _, row = place.partition(":")
+        found.append((path, int(batch), int(row)))
+    return found
 
 
 def payloads(array: Any) -> list[tuple[bytes | None, str | None]]:

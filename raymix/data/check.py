@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raymix.data.alike import Hashes, hashed
 from raymix.data.blocks import Block, encodable, fetched, num_bytes, part_of
 from raymix.data.decode import decode_many
 from raymix.data.frame import Frame
@@ -24,6 +25,7 @@ from raymix.report.check import (
     Duplicates,
     KindCount,
     Located,
+    NearDuplicates,
     RowCounts,
     Sizes,
     Span,
@@ -45,6 +47,7 @@ class BlockFacts:
         digests: uint64 (n, 2), a hash of the content; 0 where the image is unreadable.
         kinds: how many there are of each kind.
         num_bytes: of the images as their format holds them.
+        hashes: of the images by their looks, in the order of `ids`; None: not asked for.
         skipped: row -> cause, of the unreadable ones.
     """
 
@@ -54,15 +57,20 @@ class BlockFacts:
     kinds: Counter[Kind]
     num_bytes: int
     skipped: dict[int, str]
+    hashes: Hashes | None = None
 
 
-def check_block(block: Block, channels: Channels) -> BlockFacts:
-    """Reads and decodes the images of a block."""
+def check_block(block: Block, channels: Channels, looks: Frame | None = None) -> BlockFacts:
+    """Reads and decodes the images of a block; `looks`: how near-duplicates are looked for, None: not at all."""
+    frame = looks or Frame(_SIDE, channels)
+    hashes = Hashes(np.zeros(len(block), np.uint64), np.zeros(len(block), np.bool_)) if looks else None
     sizes = np.zeros((len(block), 2), np.int32)
     digests = np.zeros((len(block), 2), np.uint64)
     kinds, skipped, total = Counter[Kind](), dict[int, str](), 0
     for places, raws in fetched(block.rows):
-        _, _, bad = decode_many(raws, Frame(_SIDE, channels))
+        pixels, good, bad = decode_many(raws, frame)
+        if hashes is not None:
+            hashes.bits[places[good]], hashes.known[places[good]] = hashed(pixels)
         skipped |= {int(block.ids[places[position]]): cause for position, cause in bad}
         unreadable = {position for position, _ in bad}
         for position, raw in enumerate(raws):
@@ -71,7 +79,7 @@ def check_block(block: Block, channels: Channels) -> BlockFacts:
                 kind, sizes[places[position]] = header(raw)
                 kinds[kind] += 1
                 digests[places[position]] = digest(raw)
-    return BlockFacts(block.ids, sizes, digests, kinds, total, skipped)
+    return BlockFacts(block.ids, sizes, digests, kinds, total, skipped, hashes)
 
 
 def digest(raw: RawImage) -> NDArray[np.uint64]:
@@ -89,20 +97,27 @@ def gathered(num_rows: int, parts: Iterable[BlockFacts]) -> BlockFacts:
     """The facts of all blocks as those of one, by row id; they come in any order and each is dropped once copied."""
     sizes, digests = np.zeros((num_rows, 2), np.int32), np.zeros((num_rows, 2), np.uint64)
     kinds, skipped, total = Counter[Kind](), dict[int, str](), 0
+    hashes: Hashes | None = None
     for part in parts:
+        if part.hashes is not None:
+            hashes = hashes or Hashes(np.zeros(num_rows, np.uint64), np.zeros(num_rows, np.bool_))
+            hashes.bits[part.ids], hashes.known[part.ids] = part.hashes
         sizes[part.ids], digests[part.ids] = part.sizes, part.digests
         kinds.update(part.kinds)
         skipped |= part.skipped
         total += part.num_bytes
-    return BlockFacts(np.arange(num_rows), sizes, digests, kinds, total, dict(sorted(skipped.items())))
+    return BlockFacts(np.arange(num_rows), sizes, digests, kinds, total, dict(sorted(skipped.items())), hashes)
 
 
-def summary(rows: Rows, facts: BlockFacts, data: Data, seconds: float) -> CheckReport:
+def summary(
+    rows: Rows, facts: BlockFacts, data: Data, seconds: float, near: NearDuplicates | None = None
+) -> CheckReport:
     """What a user wants to know of the rows, from facts of all of them.
 
     Args:
         data: The section that the rows are of. Its image_size counts only where it was set.
         seconds: That reading took.
+        near: Rows of val and select that look like training rows; None: not looked for.
     """
     good = facts.sizes[:, 0] > 0
     return CheckReport(
@@ -112,6 +127,7 @@ def summary(rows: Rows, facts: BlockFacts, data: Data, seconds: float) -> CheckR
             unlabelled=int((~rows.is_val & (rows.labels < 0)).sum()),
             val=int(rows.is_val.sum()),
             shared=rows.num_shared,
+            groups=None if rows.groups is None else len(rows.group_names),
         ),
         classes=_classes(rows),
         sizes=_sizes(facts.sizes[good], data) if good.any() else None,
@@ -122,6 +138,7 @@ def summary(rows: Rows, facts: BlockFacts, data: Data, seconds: float) -> CheckR
         num_bytes=facts.num_bytes,
         unreadable=_unreadable(rows, facts.skipped, data.max_bad_fraction),
         duplicates=duplicates(rows, np.flatnonzero(good), facts.digests[good]),
+        near_duplicates=near,
         seconds=seconds,
         images_per_second=len(rows) / seconds if seconds else 0.0,
     )
@@ -145,7 +162,9 @@ def _sizes(sizes: NDArray[np.int32], data: Data) -> Sizes:
         for side in (sizes[:, 0], sizes[:, 1])
     )
     asked = data.image_size if "image_size" in data.model_fields_set else None
-    below = float((sizes.min(axis=1) < asked).mean()) if asked else None
+    left, top, right, bottom = data.region or (0, 0, 1, 1)
+    used = (sizes * (right - left, bottom - top)).min(axis=1)
+    below = float((used < asked).mean()) if asked else None
     return Sizes(width=width, height=height, image_size=asked, below_image_size=below)
 
 

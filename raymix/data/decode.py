@@ -18,7 +18,7 @@ from raymix.data.encoded import MAX_BYTES, bytes_to_decode, bytes_to_open, cause
 from raymix.data.encoded import BadImage as BadImage
 from raymix.data.frame import Frame, Pixels
 from raymix.data.rows import RawImage
-from raymix.data.shown import shown
+from raymix.data.shown import shorter_side, shown
 from raymix.spec import Data
 
 _SMALL = 4_000_000  # bytes; what takes less is decoded without asking for room
@@ -26,7 +26,7 @@ _TRIMMED = 32_000_000  # bytes from which on memory is given back at once
 
 
 def decode(raw: RawImage, frame: Frame) -> Pixels:
-    """The centre square of an image at `frame.size` pixels a side: (S, S, C) of `frame.dtype`.
+    """The centre square of an image's `frame.region` at `frame.size` pixels a side: (S, S, C) of `frame.dtype`.
 
     EXIF orientation is applied, transparency shown on white, of an animation the first frame taken. The shorter side
     is resized to S (bicubic, antialiased); where it is S already, pixels stay untouched. 16-bit grey keeps its values
@@ -75,9 +75,10 @@ def store_size(data: Data, sample: Sequence[RawImage | OSError]) -> int:
     for raw in sample:
         try:
             if isinstance(raw, bytes):
-                sides.append(min(opened(raw).size))
+                image = opened(raw)
+                sides.append(shorter_side(image.size, data.region, image))
             elif not isinstance(raw, OSError):
-                sides.append(min(raw.shape[:2]))
+                sides.append(shorter_side((raw.shape[1], raw.shape[0]), data.region))
         except BadImage:  # it is counted when it is read, here it only has no size
             continue
     wanted = data.largest_stored
@@ -122,9 +123,14 @@ def _prepared(image: ImageFile.ImageFile, raw: bytes, frame: Frame) -> int:
     """Bytes that decoding will take, once PIL is told to decode a large JPEG no larger than needed."""
     size = image.size
     try:
-        if min(size) >= 4 * frame.size:
+        side = shorter_side(size, frame.region, image)
+        if side >= 4 * frame.size:
             # JPEGs are decoded at 1/2, 1/4 or 1/8, never below twice the size wanted: up to several times faster
-            image.draft(None, (2 * frame.size, 2 * frame.size))
+            wanted = (2 * frame.size, 2 * frame.size)
+            if frame.region is not None:
+                factor = side // (2 * frame.size)
+                wanted = (-(-size[0] // factor), -(-size[1] // factor))
+            image.draft(None, wanted)
         return bytes_to_decode(image, raw, size)
     except BadImage:
         raise
@@ -141,7 +147,7 @@ def _of_array(pixels: NDArray[Any], frame: Frame) -> Pixels:
     if pixels.ndim not in (2, 3) or channels not in ((1,) if deep else (1, 3, 4)) or not (deep or pixels.dtype == "u1"):
         raise BadImage("unknown colours")
     flat = pixels[..., 0] if channels == 1 and pixels.ndim == 3 else pixels
-    if flat.shape[:2] == (frame.size, frame.size) and deep == (frame.channels == "gray16"):
+    if frame.region is None and flat.shape[:2] == (frame.size, frame.size) and deep == (frame.channels == "gray16"):
         if channels == 1:
             return np.broadcast_to(flat[..., None], frame.shape)
         if channels == frame.num_channels:

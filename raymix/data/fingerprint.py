@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raymix.data.formats import fetch
+from raymix.data.groups import folder_of
 from raymix.data.remote import is_remote
 from raymix.data.rows import RawImage, Rows
 from raymix.report.environment import DataPrint
@@ -74,20 +75,18 @@ def _texts(rows: Rows, sizes: list[int]) -> Iterator[bytes]:
     """All that counts of each row; its name below the source's folder, so that a copy elsewhere is the same."""
     roots = [_root(rows, number) for number in range(len(rows.sources))]
     names = [*rows.class_names, ""]
-    for uri, label, is_val, source, size in zip(
-        rows.uris, rows.labels.tolist(), rows.is_val.tolist(), rows.source_of.tolist(), sizes, strict=True
+    groups = [""] * len(rows) if rows.groups is None else [f"\0{rows.group_names[group]}" for group in rows.groups]
+    for uri, label, is_val, source, size, group in zip(
+        rows.uris, rows.labels.tolist(), rows.is_val.tolist(), rows.source_of.tolist(), sizes, groups, strict=True
     ):
-        text = f"{uri.removeprefix(roots[source])}\0{names[label]}\0{is_val}\0{source}\0{size}"
+        text = f"{uri.removeprefix(roots[source])}\0{names[label]}\0{is_val}\0{source}\0{size}{group}"
         yield text.encode("utf-8", "surrogateescape")
 
 
 def _root(rows: Rows, number: int) -> str:
     """The folder that the names of a source's rows begin with."""
-    path = getattr(rows.sources[number], "path", "")
-    if isinstance(path, str) and not set("*?[{").intersection(path):
-        return path.rstrip("/") if is_remote(path) else os.path.abspath(os.path.expanduser(path)) if path else ""
     uris = [rows.uris[row] for row in np.flatnonzero(rows.source_of == number)]
-    return os.path.commonprefix([min(uris), max(uris)]).rpartition("/")[0] if uris else ""  # noqa: RUF071  of any URL
+    return folder_of(getattr(rows.sources[number], "path", ""), uris)
 
 
 def _file(rows: Rows, row: int) -> str:

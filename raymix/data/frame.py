@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raymix.spec import NUM_CHANNELS, Channels
+from raymix.spec import NUM_CHANNELS, Channels, Region
 
 Pixels = NDArray[Any]  # uint8, or uint16 where channels are gray16: (N, S, S, C), or one image without N
 
 
 class Frame(NamedTuple):
-    """The shape and type of every stored image: `size` pixels a side."""
+    """What is kept of every image: the middle square of `region` (None: of all), at `size` pixels a side."""
 
     size: int
     channels: Channels = "rgb"
+    region: Region | None = None
 
     @property
     def num_channels(self) -> int:

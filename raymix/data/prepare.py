@@ -163,6 +163,9 @@ def index_digest(rows: Rows) -> str:
         hashed.update(b"\0")
     for numbers in (rows.labels, rows.is_val, rows.source_of):
         hashed.update(np.ascontiguousarray(numbers).data)
+    if rows.groups is not None:
+        hashed.update("\0".join(rows.group_names).encode("utf-8", "surrogateescape"))
+        hashed.update(np.ascontiguousarray(rows.groups).data)
     return hashed.hexdigest()
 
 

@@ -127,9 +127,9 @@ def _parts(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None) -> Gen
 def sample_frame(rows: Rows, data: Data, ids: Ids) -> Frame:
     """How each image is kept, from up to 64 evenly spaced rows of `ids`."""
     if data.store_size != "auto":
-        return Frame(data.store_size, data.channels)
+        return Frame(data.store_size, data.channels, data.region)
     places = np.unique(np.linspace(0, len(ids) - 1, _SAMPLE).astype(np.int64)) if len(ids) else ids
-    return Frame(store_size(data, fetch(rows, ids[places])), data.channels)
+    return Frame(store_size(data, fetch(rows, ids[places])), data.channels, data.region)
 
 
 def causes(skipped: Mapping[int, str]) -> dict[str, int]:

@@ -29,6 +29,8 @@ class Rows:
         source_of: uint8 (len,), index into `sources`.
         run: neighbouring rows that lie in one piece of a larger file and are read together; 1 where each has its file.
         num_shared: images of data.unlabelled that were left out because data.train or data.val has them.
+        groups: int64 (len,), index into group_names; None: rows stand each for itself.
+        group_names: of what no split may cut through.
     """
 
     uris: tuple[str, ...]
@@ -39,6 +41,8 @@ class Rows:
     source_of: NDArray[np.uint8]
     run: int = 1
     num_shared: int = 0
+    groups: Ids | None = None
+    group_names: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -72,6 +76,7 @@ class Rows:
             labels=self.labels[ids],
             is_val=self.is_val[ids],
             source_of=self.source_of[ids],
+            groups=None if self.groups is None else self.groups[ids],
         )
 
 

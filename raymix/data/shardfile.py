@@ -19,6 +19,7 @@ from raymix.data.rows import Ids, Rows
 from raymix.report.check import UnreadableImage
 from raymix.spec import Channels, JobError, Section, Source
 
+GROUP_COLUMN = "group"  # of data.group, whatever it was called where the images come from
 GROUP_ROWS = 256  # a reader that wants one row fetches its group
 WORK = ".raymix"  # folder of what is unfinished; formats and Hugging Face's `datasets` pass over hidden ones
 _READ_BYTES = 4 * 2**20
@@ -151,7 +152,7 @@ def _parquet(rows: Rows, places: Sequence[int], images: Sequence[bytes]) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(rows.class_names)
+    schema = _schema(rows.class_names, rows.groups is not None)
     roots = [_root(source) for source in rows.sources]
     out = pa.BufferOutputStream()
     # images are compressed already; small groups let a reader fetch a few rows without the rest of the file
@@ -168,12 +169,14 @@ def _parquet(rows: Rows, places: Sequence[int], images: Sequence[bytes]) -> Any:
             }
             if rows.class_names:
                 columns["label"] = [int(label) if label >= 0 else None for label in rows.labels[list(part)]]
+            if rows.groups is not None:
+                columns[GROUP_COLUMN] = [encodable(rows.group_names[group]) for group in rows.groups[list(part)]]
             writer.write_table(pa.Table.from_pydict(columns, schema), row_group_size=GROUP_ROWS)
     return out.getvalue()
 
 
-def _schema(class_names: Sequence[str]) -> Any:
-    """Columns and their Hugging Face features; no label column where there are no classes."""
+def _schema(class_names: Sequence[str], grouped: bool) -> Any:
+    """Columns and their Hugging Face features; no label column where there are no classes, no group column so too."""
     import pyarrow as pa
 
     columns = [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))]
@@ -181,6 +184,9 @@ def _schema(class_names: Sequence[str]) -> Any:
     if class_names:
         columns.append(("label", pa.int64()))
         features["label"] = {"names": list(class_names), "_type": "ClassLabel"}
+    if grouped:
+        columns.append((GROUP_COLUMN, pa.string()))
+        features[GROUP_COLUMN] = {"dtype": "string", "_type": "Value"}
     return pa.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 

@@ -5,6 +5,7 @@ A large image is cut and made small piece by piece before its colours are conver
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image
 
 from raymix.data.encoded import BadImage
 from raymix.data.frame import Frame, Pixels
-from raymix.spec import Channels
+from raymix.spec import Channels, Region
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the image as stored
 _LARGE = 4_000_000  # pixels from which on an image goes piece by piece
 _PIECE = 1_000_000  # pixels of a piece
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # one grey channel of more than 8 bits
@@ -28,11 +30,22 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# where a point of the upright image, in shares, lies in the one that has to be turned
+_STORED: dict[Image.Transpose | None, Callable[[float, float], tuple[float, float]]] = {
+    None: lambda x, y: (x, y),
+    Image.Transpose.FLIP_LEFT_RIGHT: lambda x, y: (1 - x, y),
+    Image.Transpose.ROTATE_180: lambda x, y: (1 - x, 1 - y),
+    Image.Transpose.FLIP_TOP_BOTTOM: lambda x, y: (x, 1 - y),
+    Image.Transpose.TRANSPOSE: lambda x, y: (y, x),
+    Image.Transpose.ROTATE_270: lambda x, y: (y, 1 - x),
+    Image.Transpose.TRANSVERSE: lambda x, y: (1 - y, 1 - x),
+    Image.Transpose.ROTATE_90: lambda x, y: (1 - y, x),
+}
 _ORIENTED = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
 
 
 def shown(image: Image.Image, frame: Frame) -> Pixels:
-    """The centre square at `frame.size`: (S, S, C), perhaps not writeable.
+    """The centre square of `frame.region` at `frame.size`: (S, S, C), perhaps not writeable.
 
     The shorter side is resized to S (bicubic, antialiased); where it is S already, pixels stay untouched.
 
@@ -41,8 +54,11 @@ def shown(image: Image.Image, frame: Frame) -> Pixels:
     """
     turn = _turn(image)
     full = _full(image) if image.mode == "F" else 65535.0
-    reduced = _piecewise if image.width * image.height > _LARGE else _converted
-    image = reduced(image, frame, full)
+    box = _box(image.size, frame.region, turn)
+    if (box[2] - box[0]) * (box[3] - box[1]) > _LARGE:
+        image = _piecewise(image, frame, full, box)
+    else:
+        image = _converted(image if frame.region is None else image.crop(box), frame, full)
     if turn is not None:
         image = image.transpose(turn)
     values: NDArray[Any] = np.asarray(_square(image, frame.size))
@@ -64,6 +80,28 @@ def whole(image: Image.Image, channels: Channels) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def shorter_side(size: tuple[int, int], region: Region | None, image: Image.Image | None = None) -> int:
+    """Pixels of the shorter side of a region of an image of that width and height; `image`: its header, if it has one.
+
+    Only a JPEG's orientation is asked for: others may have to be decoded to say.
+    """
+    turn = _turn(image) if image is not None and region is not None and image.format in ("JPEG", "MPO") else None
+    left, top, right, bottom = _box(size, region, turn)
+    return min(right - left, bottom - top)
+
+
+def _box(size: tuple[int, int], region: Region | None, turn: Image.Transpose | None) -> Box:
+    """Where a region of the upright image lies in the image as stored, in pixels, at least one each way."""
+    width, height = size
+    if region is None:
+        return 0, 0, width, height
+    stored = _STORED[turn]
+    (x0, y0), (x1, y1) = stored(*region[:2]), stored(*region[2:])
+    left, top = (min(round(min(ends) * length), length - 1) for ends, length in (((x0, x1), width), ((y0, y1), height)))
+    right, bottom = round(max(x0, x1) * width), round(max(y0, y1) * height)
+    return left, top, max(left + 1, right), max(top + 1, bottom)
+
+
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """What sets the image upright, by its EXIF or XMP orientation; a broken block turns nothing."""
     if _ORIENTED.isdisjoint(image.info) and not hasattr(image, "tag_v2"):
@@ -74,13 +112,14 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _piecewise(image: Image.Image, frame: Frame, full: float) -> Image.Image:
-    """The middle of a large image in its final colours, at a whole fraction of its size, from 2 S pixels a side on."""
-    side = min(image.size)
+def _piecewise(image: Image.Image, frame: Frame, full: float, within: Box) -> Image.Image:
+    """The middle of a box of a large image in its final colours, at a whole fraction of its size, from 2 S a side."""
+    size = within[2] - within[0], within[3] - within[1]
+    side = min(size)
     factor = max(1, side // (2 * frame.size))
     # a middle that is symmetric, so that it stays the middle however the image is turned
-    width, height = (((length - side) % 2 + side) // factor for length in image.size)
-    left, top = (image.width - width * factor) // 2, (image.height - height * factor) // 2
+    width, height = (((length - side) % 2 + side) // factor for length in size)
+    left, top = within[0] + (size[0] - width * factor) // 2, within[1] + (size[1] - height * factor) // 2
     small: Image.Image | None = None
     num_lines = max(1, _PIECE // (width * factor * factor))
     for line in range(0, height, num_lines):

@@ -1,7 +1,9 @@
 """Which rows train, choose and judge: val, then data.fraction, then data.label_fraction, then select, all stratified.
 
 Every cut takes the first rows of a random order whose every prefix is stratified (see `_order`), so totals are exact
-and a smaller share with the same seed is a subset of a larger one.
+and a smaller share with the same seed is a subset of a larger one. Where rows have groups (data.group), val and select
+are whole ones (see `raymix.data.choose`), and nothing else of those groups is in any part: no image without a label,
+none that hides it. `fraction` and `label_fraction`, which judge nothing, cut through groups.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raymix.data.choose import whole_groups
 from raymix.data.rows import Ids, Rows
 from raymix.plan import Facts
+from raymix.report.run import GroupRows
 from raymix.spec import Data, JobError
 
 # one random stream a purpose
@@ -113,6 +117,26 @@ def facts(rows: Rows, splits: Splits, run: int = 0) -> Facts:
     )
 
 
+def group_rows(rows: Rows, splits: Splits) -> GroupRows | None:
+    """How many groups each part has; None where rows stand each for itself."""
+    if rows.groups is None:
+        return None
+    of = {name: np.unique(rows.groups[getattr(splits, name)]) for name in ("train", "select", "val")}
+    judging = np.isin(rows.groups, np.concatenate([of["select"], of["val"]]))
+    judging[np.concatenate([splits.select, splits.val])] = False
+
+    def lacking(ids: Ids) -> tuple[str, ...]:
+        counts = np.bincount(splits.labels[ids], minlength=len(rows.class_names))
+        return tuple(name for name, count in zip(rows.class_names, counts, strict=True) if len(ids) and not count)
+
+    return GroupRows(
+        **{name: len(found) for name, found in of.items()},
+        left_out=int(judging.sum()),
+        select_lacks=lacking(splits.select),
+        val_lacks=lacking(splits.val),
+    )
+
+
 # ---- the cuts ---------------------------------------------------------------------------------------------------
 
 
@@ -128,10 +152,10 @@ def _split(rows: Rows, data: Data, seed: int) -> Splits:
     train = np.flatnonzero(~rows.is_val).astype(np.int64)
     if rows.is_val.any():
         val = np.flatnonzero(rows.is_val).astype(np.int64)
+        train = _outside(rows, train, val)
     else:
-        _check(rows, train, "holdout", at_least=2 if needs_labels else 0)
-        val = _some_of_each(rows.labels, train, data.holdout, [data.split_seed, _HOLDOUT])
-        train = np.setdiff1d(train, val, assume_unique=True)
+        _check(rows, train, "holdout", at_least=_needed(rows) if needs_labels else 0)
+        val, train = _carved(rows, train, train, "holdout", data.holdout, [data.split_seed, _HOLDOUT])
 
     train = _share(rows.labels, train, data.fraction, [seed, _FRACTION])
     _check(rows, train, "fraction", at_least=int(needs_labels))
@@ -142,14 +166,38 @@ def _split(rows: Rows, data: Data, seed: int) -> Splits:
 
     select = np.empty(0, dtype=np.int64)
     if data.select and needs_labels:
-        _check(rows, labelled, "select", at_least=2)
-        select = _some_of_each(rows.labels, labelled, data.select, [seed, _SELECT])
+        _check(rows, labelled, "select", at_least=_needed(rows))
+        select, train = _carved(rows, train, labelled, "select", data.select, [seed, _SELECT])
 
     labels = np.full(len(rows), -1, dtype=np.int64)
     for ids in (labelled, val):
         labels[ids] = rows.labels[ids]
-    train = np.setdiff1d(train, select, assume_unique=True)
     return Splits(train=train, labels=labels, select=select, val=val)
+
+
+def _needed(rows: Rows) -> int:
+    """Rows of a class that a cut in two needs; which classes whole groups leave where, `whole_groups` sees to."""
+    return 2 if rows.groups is None else 1
+
+
+def _carved(rows: Rows, ids: Ids, among: Ids, field: str, share: float, seed: list[int]) -> tuple[Ids, Ids]:
+    """A share of the labelled rows of `among` that are kept to judge, and what of `ids` is left to train on."""
+    if rows.groups is None:
+        kept = _some_of_each(rows.labels, among, share, seed)
+        return kept, np.setdiff1d(ids, kept, assume_unique=True)
+    labelled = among[rows.labels[among] >= 0]
+    groups, labels = rows.groups[labelled], rows.labels[labelled]
+    taken = whole_groups(groups, labels, share, seed)
+    if not len(taken):
+        pairs = np.unique(np.stack([labels, groups]), axis=1)
+        raise _TooFewError(field, int(np.bincount(pairs[0]).argmin()))
+    kept = labelled[np.isin(groups, taken)]
+    return kept, _outside(rows, ids, kept)
+
+
+def _outside(rows: Rows, ids: Ids, judging: Ids) -> Ids:
+    """Those of `ids` that are in no group of the rows that judge."""
+    return ids if rows.groups is None else ids[~np.isin(rows.groups[ids], rows.groups[judging])]
 
 
 def _check(rows: Rows, ids: Ids, field: str, at_least: int) -> None:
@@ -207,6 +255,10 @@ def _order(labels: Ids, seed: list[int], spare_one: bool = False) -> Ids:
 def _explained(short: _TooFewError, rows: Rows, data: Data, seed: int) -> JobError:
     """The user's error for a class with too few rows, with a value that was tried and does."""
     name = rows.class_names[short.label]
+    if rows.groups is not None and short.field in ("holdout", "select"):
+        problem = f"no whole group can be kept: each holds all rows of a class, as of {name!r}"
+        other = "give a data.val" if short.field == "holdout" else "set data.select=0"
+        return JobError(f"data.{short.field}", problem, f"add images of other groups, or {other}")
     problem = f"{getattr(data, short.field)} leaves class {name!r} without a row"
     if short.field == "holdout":
         return JobError("data.holdout", f"{problem}, it has one image only", "add images of it, or give a data.val")

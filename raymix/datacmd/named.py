@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raymix.data.find import find_source
-from raymix.data.formats import index_data, index_source
+from raymix.data.formats import grouped, index_data, index_source
 from raymix.data.rows import Rows
 from raymix.jobfile import load_spec
 from raymix.spec import JobError, JobSpec
@@ -49,7 +49,7 @@ def index(what: Named) -> Rows:
     data = what.spec.data
     try:
         if what.bare and data.val is None and data.unlabelled is None:
-            rows = index_source(data.train, "data.train")
+            rows = grouped(index_source(data.train, "data.train"), data)
         else:
             rows = index_data(data)
         if not len(rows):

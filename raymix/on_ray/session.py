@@ -14,6 +14,7 @@ from dataclasses import replace
 import ray
 import ray.train
 
+from raymix.data.alike import Hashes
 from raymix.data.reading import check_bad
 from raymix.on_ray import reading
 from raymix.on_ray.checkup import check_storage
@@ -28,7 +29,7 @@ from raymix.on_ray.reading import Streaming
 from raymix.on_ray.restarts import Restarts
 from raymix.on_ray.scaling import Sizes
 from raymix.plan import worker_counts
-from raymix.session import Bill, Failure, Hold, Needs, RunFailed, WouldRecur, decide, known_unreadable
+from raymix.session import Bill, Failure, Hold, Needs, RunFailed, WouldRecur, decide, hashes_of, known_unreadable
 from raymix.spec import JobError
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink
@@ -42,6 +43,7 @@ class RaySession:
     """Starts the workers, reads the images while they start, and hands them tasks."""
 
     device, device_name, kept = "cpu", "CPU", "host"  # until the first worker has said what it is
+    hashes: Hashes | None = None
 
     def __init__(self, needs: Needs, sink: Sink, owned: bool, ray_seconds: float) -> None:
         """`owned`: the Ray that this process is connected to ends with the session; connecting took `ray_seconds`."""
@@ -160,6 +162,7 @@ class RaySession:
         if keep:
             self._memory, images, self.skipped = reading.keep(rows, ids, frame, progress)
             check_bad(self.skipped, len(ids), rows, needs.spec.data)
+            self.hashes = hashes_of(images.on_this_node(), needs, sink)
             return images
         known = known_unreadable(needs)
         self.skipped = reading.check(rows, ids, frame, progress) if known is None else known

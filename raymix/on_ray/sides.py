@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from raymix.data.alike import Hashes
 from raymix.data.frame import Frame
 from raymix.on_ray import together
 from raymix.on_ray.side import Seen, Side, Work
@@ -39,6 +40,7 @@ class Seat:
 
     device, device_name, kept, groups, run = "cpu", "CPU", "host", 0, 0
     holds: tuple[Hold, ...] = ()  # what runs side by side is no elastic run
+    hashes: Hashes | None = None  # runs are reported where they are trained
 
     def __init__(self, needs: Needs, work: Any, packed: float | None, share: float) -> None:
         self.frame: Frame = needs.frame

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raymix.report import words
+from raymix.report.run import NearRows
 from raymix.report.tables import pairs
 from raymix.spec import Section, Source
 
@@ -20,12 +21,18 @@ _FIRST = 3  # images shown of each cause, groups of duplicates
 
 
 class RowCounts(Section):
-    """Rows of each part. `shared`: images of data.unlabelled left out because another part has them."""
+    """Rows of each part.
+
+    Attributes:
+        shared: images of data.unlabelled left out because another part has them.
+        groups: of all rows together, by data.group; None: not asked for.
+    """
 
     train: int
     unlabelled: int
     val: int
     shared: int
+    groups: int | None = None
 
 
 class ClassCount(Section):
@@ -106,6 +113,21 @@ class Duplicates(Section):
     groups: tuple[tuple[Located, ...], ...]
 
 
+class NearImage(Section):
+    """An image of select or val, and a training image that looks like it."""
+
+    part: Literal["select", "val"]
+    distance: int
+    path: str
+    train_path: str
+
+
+class NearDuplicates(NearRows):
+    """Which rows they are, those of val first."""
+
+    images: tuple[NearImage, ...]
+
+
 class CheckReport(Section):
     """What is in a source. `num_bytes`: of the images as stored; `seconds`: that reading all of them took."""
 
@@ -117,6 +139,7 @@ class CheckReport(Section):
     num_bytes: int
     unreadable: Unreadable
     duplicates: Duplicates
+    near_duplicates: NearDuplicates | None = None
     seconds: float
     images_per_second: float
 
@@ -128,12 +151,26 @@ def check_table(report: CheckReport) -> RenderableType:
         for number, line in enumerate(lines):
             grid.add_row(head if number == 0 else "", line)
     sources = [Text.assemble((source.format, "bold"), f"  {_where(source)}") for source in report.sources]
-    return Group(*sources, Text(), grid, *_class_table(report.classes), *_first_bad(report), *_first_groups(report))
+    return Group(
+        *sources,
+        Text(),
+        grid,
+        *_class_table(report.classes),
+        *_first_bad(report),
+        *_first_groups(report),
+        *_first_near(report),
+    )
 
 
 def skipped_table(images: Iterable[UnreadableImage]) -> str:
     """Cause, part and path of each unreadable image, tab separated, under a line of heads."""
     return "cause\tpart\tpath\n" + "".join(f"{i.cause}\t{i.part}\t{printable(i.path)}\n" for i in images)
+
+
+def near_table(images: Iterable[NearImage]) -> str:
+    """Part and path of each image, the training image that looks like it, and by how many bits they differ."""
+    lines = (f"{i.part}\t{printable(i.path)}\t{printable(i.train_path)}\t{i.distance}\n" for i in images)
+    return "part\tpath\ttrain path\tdistance\n" + "".join(lines)
 
 
 def printable(path: str) -> str:
@@ -163,6 +200,10 @@ def _lines(report: CheckReport) -> Iterator[tuple[str, list[Text]]]:
     yield "bytes", [Text(f"{in_bytes(report.num_bytes)}, {in_bytes(report.num_bytes / max(1, total))} an image")]
     yield "unreadable", _unreadable(report.unreadable, total)
     yield "duplicates", _duplicates(report.duplicates)
+    if report.near_duplicates is not None:
+        near = report.near_duplicates
+        style = "yellow" if near.val or near.select else "green"
+        yield "near-duplicates", [Text(words.near(near.val, near.select, near.without), style=style)]
     yield "read in", [Text(f"{words.seconds(report.seconds)}, {words.count(report.images_per_second)} images/s")]
 
 
@@ -171,6 +212,8 @@ def _rows(rows: RowCounts) -> list[Text]:
     lines = [Text(", ".join(f"{words.count(number)} {part}" for part, number in counts if number) or "none")]
     if rows.shared:
         lines.append(Text(f"{words.count(rows.shared)} of data.unlabelled left out: train or val has them"))
+    if rows.groups is not None:
+        lines.append(Text(f"in {words.plural(rows.groups, 'group')}"))
     return lines
 
 
@@ -278,6 +321,17 @@ def _first_groups(report: CheckReport) -> list[RenderableType]:
         table.add_section()
     rest = len(groups) - _FIRST
     return [Text(), _left(table), *([Text(f"and {words.plural(rest, 'group')} more", style="dim")] if rest > 0 else [])]
+
+
+def _first_near(report: CheckReport) -> list[RenderableType]:
+    images = report.near_duplicates.images if report.near_duplicates else ()
+    if not images:
+        return []
+    table = _table("looks alike", "bits", "path", "training image")
+    for image in images[:_FIRST]:
+        table.add_row(image.part, str(image.distance), printable(image.path), printable(image.train_path))
+    rest = len(images) - _FIRST
+    return [Text(), _left(table), *([Text(f"and {rest:,} more", style="dim")] if rest > 0 else [])]
 
 
 def _table(*heads: str) -> Table:

@@ -13,7 +13,7 @@ from raymix.report.forecast import Forecast
 from raymix.report.intervals import RESAMPLES, at_length, detectable, paired_interval
 from raymix.report.judging import expected
 from raymix.report.pilot import Interval, PilotReport, PilotRun
-from raymix.report.run import PhaseReport, RunReport
+from raymix.report.run import GroupRows, NearRows, PhaseReport, RunReport
 from raymix.spec import Metric
 
 RESAMPLED_IMAGES = 10_000_000  # over many val rows fewer resamples do: they give an interval its shape, not its width
@@ -210,6 +210,11 @@ def rows_lines(report: RunReport) -> list[tuple[str, str, str]]:
         ("select", words.count(rows.select), "kept for choosing, never trained on"),
         ("val", words.count(rows.val), "read once, at the end"),
     ]
+    if rows.groups is not None:
+        lines += _group_lines(rows.groups)
+    if rows.near is not None:
+        for part, number in (("val", rows.near.val), ("select", rows.near.select)):
+            lines.append((f"near-duplicates: {part}", words.count(number), _near_words(rows.near)))
     lines += [(f"skipped: {cause}", words.count(number), "unreadable") for cause, number in rows.skipped.items()]
     of = {"all": rows.train, "labelled": rows.labelled, "unlabelled": rows.unlabelled}
     for stream, seen in rows.seen.items():
@@ -221,6 +226,43 @@ def rows_lines(report: RunReport) -> list[tuple[str, str, str]]:
             if source.shared:
                 lines.append((f"left out of data.{name}", words.count(source.shared), "another source has them"))
     return lines
+
+
+def _group_lines(groups: GroupRows) -> list[tuple[str, str, str]]:
+    """The groups of each part, and what whole groups have cost."""
+    lines = [
+        (f"groups: {part}", words.count(number), "none of them is in another part")
+        for part, number in (("train", groups.train), ("select", groups.select), ("val", groups.val))
+    ]
+    if groups.left_out:
+        lines.append(("left out", words.count(groups.left_out), "unlabelled rows of groups of select and val"))
+    for part, classes in (("select", groups.select_lacks), ("val", groups.val_lacks)):
+        if classes:
+            lines.append((f"classes without {part}", words.count(len(classes)), f"too few groups: {_listed(classes)}"))
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
+def _near_words(near: NearRows) -> str:
+    return f"look like a training image: hashes differ in {near.distance} of 63 bits at most"
+
+
+def near_line(report: RunReport) -> str:
+    """How many val and select images look like a training image; empty where that was not asked for."""
+    near = report.rows.near
+    return f"near-duplicates: {words.near(near.val, near.select, near.without)}" if near else ""
+
+
+def groups_line(report: RunReport) -> str:
+    """How many groups each part has; empty where there are none."""
+    groups = report.rows.groups
+    if groups is None:
+        return ""
+    lacks = f"; too few for {_listed(groups.val_lacks)} in val" if groups.val_lacks else ""
+    return f"groups: {groups.train:,} train, {groups.select:,} select, {groups.val:,} val; none is cut through{lacks}"
 
 
 def images_line(report: RunReport) -> str:

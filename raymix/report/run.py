@@ -72,6 +72,26 @@ class SourceRows(Section):
     shared: int = Field(0, description="rows left out because another source has them")
 
 
+class GroupRows(Section):
+    """How many groups (data.group) each part has; none is in two of them."""
+
+    train: int
+    select: int
+    val: int
+    left_out: int = Field(description="rows of groups of select and val that are in no part: without a label, unused")
+    select_lacks: tuple[str, ...] = Field((), description="classes without a row in select: too few groups hold them")
+    val_lacks: tuple[str, ...] = Field((), description="the same of val")
+
+
+class NearRows(Section):
+    """Rows that look like a training image (data.near_duplicates); `near_duplicates.tsv` names them."""
+
+    distance: int = Field(description="most bits in which two perceptual hashes of 63 differ")
+    select: int
+    val: int
+    without: int = Field(description="rows that were not looked at: too little contrast for a hash")
+
+
 class RowsReport(Section):
     """Every row accounted for."""
 
@@ -83,6 +103,8 @@ class RowsReport(Section):
     skipped: dict[str, int] = Field(description="unreadable images: cause -> count")
     seen: dict[Stream, int] = Field(description="rows consumed by training, by stream")
     sources: dict[str, SourceRows] = Field({}, description="training rows by source: train, unlabelled")
+    groups: GroupRows | None = Field(None, description="null: no data.group was asked for")
+    near: NearRows | None = Field(None, description="null: not looked for, or images were streamed")
 
 
 class ImagesReport(Section):
@@ -288,7 +310,12 @@ def _predicted(reports: list[SegmentReport], rates: Rates) -> float | None:
 
 
 def rows_report(
-    facts: Facts, skipped: dict[str, int], seen: dict[Stream, int], sources: dict[str, SourceRows]
+    facts: Facts,
+    skipped: dict[str, int],
+    seen: dict[Stream, int],
+    sources: dict[str, SourceRows],
+    groups: GroupRows | None = None,
+    near: NearRows | None = None,
 ) -> RowsReport:
     """The rows of a run: where they stand and how many were used."""
     return RowsReport(
@@ -300,6 +327,8 @@ def rows_report(
         skipped=skipped,
         seen=seen,
         sources=sources,
+        groups=groups,
+        near=near,
     )
 
 

@@ -110,6 +110,16 @@ def plural(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def near(val: int, select: int, without: int) -> str:
+    """How many images of val and select look like a training image."""
+    left = f"; {plural(without, 'image')} of one colour not looked at" if without else ""
+    if not val and not select:
+        return f"none among val and select images{left}"
+    parts = [f"{count(number)} {part}" for number, part in ((val, "val"), (select, "select")) if number]
+    verb = "looks" if val + select == 1 else "look"
+    return f"{' and '.join(parts)} {'image' if val + select == 1 else 'images'} {verb} like a training image{left}"
+
+
 def skipped(steps: int) -> str:
     """What was done about steps whose loss or gradient was not finite."""
     return f"{plural(steps, 'step')} skipped: loss or gradient not finite"

@@ -7,7 +7,7 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, Vit, long_form
 from raymix.spec.base import SPEC_VERSION, JobError, Section, masked
 from raymix.spec.cluster import Cluster, Elastic
-from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, ViewAugment
+from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, GroupPattern, Region, ViewAugment
 from raymix.spec.job import (
     CheckpointSpec,
     JobSpec,
@@ -81,6 +81,7 @@ __all__ = [
     "Export",
     "FixedSchedule",
     "Goal",
+    "GroupPattern",
     "HfDiskSource",
     "ImageFolderSource",
     "ImagesSource",
@@ -101,6 +102,7 @@ __all__ = [
     "Plugin",
     "Predict",
     "Reading",
+    "Region",
     "ReportSpec",
     "SearchBudget",
     "Section",

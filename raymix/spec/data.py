@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from raymix.spec.base import JobError, Section
-from raymix.spec.sources import Source
+from raymix.spec.sources import Column, Source
 
 # as a viewer shows them; one grey channel of 8 bits; one of 16 bits, as scientific and industrial cameras write it
 Channels = Literal["rgb", "gray", "gray16"]
 NUM_CHANNELS: dict[Channels, int] = {"rgb": 3, "gray": 1, "gray16": 1}
 Crop = tuple[float, float]
+Region = tuple[float, float, float, float]  # left, top, right, bottom, in shares of the upright image
 Part = Annotated[float, Field(ge=0, le=1)]  # a probability, or a share of the images
 Hue = Annotated[float, Field(ge=0, le=0.5)]
 Alpha = Annotated[float, Field(ge=0, le=100)]
@@ -95,6 +98,67 @@ def check_channels(section: str, augment: Augment | ViewAugment, channels: Chann
             raise JobError(f"{section}.{field}", problem, "leave it out; color jitters brightness and contrast")
 
 
+# in a regular expression: what stands for itself, as \\( and [(]
+_LITERAL = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_ENDLESS = re.compile(r"[*+]|\{\d*,\d*\}")
+_MOST_ENDLESS = 4
+
+
+class GroupPattern(Section):
+    """A group's name within the path of each image."""
+
+    pattern: str = Field(
+        min_length=1,
+        max_length=200,
+        description="regular expression, searched in the path below the source's folder; its one (...) is the name",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problem = _problem_of(self.pattern)
+        if problem:
+            raise JobError("data.group.pattern", problem, r"as in lot(\d+), with one (...)")
+        return self
+
+    @property
+    def compiled(self) -> re.Pattern[str]:
+        """What is searched for."""
+        return re.compile(self.pattern)
+
+
+def _problem_of(pattern: str) -> str:
+    """Why a pattern is none that can be searched for in any path; empty: it can.
+
+    Python's matcher tries all ways in which repetitions can share the text, so what repeats something that repeats
+    takes exponential time. Without repeated groups it takes a power of the length, here the fifth at most.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        return f"{pattern!r} is no regular expression: {error}"
+    plain = _LITERAL.sub("x", pattern)
+    if compiled.groups != 1:
+        return f"{pattern!r} has {compiled.groups} groups in round brackets, and one is the name; (?:...) is none"
+    if compiled.flags & re.VERBOSE or re.search(r"\)[*+{]", plain):
+        return f"{pattern!r} repeats what is in brackets, which may take for ever"
+    if len(_ENDLESS.findall(plain)) > _MOST_ENDLESS:
+        return f"{pattern!r} repeats more than {_MOST_ENDLESS} things, which may take for ever"
+    return ""
+
+
+Group = Annotated[
+    Annotated[Column, Tag("column")] | Annotated[GroupPattern, Tag("GroupPattern")],
+    Discriminator(lambda value: "GroupPattern" if isinstance(value, dict | GroupPattern) else "column"),
+]
+
+
+def _is_region(region: Region) -> bool:
+    left, top, right, bottom = region
+    return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+
+
 STORE_MARGIN = 1.15  # kept beyond image_size, so that random crops have detail to lose
 
 
@@ -109,6 +173,11 @@ class Data(Section):
     holdout: float = Field(0.1, gt=0, lt=1, description="share held out for val when there is none")
     select: float = Field(0.1, ge=0, lt=1, description="share of labelled training rows kept for choosing")
     split_seed: int = Field(0, ge=0, lt=2**31, description="seed of the hold-out, the same for every seed of a pilot")
+    group: Group | None = Field(
+        None,
+        description="what no split may cut through (part, lot, day): a column of data.train, data.val and "
+        "data.unlabelled, or {pattern: ...} for images that are files",
+    )
     image_size: int = Field(64, ge=4, le=1024, description="pixels a side that the backbone sees")
     store_size: Literal["auto"] | int = Field("auto", description="pixels a side kept in the cache")
     fraction: float = Field(1.0, gt=0, le=1, description="stratified share of the training rows that is used at all")
@@ -124,17 +193,34 @@ class Data(Section):
         "of mix steps with labelled_share; a class of n rows has a share of n^(1 - balance). 0: as they come; 0.5: "
         "square-root sampling; 1: all classes alike (arXiv 1910.09217). An epoch keeps its number of rows",
     )
+    region: Region | None = Field(
+        None,
+        description="[left, top, right, bottom] of the part that is used, in shares of the upright image; its middle "
+        "square is kept, as of a whole image; null: all",
+    )
     channels: Channels = Field("rgb", description="what is kept of an image; gray16 keeps 16-bit images whole")
     cache: Literal["auto", "device", "host", "stream"] = Field(
         "auto", description="where the decoded images are kept; stream: nowhere, each epoch reads them anew"
     )
     max_bad_fraction: float = Field(0.01, ge=0, le=1, description="share of unreadable images that stops the run")
+    near_duplicates: int | None = Field(
+        None,
+        ge=0,
+        le=8,
+        description="look for val and select images that look like a training image: perceptual hashes of 63 bits that "
+        "differ in at most so many, 4 say; null: off",
+    )
     augment: Augment = Augment()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.near_duplicates is not None and self.image_size < 8:
+            raise JobError("data.near_duplicates", "needs images of 8 pixels a side", "leave it out")
         if isinstance(self.store_size, int) and self.store_size < self.image_size:
             raise JobError("data.store_size", f"{self.store_size} is below image_size {self.image_size}", "use auto")
+        if self.region is not None and not _is_region(self.region):
+            problem = f"{list(self.region)} is no part of an image"
+            raise JobError("data.region", problem, "0 <= left < right <= 1 and 0 <= top < bottom <= 1")
         check_channels("data.augment", self.augment, self.channels)
         return self
 

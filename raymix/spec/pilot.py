@@ -40,8 +40,8 @@ SHARED = {
     **{
         f"data.{field}": "all arms share images, rows and splits"
         for field in (
-            *("train", "unlabelled", "val", "holdout", "select", "split_seed", "fraction", "label_fraction"),
-            *("image_size", "store_size", "channels", "cache", "max_bad_fraction"),
+            *("train", "unlabelled", "val", "holdout", "select", "split_seed", "group", "fraction", "label_fraction"),
+            *("image_size", "store_size", "region", "channels", "cache", "max_bad_fraction", "near_duplicates"),
         )
     },
 }

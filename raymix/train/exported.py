@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from raymix.data.frame import Frame
-from raymix.spec import Channels, JobSpec, Section
+from raymix.spec import Channels, JobSpec, Region, Section
 
 ABOUT, TENSORS = "model.json", "model.safetensors"
 PARTS = ("f.", "h.")  # of raymix's model: backbone and classifier
@@ -21,6 +21,7 @@ class Transform(Section):
     channels: Channels
     dtype: Literal["uint8", "int16"]
     layout: Literal["NHWC"] = "NHWC"
+    region: Region | None = None
 
     @classmethod
     def of(cls, frame: Frame) -> Transform:
@@ -34,6 +35,11 @@ class Transform(Section):
             "decode; of an animation the first frame",
             "turn as EXIF says",
             colours[frame.channels],
+            *(
+                []
+                if frame.region is None
+                else [f"cut out [left, top, right, bottom] = {list(frame.region)}, in shares"]
+            ),
             f"resize the shorter side to {frame.size} pixels, bicubic, antialiased",
             f"crop the centre, {frame.size} x {frame.size}",
         )
@@ -42,12 +48,13 @@ class Transform(Section):
             size=frame.size,
             channels=frame.channels,
             dtype="int16" if frame.channels == "gray16" else "uint8",
+            region=frame.region,
         )
 
     @property
     def frame(self) -> Frame:
         """As raymix has it."""
-        return Frame(self.size, self.channels)
+        return Frame(self.size, self.channels, self.region)
 
 
 class About(Section):

@@ -91,7 +91,9 @@ def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> T
     except (SafetensorError, RuntimeError) as error:  # hashed all the same: by another raymix, or by an enemy
         problem = " ".join(str(error).split())[:300]
         raise JobError(str(run), f"checkpoint {path.name} does not fit the run: {problem}") from None
-    return Trained(model, plan.facts.class_names, Frame(size, plan.spec.data.channels), plan.spec).eval()
+    return Trained(
+        model, plan.facts.class_names, Frame(size, plan.spec.data.channels, plan.spec.data.region), plan.spec
+    ).eval()
 
 
 def _exported(folder: Path, allow_import: tuple[str, ...]) -> Trained:

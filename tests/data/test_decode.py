@@ -455,3 +455,79 @@ def test_room_for_one_large_image_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("kind", ["ICO", "JPEG2000", "PDF", "ICNS", "PPM"])
 def test_other_kinds_of_images(kind: str) -> None:
     assert cause_of(encoded(drawn(width=64, height=64), kind)) == "not an image"
+
+
+# ---- a region of it ---------------------------------------------------------------------------------------------
+
+
+def quarters(width: int, height: int) -> Image.Image:
+    """Four quarters of one colour each."""
+    colours = np.array([[(200, 0, 0), (0, 200, 0)], [(0, 0, 200), (200, 200, 0)]], np.uint8)
+    return Image.fromarray(colours.repeat(height // 2, 0).repeat(width // 2, 1))
+
+
+def as_stored(upright: Image.Image, orientation: int) -> Image.Image:
+    """What an image with this EXIF orientation looks like before it is turned."""
+    back = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
+    return upright if back is None else upright.transpose(Image.Transpose(back))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("large", [True, False])
+def test_a_region_is_of_the_upright_image(
+    kind: str, orientation: int, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small images are cut in memory, large ones piece by piece, and JPEGs are decoded smaller before."""
+    monkeypatch.setattr(shown, "_LARGE", 1000 if large else 10**9)
+    upright = quarters(360, 240)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    raw = encoded(as_stored(upright, orientation), kind, exif=exif)
+    for region, colour in (
+        ((0.1, 0.1, 0.4, 0.4), (200, 0, 0)),
+        ((0.6, 0.1, 0.9, 0.4), (0, 200, 0)),
+        ((0.1, 0.6, 0.4, 0.9), (0, 0, 200)),
+        ((0.6, 0.6, 0.9, 0.9), (200, 200, 0)),
+    ):
+        seen = decode(raw, Frame(12, region=region))
+        assert np.abs(seen.astype(int) - colour).max() <= 12, (region, colour)
+
+
+def test_a_region_is_that_part_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = drawn(3, 40, 30)
+    part = decode(encoded(image), Frame(15, region=(0.25, 0.1, 0.625, 0.6)))
+    assert (part == np.asarray(image)[3:18, 10:25]).all()
+    array = np.asarray(image)
+    assert (decode(array, Frame(15, region=(0.25, 0.1, 0.625, 0.6))) == part).all()
+    square = np.asarray(drawn(3, 16, 16))
+    assert (decode(square, Frame(16)) == square).all()
+    assert (decode(square, Frame(8, region=(0.5, 0.5, 1, 1))) == square[8:, 8:]).all()
+    assert decode(encoded(drawn(0, 3, 3)), Frame(8, region=(0.99, 0.99, 1, 1))).shape == (8, 8, 3)
+    monkeypatch.setattr(shown, "_LARGE", 1000)
+    large = drawn(5, 240, 180)
+    cut = decode(encoded(large.crop((24, 18, 228, 171))), Frame(16))
+    assert (decode(encoded(large), Frame(16, region=(0.1, 0.1, 0.95, 0.95))) == cut).all()
+
+
+def test_a_small_region_keeps_the_detail_of_a_large_jpeg() -> None:
+    """A JPEG is decoded smaller only as far as the region, not the image, has pixels to spare."""
+    fine = Image.fromarray((np.indices((1600, 1600)).sum(0) // 8 % 2 * 255).astype(np.uint8))
+    seen = decode(encoded(fine, "JPEG", quality=95), Frame(64, "gray", (0.5, 0.5, 0.54, 0.54)))
+    assert seen.std() > 100
+
+
+def test_store_size_is_that_of_the_region() -> None:
+    sample = [encoded(drawn(seed, 200, 100)) for seed in range(3)]
+    asked = data({"format": "digits"}, image_size=64)
+    assert store_size(asked, sample) == 74
+    assert store_size(asked.model_copy(update={"region": (0.0, 0.0, 0.3, 1.0)}), sample) == 64
+    turned = encoded(drawn(0, 200, 100), "JPEG", exif=bytes_of_orientation(6))
+    assert store_size(asked.model_copy(update={"region": (0.0, 0.0, 1.0, 0.5)}), [turned]) == 74
+    assert store_size(asked.model_copy(update={"region": (0.0, 0.0, 1.0, 0.5)}), sample) == 64
+
+
+def bytes_of_orientation(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()

@@ -24,6 +24,7 @@ from raymix.data.formats import (
     torchvision_set,
     webdataset,
 )
+from raymix.data.groups import Columns, with_groups
 from raymix.data.rows import Ids, RawImage, Rows, check_same_classes
 from raymix.spec import Data, JobError, Source
 
@@ -65,6 +66,15 @@ FORMATS: dict[str, Format[Any]] = {
 }
 
 
+# formats of which data.group may name a column
+COLUMNS: Columns = {
+    "table": table.column,
+    "parquet": parquet.column,
+    "webdataset": webdataset.column,
+    "hf_disk": hf_disk.column,
+}
+
+
 def index_data(data: Data) -> Rows:
     """The rows of data.train and data.unlabelled, and for validation those of data.val, else the training source's own.
 
@@ -72,7 +82,8 @@ def index_data(data: Data) -> Rows:
     data.unlabelled the validation set is left out, and so is every image that data.train or data.val has.
 
     Raises:
-        JobError: a source is wrong, the message names the field; or the classes of train and val differ.
+        JobError: a source is wrong, the message names the field; or the classes of train and val differ, or they share
+            one of the groups that data.group asks for.
     """
     rows = index_source(data.train, "data.train")
     if len(rows.class_names) < 2:
@@ -92,7 +103,16 @@ def index_data(data: Data) -> Rows:
         rows = _with_val(rows, val)
     if data.unlabelled is not None:
         rows = _with_unlabelled(rows, index_source(data.unlabelled, "data.unlabelled"))
-    return rows
+    return grouped(rows, data)
+
+
+def grouped(rows: Rows, data: Data) -> Rows:
+    """The rows with their groups, where data.group asks for some.
+
+    Raises:
+        JobError: see `raymix.data.groups.with_groups`.
+    """
+    return with_groups(rows, data, COLUMNS)
 
 
 def index_source(source: Source, field: str) -> Rows:

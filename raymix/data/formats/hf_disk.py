@@ -11,7 +11,7 @@ import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,27 @@ def fetch(source: HfDiskSource, uris: Sequence[str]) -> list[bytes]:
         rows = [int(uri.rpartition(":")[2]) for uri in group]
         images += _images(path, int(batch), rows, source.image_column)
     return images
+
+
+def column(source: HfDiskSource, name: str, uris: Sequence[str]) -> list[str]:
+    """What a column says of each row, empty for nothing.
+
+    Raises:
+        JobError: there is no such column, or what it holds is no name.
+    """
+    places = arrow.places(uris)
+    found = {path: _names(path, name) for path in dict.fromkeys(path for path, _, _ in places)}
+    return [found[path][batch][row] for path, batch, row in places]
+
+
+def _names(path: str, name: str) -> list[list[str]]:
+    """What a column of a file says, by record batch."""
+    import pyarrow as pa
+
+    batches = _opened(path)
+    names = arrow.names_of(batches[0].schema, name, lambda: pa.chunked_array(_columns(path, batches, name)), path)
+    left = iter(names)
+    return [list(islice(left, batch.num_rows)) for batch in batches]
 
 
 def _folders(root: str, source: HfDiskSource) -> tuple[str, str | None]:

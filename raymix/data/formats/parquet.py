@@ -9,6 +9,7 @@ import os
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +63,34 @@ def fetch(source: ParquetSource, uris: Sequence[str]) -> list[bytes]:
             images[position] = image
         _give_back(reader)
     return images
+
+
+def column(source: ParquetSource, name: str, uris: Sequence[str]) -> list[str]:
+    """What a column says of each row, empty for nothing.
+
+    Raises:
+        JobError: there is no such column, or what it holds is no name.
+    """
+    places = arrow.places(uris)
+    paths = list(dict.fromkeys(path for path, _, _ in places))
+    found = dict(zip(paths, in_threads(lambda path: _names(path, name), paths), strict=True))
+    return [found[path][group][row] for path, group, row in places]
+
+
+def _names(path: str, name: str) -> list[list[str]]:
+    """What a column of a file says, by row group."""
+    import pyarrow as pa
+
+    try:
+        with _opened(path) as file:
+            names = iter(arrow.names_of(file.schema_arrow, name, lambda: file.read([name]).column(name), path))
+            groups = range(file.metadata.num_row_groups)
+            return [list(islice(names, file.metadata.row_group(group).num_rows)) for group in groups]
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise JobError(PATH, f"{path} is not a whole Parquet file: {reason}", "write or copy it again") from None
+    except OSError as error:
+        raise problem(path, error) from None
 
 
 # ---- index ------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def index(source: TableSource) -> Rows:
     Raises:
         JobError: the table, a column or a line of it is wrong, or an image stands in it twice.
     """
-    path = source.path if is_remote(source.path) else os.path.abspath(os.path.expanduser(source.path))
+    path = _path(source)
     base = _base(source, path)
     place = _placer(base, path)
     lines: dict[str, int] = {}
@@ -72,7 +72,27 @@ def fetch(source: TableSource, uris: Sequence[str]) -> list[bytes]:
     return read_files(uris)
 
 
-def _records(source: TableSource, path: str) -> Iterator[Record]:
+def column(source: TableSource, name: str, uris: Sequence[str]) -> list[str]:
+    """What a column says of each image, empty for nothing.
+
+    Raises:
+        JobError: there is no such column, or what it holds is no name.
+    """
+    path = _path(source)
+    place = _placer(_base(source, path), path)
+    found = {}
+    for line, image, value, split in _records(source, path, name):
+        if split is None or _part(split, path, line) is not None:
+            found[place(image, line)] = value.strip() if type(value) is str else _text(value, path, line, name)
+    return [found[uri] for uri in uris]
+
+
+def _path(source: TableSource) -> str:
+    return source.path if is_remote(source.path) else os.path.abspath(os.path.expanduser(source.path))
+
+
+def _records(source: TableSource, path: str, group: str | None = None) -> Iterator[Record]:
+    """Line, image, label and split of each line; with `group` that column in the place of the label's."""
     suffix = (path.partition("?")[0] if is_http(path) else path).rpartition(".")[2].lower()
     if suffix not in _READERS:
         raise JobError(PATH, f"{source.path} is no table", f"its name has to end in .{', .'.join(_READERS)}")
@@ -86,17 +106,19 @@ def _records(source: TableSource, path: str) -> Iterator[Record]:
         raise JobError(PATH, f"no such file: {source.path}", near(source.path, path)) from None
     except OSError as error:
         raise problem(path, error) from None
-    return _READERS[suffix](path, decoded(path, raw), partial(_columns, source, path))
+    return _READERS[suffix](path, decoded(path, raw), partial(_columns, source, path, group))
 
 
-def _columns(source: TableSource, path: str, names: list[str]) -> Columns:
+def _columns(source: TableSource, path: str, group: str | None, names: list[str]) -> Columns:
     image = _column(names, source.image_column, _IMAGE, "image_column", path)
     if image is None:
         what = f"{path} has no column {', '.join(_IMAGE[:-1])} or {_IMAGE[-1]}"
         raise JobError("data.train.image_column", what, f"name one of {_listed(names)}")
-    label = _column(names, source.label_column, _LABEL, "label_column", path)
+    asked, field = (source.label_column, "label_column") if group is None else (group, "group")
+    label = _column(names, asked, _LABEL, field, path)
     split = _column(names, None, ("split",), "", path)
-    return Columns(image, label, split if split not in (image, label) else None)
+    held = (image, _column(names, source.label_column, _LABEL, "label_column", path))
+    return Columns(image, label, split if split not in held else None)
 
 
 def _column(names: list[str], asked: str | None, usual: Sequence[str], field: str, path: str) -> str | None:
@@ -125,15 +147,15 @@ def _part(split: Any, path: str, line: int) -> int | None:
     return _SPLITS[name]
 
 
-def _text(label: Any, path: str, line: int) -> str:
-    """A label of JSON as text, empty for none."""
+def _text(label: Any, path: str, line: int, name: str = "label") -> str:
+    """A label of JSON, or what else a column holds, as text, empty for none."""
     if label is None or label != label:  # null, NaN
         return ""
     if isinstance(label, bool):
         return str(label).lower()
     if isinstance(label, int) or (isinstance(label, float) and label.is_integer()):
         return str(int(label))
-    raise JobError(PATH, f"{path} line {line} has label {str(label)[:60]}", "a label is a text or a whole number")
+    raise JobError(PATH, f"{path} line {line} has {name} {str(label)[:60]}", f"a {name} is a text or a whole number")
 
 
 def _cleaned(texts: list[str], path: str) -> list[str]:

@@ -64,6 +64,18 @@ def fetch(source: WebDatasetSource, uris: Sequence[str]) -> list[bytes]:
     return images
 
 
+def column(source: WebDatasetSource, name: str, uris: Sequence[str]) -> list[str]:
+    """What the key `name` of each sample's .json member says, empty for nothing.
+
+    Raises:
+        JobError: a member is not JSON, or what it says is no name.
+    """
+    paths = list(dict.fromkeys(uri.rpartition("#")[0] for uri in uris))
+    shards = in_threads(lambda path: _shard(path, f"json:{name}", "data.train.group"), paths)
+    found = {uri: text or "" for shard_uris, texts in shards for uri, text in zip(shard_uris, texts, strict=True)}
+    return [found[uri] for uri in uris]
+
+
 # ---- index ------------------------------------------------------------------------------------------------------
 
 
@@ -82,8 +94,8 @@ def _part(paths: Sequence[str], label: str) -> Part:
     return Part(uris, of_texts([text for _, texts in found for text in texts]), paths[0].rpartition("/")[0])
 
 
-def _shard(path: str, label: str) -> tuple[list[str], list[str | None]]:
-    """The uri and the label's text of each sample in a shard."""
+def _shard(path: str, label: str, blamed: str = _LABEL) -> tuple[list[str], list[str | None]]:
+    """The uri and the label's text of each sample in a shard; `blamed` is the field that asks for the latter."""
     uris: list[str] = []
     texts: list[str | None] = []
     try:
@@ -94,7 +106,7 @@ def _shard(path: str, label: str) -> tuple[list[str], list[str | None]]:
                     problem_text = f"{path}: sample {key!r} has no image, only {', '.join(sorted(members))}"
                     raise JobError(PATH, problem_text, f"images are {', '.join(SUFFIXES)}")
                 uris.append(f"{path}#{image.offset}:{image.size}")
-                texts.append(_label(file, path, key, members, label))
+                texts.append(_label(file, path, key, members, label, blamed))
     except tarfile.TarError as error:
         raise JobError(PATH, f"{path} is not a whole tar file: {error}", "write or copy it again") from None
     except OSError as error:
@@ -175,7 +187,7 @@ def _padded(size: int) -> int:
     return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
-def _label(file: BinaryIO, path: str, key: str, members: dict[str, _Member], label: str) -> str | None:
+def _label(file: BinaryIO, path: str, key: str, members: dict[str, _Member], label: str, blamed: str) -> str | None:
     """The text of a sample's label, None where it has none."""
     name, _, field = label.partition(":")
     member = members.get(name)
@@ -185,11 +197,15 @@ def _label(file: BinaryIO, path: str, key: str, members: dict[str, _Member], lab
     try:
         value = json.loads(raw) if field else raw.decode().strip()
     except ValueError:
-        raise JobError(_LABEL, f"{path}: {key}.{name} is not {'JSON' if field else 'UTF-8 text'}") from None
+        raise JobError(blamed, f"{path}: {key}.{name} is not {'JSON' if field else 'UTF-8 text'}") from None
     if field:
         value = value.get(field) if isinstance(value, dict) else None
     if isinstance(value, bool) or not isinstance(value, str | int | None):
-        raise JobError(_LABEL, f"{path}: {key}.{name} has {value!r} as {field}", "a label is an integer or a text")
+        raise JobError(
+            blamed,
+            f"{path}: {key}.{name} has {value!r} as {field}",
+            f"a {blamed.rpartition('.')[2]} is an integer or a text",
+        )
     return None if value is None or value == -1 else str(value)
 
 
