@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raymix.method import backbones, draw, mixing, objectives
+from raymix.method import backbones, draw, lora, mixing, objectives
 from raymix.method.backbones import START, Backbone, How, Layered, Tapped
 from raymix.method.draw import Key
 from raymix.method.mixing import Mixing, Pair
@@ -54,6 +54,8 @@ class Model(nn.Module):
         self.mixing = mixing.build(spec.data.augment)
         hides = spec.objective.type == "mae" and "full" in spec.passes(self.f.drops)
         self.m = MaskToken(self.f.token_shape) if hides else None
+        # last, so that all else starts as it does without
+        self.adapters = lora.Adapters(self.f, spec.lora) if spec.lora is not None else None
 
     def up_to(self, on: bool) -> Backbone | Tapped:
         """f as g needs it: where g decodes from within, its tokens there, with `on` beside its last ones."""
@@ -66,6 +68,8 @@ class Model(nn.Module):
     @torch.no_grad()
     def classify(self, x_BSSC: Tensor) -> Tensor:
         """Logits (B, classes) of stored images, without augmentation."""
+        if self.adapters is not None:
+            self.adapters.show()
         logits: Tensor = self.h(self.f(self.a.clean(x_BSSC)))
         return logits
 
