@@ -53,11 +53,10 @@ def side_by_side(
     for number, (form, times) in enumerate(zip(forms, latencies, strict=True)):
         side = Side(name=form.name, top1=None, bytes=form.bytes, latency_ms=times)
         if correct is not None and correct.size:
-            update = {"top1": 100 * float(correct[number].mean())}
+            side = side.model_copy(update={"top1": 100 * float(correct[number].mean())})
             if number:
-                lost = correct[0].astype(np.float64) - correct[number]
-                update["lost"] = interval_of(lost[None])
-            side = side.model_copy(update=update)
+                lost = interval_of(correct[:1].astype(np.float64) - correct[number])
+                side = side.model_copy(update={"lost": lost})
         sides.append(side)
     num = 0 if correct is None else correct.shape[1]
     _check_lost(sides[-1], num, spec)

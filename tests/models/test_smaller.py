@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from raymix.models.own import own_rows
 from raymix.session import RunFailed
 from raymix.spec import Export
 from raymix.train.exported import About
-from tests.conftest import Raymix
+from tests.conftest import Raymix, spec_in
 
 
 def about_of(folder: Path) -> About:
@@ -112,3 +113,23 @@ def test_one_that_loses_too_much_is_refused(trained_run: Path) -> None:
     assert second.lost.value == pytest.approx(100)
     with pytest.raises(RunFailed, match=r"wrong loses 100\.00 points of top-1 on 3 val images, more than max_lost=1"):
         side_by_side(forms, own, frame, Export(val_images=3, max_lost=1), some, always=False)
+
+
+def test_arms_of_a_pilot_are_exported_side_by_side(tmp_path: Path, command: Raymix) -> None:
+    define = {"half": {"base": "mix", "set": {"shrink.mlp": 0.5}}}
+    pilot = {"arms": ["mix", "half"], "preset": "quick", "lengths": [1], "define": define}
+    spec = spec_in(tmp_path, pilot=pilot, optim={"batch": 48})
+    report, folder = raymix.pilot(spec, quiet=True), tmp_path / "runs" / "digits"
+    assert list(report.own_step_seconds) == ["half"]
+    done = command("export", folder, "--json")
+    assert done.code == 0, done.err
+    whole, half = json.loads(done.out)
+    assert [(one["arm"], one["num_seeds"]) for one in (whole, half)] == [("mix", 1), ("half", 1)]
+    assert whole["about"]["cut"] is None
+    assert half["about"]["cut"] == {"units": 128, "heads": 4}
+    assert half["about"]["bytes"] < 0.8 * whole["about"]["bytes"]
+    assert half["mean_top1"] == half["about"]["sides"][-1]["top1"] == report.arms["half"][0].top1
+    shown = command("export", folder, "--out", tmp_path / "out")
+    assert shown.code == 0, shown.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["half", "mix"]
+    assert "top-1, mean" in shown.out
