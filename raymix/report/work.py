@@ -84,6 +84,7 @@ def num_parameters(spec: JobSpec, num_classes: int) -> int | None:
     L, P, D, N = _shape(spec)
     total = P * D + D + L * D + _block_parameters(D, N) + D * num_classes + num_classes
     g = spec.objective
+    total += 16 * N * D * spec.lora.rank if spec.lora is not None else 0
     if isinstance(g, Mae):
         E = g.decoder_width
         total += D * E + E + E + L * E + _block_parameters(E, g.decoder_depth) + E * P + P
