@@ -44,6 +44,8 @@ def _losses(plan: Plan, state: TrainState, feed: Feed, runtime: Runtime) -> Iter
     """Supervised losses of this rank's share of some batches, in no more memory than a part of a step takes."""
     step = steps.build(plan.spec, state.model, "sl")
     w, dtype = torch.zeros((), device=runtime.device), autocast_dtype(plan, runtime.device)
+    if state.model.adapters is not None:
+        state.model.adapters.show()
     for number in range(NUM_BATCHES):
         batch = feed.sample("sl", number)
         rows = max(1, len(batch.y_B) // plan.spec.optim.accumulate)
