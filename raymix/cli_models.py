@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from raymix.spec import JobError
 
 if TYPE_CHECKING:
     from raymix.models.flow import Asked, Done
+    from raymix.spec import Export
 
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="The run's folder, s3://bucket/prefix/NAME, or what raymix export wrote.")
@@ -162,7 +164,12 @@ class Form(StrEnum):
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, or s3://bucket/prefix/NAME.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="The run's folder, s3://bucket/prefix/NAME, or a pilot's, for a run of each arm."
+        ),
+    ],
     form: Annotated[Form, typer.Option("--format", help="onnx needs the extra raymix\\[export].")] = Form.SAFETENSORS,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="A new folder; without it export/FORMAT in the run's.")
@@ -175,24 +182,44 @@ def export(
     """Write the model as a file that needs neither Ray nor, but for safetensors, raymix; with a card.
 
     Its logits are held against the original's on val images of the run: above [bold]tolerance[/bold] it is refused,
-    exit code 3.
+    exit code 3. [bold]--set quantize=int8[/bold] makes it smaller; what that costs stands in the table.
     """
     from raymix.jobfile import load_options
+    from raymix.models.card import side_cells, side_heads, sides_note
     from raymix.models.export import export as write
+    from raymix.report.folder import PILOT_FILE
+    from raymix.report.tables import sides_table
     from raymix.spec import Export
 
     spec = load_options(Export, {}, overrides or [])
-    folder, about = write(_asked(run, allow_import), form.value, spec, out, overwrite)
+    asked = _asked(run, allow_import)
+    if (asked.run / PILOT_FILE).is_file():
+        _export_arms(asked, form, spec, out, overwrite, as_json)
+        return
+    folder, about = write(asked, form.value, spec, out, overwrite)
     _publish(folder)
     if as_json:
         typer.echo(about.model_dump_json(indent=2))
         return
-    times = ", ".join(f"{ms:.2f} ms for {size}" for size, ms in about.latency_ms.items())
+    show(sides_table(side_heads(about), side_cells(about)))
     _lines(
         {
+            "": sides_note(about),
             "difference": f"{about.max_difference:.2g} at most, on {about.checked_images} val images",
-            "size": f"{about.bytes / 1e6:.2f} MB",
-            "latency": times,
             "written": shown(folder),
         }
     )
+
+
+def _export_arms(asked: Asked, form: Form, spec: Export, out: Path | None, overwrite: bool, as_json: bool) -> None:
+    from raymix.models.arms import arm_cells, arm_heads, export_arms
+    from raymix.report.tables import sides_table
+
+    found = export_arms(asked, form.value, spec, out, overwrite)
+    for one in found:
+        _publish(Path(one.folder))
+    if as_json:
+        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+        return
+    show(sides_table(arm_heads(found), arm_cells(found)))
+    _lines({one.arm: shown(Path(one.folder)) for one in found})

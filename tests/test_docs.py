@@ -51,6 +51,7 @@ PASTED = (
     "raymix embed runs/parts new/",
     "raymix evaluate runs/parts labelled/",
     "raymix export runs/parts",
+    "raymix run my-job.yaml",
     "RAYMIX_STORAGE=/shared/raymix ray start --head",
     "ray job submit --address http://127.0.0.1:8265",
 )
@@ -146,7 +147,7 @@ def test_quick_commands(tmp_path: Path) -> None:
 def test_sections_of_jobs_are_accepted(tmp_path: Path) -> None:
     whole = (REPOSITORY / "jobs" / "digits.yaml").read_text()
     found = [block for block in blocks() if block.language == "yaml"]
-    assert len(found) == 5
+    assert len(found) == 6
     for block in found:
         sections = yaml.safe_load(block.text)
         others = "\n".join(line for line in whole.splitlines() if line.partition(":")[0] not in sections)

@@ -104,6 +104,9 @@ def test_a_trained_model_at_work(tmp_path: Path) -> None:
     assert pq.read_metadata(tmp_path / "new.parquet").num_rows == 30
     assert (tmp_path / "runs" / "parts" / "evaluation" / "evaluation.html").is_file()
     assert list((tmp_path / "runs" / "parts").rglob("*.onnx"))
+    paste(block("raymix export runs/parts").text, tmp_path, 600)
+    assert (tmp_path / "runs" / "parts" / "export" / "onnx-int8" / "model.onnx").is_file()
+    assert read_run(tmp_path / "runs" / "half").status == read_run(tmp_path / "runs" / "adapted").status == "done"
 
 
 def test_python(clone: Path) -> None:

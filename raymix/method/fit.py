@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raymix.method import backbones
+from raymix.method import backbones, lora
 from raymix.method.backbones import Backbone, Layered
 from raymix.spec import (
     ARMS,
@@ -28,6 +28,8 @@ def check(spec: JobSpec, allow_import: tuple[str, ...] = ()) -> bool:
     _check_drop_path(spec, f)
     if spec.optim.layer_decay < 1 and not isinstance(f, Layered):
         raise JobError("optim.layer_decay", f"{_name(spec)} has no blocks one above another", "leave it out; ViTs have")
+    if spec.lora is not None:
+        lora.check(f)
     if isinstance(spec.objective, Mae):
         _check_grid(spec, f)
         _check_decode_from(spec, f)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raymix.method import backbones, draw, mixing, objectives
+from raymix.method import backbones, draw, lora, mixing, objectives
 from raymix.method.backbones import START, Backbone, How, Layered, Tapped
 from raymix.method.draw import Key
 from raymix.method.mixing import Mixing, Pair
@@ -27,6 +27,8 @@ from raymix.method.objectives import Objective, View
 from raymix.method.views import Augment
 from raymix.plan import Facts, Kind
 from raymix.spec import MIX_KINDS, JobSpec, Passes
+
+CPU = torch.device("cpu")
 
 
 class Batch(NamedTuple):
@@ -54,6 +56,8 @@ class Model(nn.Module):
         self.mixing = mixing.build(spec.data.augment)
         hides = spec.objective.type == "mae" and "full" in spec.passes(self.f.drops)
         self.m = MaskToken(self.f.token_shape) if hides else None
+        # last, so that all else starts as it does without
+        self.adapters = lora.Adapters(self.f, spec.lora) if spec.lora is not None else None
 
     def up_to(self, on: bool) -> Backbone | Tapped:
         """f as g needs it: where g decodes from within, its tokens there, with `on` beside its last ones."""
@@ -66,6 +70,8 @@ class Model(nn.Module):
     @torch.no_grad()
     def classify(self, x_BSSC: Tensor) -> Tensor:
         """Logits (B, classes) of stored images, without augmentation."""
+        if self.adapters is not None:
+            self.adapters.show()
         logits: Tensor = self.h(self.f(self.a.clean(x_BSSC)))
         return logits
 
@@ -227,16 +233,16 @@ class MixStep(nn.Module):
         return v.x_BCHW[:num], Batch(batch.x_BSSC[:num], batch.y_B[:num], key_B[:num], batch.scale)
 
 
-def class_weights(spec: JobSpec, facts: Facts) -> Tensor | None:
+def class_weights(spec: JobSpec, facts: Facts, device: torch.device = CPU) -> Tensor | None:
     """u_K, float32: factors on the supervised loss of each class's images (`optim.class_weights`); None: all are 1."""
     asked = spec.optim.class_weights
     if asked is None:
         return None
     if isinstance(asked, dict):
-        return torch.tensor([asked.get(name, 1.0) for name in facts.class_names])
+        return torch.tensor([asked.get(name, 1.0) for name in facts.class_names], device=device)
     assert facts.class_rows, "rows were counted by class"
     rows_K = torch.tensor(facts.class_rows, dtype=torch.float64).clamp(min=1)
-    return (facts.num_labelled / (facts.num_classes * rows_K)).float()
+    return (facts.num_labelled / (facts.num_classes * rows_K)).float().to(device)
 
 
 def build(spec: JobSpec, model: Model, kind: Kind, u_K: Tensor | None = None) -> nn.Module:

@@ -87,8 +87,33 @@ def _cost(own: Own) -> str:
 
 
 def _file(about: About, file: str) -> str:
-    times = ", ".join(f"{ms:.2f} ms for {size} image{'s' if size > 1 else ''}" for size, ms in about.latency_ms.items())
-    return (
-        f"`{file}`, {about.bytes / 1e6:.2f} MB. On {about.checked_images} val images its logits differ by at most "
-        f"{about.max_difference:.2g} from the run's own. On the CPU that exported it: {times}."
-    )
+    whose = "those of the pruned model" if any("pruned" in side.name for side in about.sides) else "the run's own"
+    differ = f"its logits differ by at most {about.max_difference:.2g} from {whose}"
+    what = f"`{file}`, {about.bytes / 1e6:.2f} MB. On {about.checked_images} val images {differ}."
+    head = side_heads(about)
+    lines = [head, ["---"] * len(head), *side_cells(about)]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{what}\n\n{table}\n\n{sides_note(about)}"
+
+
+def side_heads(about: About) -> list[str]:
+    """What stands over the columns of `side_cells`."""
+    return ["", "top-1", "points lost", "MB", *(f"ms for {size}" for size in about.latency_ms)]
+
+
+def side_cells(about: About) -> list[list[str]]:
+    """A line for each form of the model: name, top-1, points lost, MB, a latency for each size."""
+    lines = []
+    for side in about.sides:
+        lost = "" if side.lost is None else f"{side.lost.value:.2f} ({words.point_interval(side.lost)})"
+        times = [f"{ms:.2f}" for ms in side.latency_ms.values()]
+        lines.append([side.name, words.percent(side.top1), lost, f"{side.bytes / 1e6:.2f}", *times])
+    return lines
+
+
+def sides_note(about: About) -> str:
+    """What the figures of `side_cells` are of."""
+    told = f"Top-1 on {words.count(about.judged_images)} val images, points lost with their 95 % interval; "
+    if not about.judged_images:
+        told = "Top-1 was not told: it takes long here, and val_images=N asks for it; "
+    return f"{told}latencies on the CPU that exported it."

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import statistics
-import time
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,20 +16,22 @@ from torch import Tensor
 
 from raymix.data.frame import Pixels
 from raymix.data.reading import read_in_order
+from raymix.data.rows import Ids
+from raymix.method.backbones import shrinking
+from raymix.models import quantizing
 from raymix.models.card import card
 from raymix.models.flow import Asked
+from raymix.models.judging import Form, Logits, evenly, repeated, side_by_side
 from raymix.models.own import Own, own_rows
+from raymix.models.pruning import pruned
 from raymix.models.writing import check_folder, new_folder
 from raymix.session import RunFailed
-from raymix.spec import Export, JobError
-from raymix.train.exported import ABOUT, PARTS, TENSORS, About, Format, Transform
+from raymix.spec import VIT_SIZES, Export, JobError, Vit
+from raymix.train.exported import ABOUT, PARTS, TENSORS, About, Blocks, Format, Transform
 from raymix.train.model import Trained, load
 from raymix.train.supply import as_tensor
 
-_TIMED, _LEAST = 0.5, 5  # seconds and passes that a latency is the median of
 _OPSET = 18
-
-Logits = Callable[[Pixels], NDArray[np.float32]]
 
 
 class Written(NamedTuple):
@@ -48,54 +49,120 @@ def export(
     """Writes a folder with the model, `model.json` (classes, transform, what was checked) and a card, `README.md`.
 
     Args:
-        out: The folder; None: `export/<format>` in the run's own.
+        out: The folder; None: in the run's own `export/<format>`, or `export/onnx-int8`, `export/<format>-pruned`.
 
     Returns:
         The folder, and what `model.json` says.
 
     Raises:
         JobError: the run, its data or an option is wrong, or a package is missing.
-        RunFailed: the exported model's logits differ by more than `spec.tolerance`; nothing is left.
+        RunFailed: the exported model's logits differ by more than `spec.tolerance` (before they are quantised), or it
+            loses more than `spec.max_lost` points; nothing is left.
     """
     written = FORMATS[format_name]
+    if spec.quantize != "none" and format_name != "onnx":
+        raise JobError("quantize", f"{spec.quantize} is written as ONNX, not as {format_name}", "pass --format onnx")
     for package in written.needs:
         check_installed(package)
-    folder = out or asked.run / "export" / format_name
+    folder = out or asked.run / "export" / _folder(format_name, spec)
     check_folder(folder, ABOUT, "an export", overwrite)
     own = own_rows(asked.run)
     trained = load(asked.run, asked.allow_import, best=spec.checkpoint == "best")
-    pixels = _images(own, trained, spec.images)
+    forms, made, which = [Form("torch, fp32", _of_module(trained), _num_bytes(trained))], trained, ""
+    if spec.shrink is not None:
+        made, which = pruned(trained, own, spec.shrink, spec.calibrate), ", pruned"
+        forms.append(Form(f"torch, fp32{which}", _of_module(made), _num_bytes(made)))
+    pixels = _images(own, own.val, trained, spec.images)
     with new_folder(folder) as part:
-        written.write(trained, pixels, part / written.file)
-        about = _about(asked, format_name, spec, trained, pixels, part)
+        about = _bare(format_name, spec, made, part)
+        forms += _written(asked, about, spec, made, own, pixels, part, which)
+        about = _looked_at(about, spec, made, own, pixels, forms)
+        (part / ABOUT).write_text(about.model_dump_json(indent=1) + "\n")
         (part / "README.md").write_text(card(own, about, spec, written.file), encoding="utf-8")
     return folder, about
 
 
-def _about(asked: Asked, format_name: Format, spec: Export, trained: Trained, pixels: Pixels, part: Path) -> About:
-    """What is found when the file is opened and looked at; written as `model.json`."""
-    written = FORMATS[format_name]
+def _folder(format_name: Format, spec: Export) -> str:
+    """Its name, where nobody names it."""
+    parts = (format_name, "pruned" if spec.shrink else "", spec.quantize if spec.quantize != "none" else "")
+    return "-".join(part for part in parts if part)
+
+
+def _bare(format_name: Format, spec: Export, made: Trained, part: Path) -> About:
+    """What is known of the model before it is looked at; written, since raymix's own loader reads it."""
     bare = About(
         format=format_name,
-        name=trained.spec.name,
-        class_names=trained.class_names,
-        transform=Transform.of(trained.frame),
-        spec=trained.spec,
+        name=made.spec.name,
+        class_names=made.class_names,
+        transform=Transform.of(made.frame),
+        spec=made.spec,
         max_difference=0.0,
-        checked_images=len(pixels),
-        bytes=sum(path.stat().st_size for path in part.iterdir()),
+        checked_images=0,
+        bytes=0,
         latency_ms={},
+        quantize=spec.quantize,
+        cut=_cut(made),
     )
-    (part / ABOUT).write_text(bare.model_dump_json(indent=1))  # raymix's own loader reads it
-    logits = written.read(part / written.file, asked)
-    difference = _difference(trained, logits, pixels, spec.batch)
-    if not difference <= spec.tolerance:
-        told = f"logits as {format_name} differ by {difference:.3g} from the original on {len(pixels)} images"
-        raise RunFailed(f"{told}, more than tolerance={spec.tolerance:g}; nothing was written")
-    latency = {size: _latency(logits, _repeated(pixels, size)) for size in (1, spec.batch)}
-    about = bare.model_copy(update={"max_difference": difference, "latency_ms": latency})
-    (part / ABOUT).write_text(about.model_dump_json(indent=1) + "\n")
-    return about
+    (part / ABOUT).write_text(bare.model_dump_json(indent=1))
+    return bare
+
+
+def _written(
+    asked: Asked, about: About, spec: Export, made: Trained, own: Own, pixels: Pixels, part: Path, which: str
+) -> list[Form]:
+    """Writes the file into `part`; returns what it is, after what it was before it was quantised, if it was.
+
+    Raises:
+        RunFailed: the logits of a float file are not the model's.
+    """
+    written, name = FORMATS[about.format], about.format
+    with tempfile.TemporaryDirectory(prefix="raymix-export-") as folder:
+        file = part / written.file
+        first = file if spec.quantize == "none" else Path(folder) / written.file
+        written.write(made, pixels, first)
+        forms = [Form(f"{name}, fp32{which}", written.read(first, asked), first.stat().st_size)]
+        difference = _difference(made, forms[0].logits, pixels, spec.batch)
+        if not difference <= spec.tolerance:
+            told = f"logits as {name} differ by {difference:.3g} from the original on {len(pixels)} images"
+            raise RunFailed(f"{told}, more than tolerance={spec.tolerance:g}; nothing was written")
+        if spec.quantize == "int8":
+            quantizing.to_int8(first, file, _images(own, own.train, made, spec.calibrate))
+            forms.append(Form(f"{name}, int8{which}", written.read(file, asked), file.stat().st_size))
+    return forms
+
+
+def _looked_at(about: About, spec: Export, made: Trained, own: Own, pixels: Pixels, forms: list[Form]) -> About:
+    """With what is found when the file and what it came from are looked at.
+
+    Raises:
+        RunFailed: it loses more accuracy than it may.
+    """
+    changed = spec.quantize != "none" or spec.shrink is not None
+    sides, num = side_by_side(forms, own, made.frame, spec, pixels, always=changed)
+    update = {
+        "max_difference": _difference(made, forms[-1].logits, pixels, spec.batch),
+        "checked_images": len(pixels),
+        "bytes": forms[-1].bytes,
+        "latency_ms": sides[-1].latency_ms,
+        "sides": sides,
+        "judged_images": num,
+    }
+    return about.model_copy(update=update)
+
+
+def _cut(trained: Trained) -> Blocks | None:
+    """What its blocks have left, where that is not all."""
+    asked, f = trained.spec.backbone, trained.model.f
+    if not isinstance(asked, Vit):
+        return None
+    width, _, heads = VIT_SIZES[asked.size]
+    found = shrinking.size_of(shrinking.blocks_of(f)[0])
+    return None if found == (4 * width, heads) else Blocks(units=found[0], heads=found[1])
+
+
+def _num_bytes(trained: Trained) -> int:
+    """Of its weights, as they are in memory."""
+    return sum(value.nbytes for name, value in trained.model.state_dict().items() if name.startswith(PARTS))
 
 
 def check_installed(package: str) -> None:
@@ -106,13 +173,12 @@ def check_installed(package: str) -> None:
         raise JobError("--format", f"needs {package}, which is not installed", "pip install 'raymix[export]'") from None
 
 
-def _images(own: Own, trained: Trained, num: int) -> Pixels:
-    """Up to `num` val images of the run, evenly over them; those that can be read."""
-    places = np.unique(np.linspace(0, len(own.val) - 1, num).astype(np.int64))
-    parts = [part.pixels for part in read_in_order(own.rows, own.val[places], trained.frame, num)]
+def _images(own: Own, ids: Ids, trained: Trained, num: int) -> Pixels:
+    """Up to `num` images of the run, evenly over `ids`; those that can be read."""
+    parts = [part.pixels for part in read_in_order(own.rows, evenly(ids, num), trained.frame, num)]
     pixels: Pixels = np.concatenate(parts)
     if not len(pixels):
-        raise JobError("RUN", "none of the run's val images can be read any more")
+        raise JobError("RUN", "none of the run's images that are wanted can be read any more")
     return pixels
 
 
@@ -127,22 +193,6 @@ def _difference(trained: Trained, logits: Logits, pixels: Pixels, batch: int) ->
         if not np.isfinite(own).all():
             return float("nan")
     return found
-
-
-def _latency(logits: Logits, pixels: Pixels) -> float:
-    """Milliseconds of a pass, the median."""
-    logits(pixels)
-    times: list[float] = []
-    while len(times) < _LEAST or sum(times) < _TIMED:
-        started = time.perf_counter()
-        logits(pixels)
-        times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times)
-
-
-def _repeated(pixels: Pixels, num: int) -> Pixels:
-    repeated: Pixels = pixels[np.arange(num) % len(pixels)]
-    return repeated
 
 
 # ---- formats ----------------------------------------------------------------------------------------------------
@@ -194,7 +244,7 @@ def _read_onnx(path: Path, asked: Asked) -> Logits:
 
 def _program(trained: Trained, pixels: Pixels) -> torch.export.ExportedProgram:
     """The graph from stored images to logits, for any number of images."""
-    example = as_tensor(_repeated(pixels, 2))
+    example = as_tensor(repeated(pixels, 2))
     with torch.no_grad():
         return torch.export.export(_Bare(trained), (example,), dynamic_shapes=({0: torch.export.Dim("images")},))
 

@@ -7,6 +7,7 @@ from raymix.plan.resolve import resolve
 from raymix.plan.steps import classified_rows, pattern, positions, rows_per_step, runs, segment
 from raymix.plan.types import (
     SHARDS,
+    SL_KINDS,
     STREAM_OF,
     Added,
     Anchor,
@@ -25,6 +26,7 @@ from raymix.plan.types import (
 
 __all__ = [
     "SHARDS",
+    "SL_KINDS",
     "STREAM_OF",
     "Added",
     "Anchor",

@@ -40,6 +40,9 @@ def resolve(spec: JobSpec, facts: Facts) -> Plan:
         tail = GOAL_TAIL
     plan = Plan(spec=spec, facts=facts, phases=tuple(phases), tail=tail)
     _check_sides(plan)
+    for field in ("shrink", "lora"):
+        if getattr(spec, field) is not None and all(phase.kind != "sl" for phase in phases):
+            raise JobError(field, "is of the SL phase, and there is none", "leave it out, or lower schedule.mix_ratio")
     return plan
 
 

@@ -21,6 +21,7 @@ STREAM_OF: dict[Kind, Stream] = {
     "sl": "labelled",
     "sl_drop": "labelled",
 }
+SL_KINDS: tuple[Kind, ...] = ("sl", "sl_drop")  # of the SL phase
 SHARDS = 48  # residues of a position that always stay on one rank where images are streamed
 
 
@@ -214,6 +215,14 @@ class Plan(Section):
         """Whether decisions may change it while it is carried out."""
         grown = self.laid_out_for != Asked.of(self.spec)
         return self.spec.schedule.policy != "fixed" or self.spec.budget is not None or grown
+
+    @property
+    def shrinks_at(self) -> int | None:
+        """Global step before which parts of the backbone are masked (`shrink`); None: never."""
+        if self.spec.shrink is None:
+            return None
+        phase = next((phase for phase in self.phases if phase.kind == "sl"), None)
+        return None if phase is None else phase.start + round(self.spec.shrink.after * phase.steps)
 
     def phase_at(self, step: int) -> int:
         """Index of the phase that holds a global step."""

@@ -14,14 +14,19 @@ _SHARE_OF_REST = 0.25  # of what a budget has left that a segment may take: the 
 
 
 def next_of_plan(outlook: Outlook) -> Segment | None:
-    """The next segment: it ends at its phase's end, at an evaluation mark, or when its time is over."""
+    """The next segment: it ends at its phase's end, at an evaluation mark, before parts of the backbone are masked, or
+    when its time is over.
+    """
     plan, history = outlook.plan, outlook.history
     start = history.next_step
     if start >= plan.num_steps:
         return None
     phase = plan.phases[plan.phase_at(start)]
     mark = _next_mark(plan, start)
-    limit = min(phase.start + phase.steps, mark) - start
+    ends = [phase.start + phase.steps, mark]
+    if plan.shrinks_at is not None and plan.shrinks_at > start:
+        ends.append(plan.shrinks_at)
+    limit = min(ends) - start
     seconds, rest = SEGMENT_SECONDS, outlook.left
     if rest is not None and not outlook.in_flops:
         seconds = min(seconds, max(0.0, _SHARE_OF_REST * rest))

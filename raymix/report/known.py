@@ -42,6 +42,8 @@ class Key(Section):
     averaged: bool = Field(description="averaged weights are kept (optim.ema)")
     clipped: bool = Field(description="gradients are clipped (optim.clip)")
     layered: bool = Field(description="rates by layer (optim.layer_decay)")
+    gated: bool = Field(description="parts of the backbone may be masked (shrink)")
+    adapted: int = Field(description="rank of the adapters that SL steps train (lora); 0: there are none")
     shared_pass: str
     whole_rows: int = Field(description="of a mix batch, which the classifier sees whole (schedule.whole_rows)")
     workers: int
@@ -66,6 +68,8 @@ class Key(Section):
             averaged=spec.optim.ema is not None,
             clipped=spec.optim.clip is not None,
             layered=spec.optim.layer_decay < 1,
+            gated=spec.shrink is not None,
+            adapted=spec.lora.rank if spec.lora is not None else 0,
             shared_pass=spec.schedule.shared_pass,
             whole_rows=spec.num_whole(spec.batch),
             workers=spec.cluster.max_workers,

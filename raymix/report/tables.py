@@ -68,6 +68,14 @@ def run_table(report: RunReport) -> RenderableType:
     return Group(*parts, *_note(report.note))
 
 
+def sides_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> RenderableType:
+    """Forms of one model side by side, a line each."""
+    table = _table(*heads)
+    for cells in lines:
+        table.add_row(*cells)
+    return table
+
+
 def replay_table(done: Replayed) -> RenderableType:
     """A repeated run: whether it is the same, what is not, and what it was made with that is not."""
     verdict = Text("the same, bit for bit", "bold green") if done.equal else Text("not the same", "bold yellow")

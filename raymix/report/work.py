@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from raymix.plan import Kind, Plan, classified_rows
+from raymix.plan import SL_KINDS, Kind, Plan, classified_rows
 from raymix.spec import MIX_KINDS, VIT_SIZES, JobSpec, Mae, SimClr, Vit, num_visible
 
 BYTES = 4  # of a weight, of its gradient and of each of AdamW's two moments: all are kept in fp32
@@ -34,7 +34,9 @@ def step_flops(spec: JobSpec, num_classes: int, kind: Kind) -> float | None:
     B, shape, head = spec.batch, _shape(spec), 6.0 * VIT_SIZES[spec.backbone.size][0] * num_classes
     passes = spec.passes(drops=True)
     if not spec.has_ssl_loss(kind):
-        return B * (_backbone(shape, _seen(spec, "masked" if kind == "sl_drop" else "full", kind)) + head)
+        seen = _seen(spec, "masked" if kind == "sl_drop" else "full", kind)
+        rank = spec.lora.rank if spec.lora is not None and kind in SL_KINDS else 0
+        return B * (head + (_adapted(shape, seen, rank) if rank else _backbone(shape, seen)))
     if kind == "ssl":
         return _ssl(spec, _decoded(spec, shape), _seen(spec, passes.ssl, kind), kind)
     separate = passes.mix == "separate"
@@ -82,6 +84,7 @@ def num_parameters(spec: JobSpec, num_classes: int) -> int | None:
     L, P, D, N = _shape(spec)
     total = P * D + D + L * D + _block_parameters(D, N) + D * num_classes + num_classes
     g = spec.objective
+    total += 16 * N * D * spec.lora.rank if spec.lora is not None else 0
     if isinstance(g, Mae):
         E = g.decoder_width
         total += D * E + E + E + L * E + _block_parameters(E, g.decoder_depth) + E * P + P
@@ -137,6 +140,15 @@ def _ssl(spec: JobSpec, shape: _Shape, seen: int, kind: Kind) -> float:
 def _backbone(shape: _Shape, tokens: int) -> float:
     """One image's pass; pixels need no gradient, so the first layer has one product less backward."""
     return 4.0 * tokens * shape.P * shape.D + _blocks(tokens, shape.D, shape.N)
+
+
+def _adapted(shape: _Shape, tokens: int, rank: int) -> float:
+    """The same where adapters are trained: the backbone's own weights need no gradient, so matrices have a third less.
+
+    The matrices of a block have 16 times its width of inputs and outputs together.
+    """
+    whole, alone = _blocks(tokens, shape.D, shape.N), 2.0 * shape.N * tokens * 12 * shape.D**2
+    return 2.0 * tokens * shape.P * shape.D + whole - alone + 6.0 * shape.N * tokens * 16 * shape.D * rank
 
 
 def _blocks(tokens: int, width: int, depth: int) -> float:

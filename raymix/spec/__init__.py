@@ -8,6 +8,7 @@ from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, V
 from raymix.spec.base import SPEC_VERSION, JobError, Section, masked
 from raymix.spec.cluster import Cluster, Elastic
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, GroupPattern, Region, ViewAugment
+from raymix.spec.finetune import Cut, Lora, Shrink
 from raymix.spec.job import (
     CheckpointSpec,
     JobSpec,
@@ -72,6 +73,7 @@ __all__ = [
     "Cluster",
     "Costs",
     "Currency",
+    "Cut",
     "Data",
     "Defined",
     "DigitsSource",
@@ -89,6 +91,7 @@ __all__ = [
     "JobError",
     "JobSpec",
     "Kubernetes",
+    "Lora",
     "Mae",
     "Metric",
     "MixKind",
@@ -106,6 +109,7 @@ __all__ = [
     "ReportSpec",
     "SearchBudget",
     "Section",
+    "Shrink",
     "SimClr",
     "Source",
     "Sweep",

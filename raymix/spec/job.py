@@ -12,6 +12,7 @@ from raymix.spec.base import SPEC_VERSION, Folder, JobError, Name, Seconds, Sect
 from raymix.spec.cluster import Cluster
 from raymix.spec.data import Data, check_channels
 from raymix.spec.failures import Failures
+from raymix.spec.finetune import Lora, Shrink
 from raymix.spec.method import (
     MIX_KINDS,
     SHARED_PASSES,
@@ -68,6 +69,12 @@ class JobSpec(Section):
     budget: Budget | None = None
     goal: Goal | None = None
     optim: Optim = Optim()
+    shrink: Shrink | None = Field(
+        None, description="parts of raymix's own ViT that leave it in the SL phase, as in {mlp: 0.5}; null: none"
+    )
+    lora: Lora | None = Field(
+        None, description="adapters that the SL phase trains, as in {rank: 8} (raymix[peft]); null: all weights are"
+    )
     speed: Speed = Speed()
     cluster: Cluster = Cluster()
     checkpoint: CheckpointSpec = CheckpointSpec()
@@ -110,6 +117,7 @@ class JobSpec(Section):
         _check_compute(self)
         _check_tune(self)
         _check_pretrained(self)
+        _check_finetune(self)
         if self.data.labelled_share is not None and self.schedule.interleave == "alternate":
             problem = "interleave: alternate has no mix batch, each step is all SSL or all SL"
             raise JobError("data.labelled_share", problem, "leave it out, or set schedule.interleave=joint")
@@ -298,6 +306,23 @@ def _check_pretrained(spec: JobSpec) -> None:
     if spec.backbone.pretrained or spec.backbone.weights is not None:
         field = "pretrained" if spec.backbone.pretrained else "weights"
         raise JobError("pilot.weights", f"with backbone.{field} all arms start from weights", "give one of the two")
+
+
+def _check_finetune(spec: JobSpec) -> None:
+    """What the SL phase does beside training all weights fits backbone and schedule."""
+    if spec.shrink is not None:
+        if not isinstance(spec.backbone, Vit):
+            problem = f"takes parts out of raymix's own ViT, and the backbone is of type {spec.backbone.type}"
+            raise JobError("shrink", problem, "leave it out, or set backbone.type=vit")
+        width, _, heads = VIT_SIZES[spec.backbone.size]
+        spec.shrink.check_block(4 * width, heads)
+    if spec.lora is not None:
+        if spec.schedule.interleave == "alternate":
+            problem = "interleave: alternate trains all weights in the SL steps of its mix phase"
+            raise JobError("lora", problem, "leave it out, or set schedule.interleave=joint")
+        if not isinstance(spec.backbone, Vit | Timm):
+            problem = f"adapts raymix's own ViTs and timm's, and the backbone is of type {spec.backbone.type}"
+            raise JobError("lora", problem, "leave it out, or take another backbone")
 
 
 def _check_workers(spec: JobSpec) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from raymix.spec.base import JobError, Section, Share
 from raymix.spec.cluster import Cluster
+from raymix.spec.finetune import Cut
 from raymix.spec.report import Costs
 from raymix.spec.sources import Source
 
@@ -81,4 +82,29 @@ class Export(Section):
     images: int = Field(64, ge=1, le=100_000, description="of the run's own val rows, on which the export is checked")
     tolerance: float = Field(1e-4, gt=0, description="largest difference of a logit, in fp32, that is let through")
     batch: int = Field(32, ge=2, le=4096, description="images of the second latency; the first is of one image")
+    shrink: Cut | None = Field(
+        None,
+        description="parts of raymix's own ViT that are taken out, without training it further, as in {mlp: 0.5}; "
+        "null: none",
+    )
+    quantize: Literal["none", "int8"] = Field(
+        "none",
+        description="int8: weights and inputs of convolutions and of matrix products with weights, but for the "
+        "classifier, as 8 bits (static, QDQ); --format onnx alone",
+    )
+    calibrate: int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="of the run's training images, which say what int8's ranges are, and what shrink takes",
+    )
+    val_images: int | None = Field(
+        None,
+        ge=1,
+        description="of the run's val rows, evenly over them, on which top-1 of original and export is compared; "
+        "null: all; where nothing is quantised, only if that takes less than 20 s",
+    )
+    max_lost: float | None = Field(
+        None, ge=0, le=100, description="points of top-1 that the export may lose; more is refused; null: any"
+    )
     licence: str | None = Field(None, min_length=1, description="of the model, for its card, as in apache-2.0")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from raymix.data.frame import Frame
+from raymix.report.figure import Interval
 from raymix.spec import Channels, JobSpec, Region, Section
 
 ABOUT, TENSORS = "model.json", "model.safetensors"
@@ -57,6 +60,23 @@ class Transform(Section):
         return Frame(self.size, self.channels, self.region)
 
 
+class Side(Section):
+    """One form of the model beside the others: how good, how large, how quick."""
+
+    name: str
+    top1: float | None = Field(description="percent of the val images that all sides were shown; null: not told")
+    lost: Interval | None = Field(None, description="points of top-1 less than the original, paired by image")
+    bytes: int
+    latency_ms: dict[int, float] = Field(description="images at once -> milliseconds, on the CPU that exported it")
+
+
+class Blocks(Section):
+    """What a block of raymix's own ViT has left."""
+
+    units: int = Field(ge=1, description="hidden units of its perceptron")
+    heads: int = Field(ge=1)
+
+
 class About(Section):
     """`model.json`."""
 
@@ -71,3 +91,7 @@ class About(Section):
     checked_images: int
     bytes: int
     latency_ms: dict[int, float]
+    sides: tuple[Side, ...] = Field((), description="the original first, what was exported last")
+    judged_images: int = Field(0, description="val images that their top-1 is of")
+    quantize: Literal["none", "int8"] = "none"
+    cut: Blocks | None = Field(None, description="null: its blocks are whole")

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from raymix.method import steps
 from raymix.method.steps import Batch, Model
 from raymix.method.views import Augment
-from raymix.plan import Kind
+from raymix.plan import SL_KINDS, Kind
 from raymix.spec import JobSpec
 
 META = torch.device("meta")
@@ -39,6 +39,8 @@ def step_flops(spec: JobSpec, model: Model, kinds: tuple[Kind, ...]) -> dict[Kin
                     setattr(module, name, _Views(spec))
         with torch.random.fork_rng(devices=[]):
             for kind in kinds:
+                if shadow.adapters is not None:
+                    shadow.adapters.learn(kind in SL_KINDS)
                 found[kind] = _counted(steps.build(spec, shadow, kind), _batch(spec))
     except Exception:  # a backbone of the user's own may do anything; a run does not fail for want of a figure
         return {}

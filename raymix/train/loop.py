@@ -19,6 +19,7 @@ from raymix.train.feed import Feed
 from raymix.train.guard import NOTHING, Skipped
 from raymix.train.runtime import Runtime
 from raymix.train.saving import Checkpoints
+from raymix.train.shrink import shrink_if_due
 from raymix.train.state import TrainState
 from raymix.train.stepper import Stepper
 from raymix.train.trial import with_trial
@@ -80,7 +81,11 @@ def run_segment(
     sums, waited, before = torch.zeros(3, device=runtime.device), 0.0, (feed.labelled, feed.labelled_steps)
     if step.guard is not None:
         step.guard.clear()
-    started = asked = time.perf_counter()
+    started = time.perf_counter()
+    if plan.shrinks_at is not None:
+        with step.between():
+            shrink_if_due(plan, segment, state, feed, runtime)
+    asked = time.perf_counter()
     for (kind, batch), lr, w in zip(feed.batches(segment), lr_T, w_T, strict=True):
         waited += time.perf_counter() - asked
         sums += step(kind, batch, lr, w)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from raymix.data.decode import decode
 from raymix.data.frame import Frame
-from raymix.method.backbones import How
+from raymix.method import lora
+from raymix.method.backbones import How, shrinking
 from raymix.method.steps import Model
 from raymix.plan import Plan
 from raymix.spec import JobError, JobSpec
@@ -70,6 +71,8 @@ class Trained(nn.Module):
 def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> Trained:
     """The newest checkpoint of a run that verifies, or the `best` on select rows, in evaluation mode on the CPU.
 
+    What was masked is cut off, and adapters are a part of the weights.
+
     Of a folder that `raymix export --format safetensors` wrote, the model in it.
 
     Raises:
@@ -82,18 +85,19 @@ def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> T
         size = json.loads((run / "resolved.json").read_text())["data"]["store_size"]
     except (OSError, ValueError, KeyError) as error:
         raise JobError(str(run), f"holds no run: {type(error).__name__}: {error}", "name a run folder") from None
-    path = (best_of if best else newest_of)(run, checkpoint.run_of(plan.spec))
-    model = Model(plan.spec, plan.facts.num_classes, How(allow_import, start=False))
-    prefix = AVERAGED if plan.spec.evaluate.weights == "ema" else MODEL  # those whose accuracy the run reports
+    path, spec = (best_of if best else newest_of)(run, checkpoint.run_of(plan.spec)), plan.spec
+    model = Model(spec.model_copy(update={"lora": None}), plan.facts.num_classes, How(allow_import, start=False))
+    prefix = AVERAGED if spec.evaluate.weights == "ema" else MODEL  # those whose accuracy the run reports
     try:
         tensors = load_file(path / checkpoint.TENSORS)
-        model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    except (SafetensorError, RuntimeError) as error:  # hashed all the same: by another raymix, or by an enemy
+        tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        model.load_state_dict(tensors if spec.lora is None else lora.merged(tensors, spec.lora))
+    except (SafetensorError, RuntimeError, KeyError) as error:  # hashed all the same: by another raymix, or by an enemy
         problem = " ".join(str(error).split())[:300]
         raise JobError(str(run), f"checkpoint {path.name} does not fit the run: {problem}") from None
-    return Trained(
-        model, plan.facts.class_names, Frame(size, plan.spec.data.channels, plan.spec.data.region), plan.spec
-    ).eval()
+    if spec.shrink is not None:
+        shrinking.cut_off(model.f)
+    return Trained(model, plan.facts.class_names, Frame(size, spec.data.channels, spec.data.region), spec).eval()
 
 
 def _exported(folder: Path, allow_import: tuple[str, ...]) -> Trained:
@@ -103,7 +107,10 @@ def _exported(folder: Path, allow_import: tuple[str, ...]) -> Trained:
         raise JobError(str(folder), f"{exported.ABOUT} cannot be read: {' '.join(str(error).split())[:300]}") from None
     if about.format != "safetensors":
         raise JobError(str(folder), f"holds a model as {about.format}", "raymix reads runs and --format safetensors")
-    model = Model(about.spec, len(about.class_names), How(allow_import, start=False))
+    bare = about.spec.model_copy(update={"shrink": None, "lora": None})
+    model = Model(bare, len(about.class_names), How(allow_import, start=False))
+    if about.cut is not None:
+        shrinking.resize(model.f, about.cut.units, about.cut.heads)
     try:
         absent, unknown = model.load_state_dict(load_file(folder / exported.TENSORS), strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:

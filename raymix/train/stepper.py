@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from raymix.failing.pulse import Pulse
 from raymix.method import draw, optim, steps
 from raymix.method.steps import Batch
-from raymix.plan import Kind, Plan
+from raymix.plan import SL_KINDS, Kind, Plan
 from raymix.train.guard import Guard
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
@@ -88,7 +88,7 @@ class Update:
     accumulate: int
     clip: float | None
     decay: float  # of the averaged weights
-    by_layer: bool  # optim.layer_decay applies
+    is_sl: bool  # a step of the SL phase: optim.layer_decay and lora apply
     guard: Guard | None
     losses: tuple[bool, bool]  # whether it has an SSL loss and a supervised one
     average: Callable[[list[Tensor]], None] | None  # over all ranks, where `module` does not
@@ -96,6 +96,8 @@ class Update:
     def __call__(self, batch: Batch) -> Tensor:
         """Changes the state; returns the step's statistics (3,), on the device."""
         total: Tensor | None = None
+        if self.state.model.adapters is not None:
+            self.state.model.adapters.learn(self.is_sl)
         if self.guard is not None:
             self.guard.begin()
         for part, last in _parts(batch, self.accumulate):
@@ -118,7 +120,7 @@ class Update:
         state, norm = self.state, None
         if self.clip is not None:
             norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.clip, foreach=True)
-        optim.set_rates(state.optimizer, self.by_layer)
+        optim.set_rates(state.optimizer, self.is_sl)
         if self.guard is None:
             state.optimizer.step()
         else:
@@ -165,6 +167,13 @@ class _Recorded:
         return self._stats
 
 
+def _built(plan: Plan, state: TrainState, kind: Kind, device: torch.device) -> nn.Module:
+    """The step of a kind; what it trains needs a gradient, and nothing else in it, which is all that DDP looks at."""
+    if state.model.adapters is not None:
+        state.model.adapters.learn(kind in SL_KINDS)
+    return steps.build(plan.spec, state.model, kind, steps.class_weights(plan.spec, plan.facts, device))
+
+
 def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The batch with its keys as they are."""
     return batch.x_BSSC, batch.y_B, draw.as_tensor(batch.key_B), batch.scale
@@ -208,8 +217,7 @@ def stepper(
     all-reduce after the backward pass.
     """
     device, asked = runtime.device, plan.spec.optim
-    w, u_K = torch.zeros((), device=device), steps.class_weights(plan.spec, plan.facts)
-    u_K = None if u_K is None else u_K.to(device)
+    w = torch.zeros((), device=device)
     decay = optim.decay_of(asked.ema, plan.num_steps) if asked.ema is not None else 0.0
     autocast = autocast_dtype(plan, device)
     average = runtime.average if recorded and runtime.world > 1 else None
@@ -217,11 +225,11 @@ def stepper(
     updates = {
         kind: Update(
             step if recorded else runtime.wrap(step),
-            state, w, autocast, asked.accumulate, asked.clip, decay, kind in ("sl", "sl_drop"),
+            state, w, autocast, asked.accumulate, asked.clip, decay, kind in SL_KINDS,
             guard, (plan.spec.has_ssl_loss(kind), kind != "ssl"), average,
         )
         for kind in kinds
-        for step in [steps.build(plan.spec, state.model, kind, u_K)]
+        for step in [_built(plan, state, kind, device)]
     }  # fmt: skip
     rate = state.optimizer.param_groups[0]["lr"]
     return Stepper(updates, rate, w, device, draws, {}, runtime.pulse, guard)

@@ -27,7 +27,7 @@ def ranks(all_digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Ranks
     runs = {name: few_labels(all_digits.asked(asked(JOB, sections))) for name, sections in RUNS.items()}
     whole = all_digits.asked({**JOB, "optim": {"batch": 24}})
     normed = [whole.with_splits(replace(whole.splits, train=whole.splits.train[:rows])) for rows in (1200, 50)]
-    return spawn(runs, "mae masked", normed, tmp_path_factory.mktemp("ranks"))
+    return spawn(runs, "adapted, to be shrunk", normed, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.fixture

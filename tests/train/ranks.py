@@ -44,6 +44,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "schedule": {"shared_pass": "full"},
         "optim": {"accumulate": 2, "clip": 0.5},
     },
+    "adapted, to be shrunk": {"lora": {"rank": 2}, "shrink": {"mlp": 0.5, "heads": 0.25}},
     "simclr full": {"objective": SIMCLR},
     "simclr separate": {"objective": SIMCLR, "schedule": {"shared_pass": "separate"}},
     "skips": {
@@ -216,13 +217,13 @@ def _rank(rank: int, port: int, runs: dict[str, Digits], resumed: str, normed: l
         settled.append(model.f.state_dict())
     torch.save((found, settled), f"{folder}/{rank}.pt")
     digits = runs[resumed]
-    for where, stops in (("whole", (None,)), ("parts", (2, 3, None))):
+    for where, stops in (("whole", (None,)), ("parts", (2, 4, None))):  # the last one amidst the sl steps
         for stop in stops:
             runtime = GlooRuntime(digits, stop)  # fresh state, fresh wrappers: as after a restart
             task = Task("digits", digits.plan, digits.splits, digits.rates(2), f"{folder}/{where}")
             execute(task, runtime)
     groups = {size: dist.new_group(list(range(size))) for size in range(1, NUM + 1)}
-    taken = consumed(digits, rank, groups, folder)
+    taken = consumed(runs["mae masked"], rank, groups, folder)
     if rank == 0:
         torch.save(taken, f"{folder}/consumed.pt")
     dist.destroy_process_group()

@@ -35,6 +35,7 @@ CASES: list[list[str]] = [
     [SIMCLR],
     ["objective={type: simclr, second_view: {blur: 0.5}}"],
     ["objective={type: simclr, output_width: 512}", "optim.batch=512", "schedule.shared_pass=separate"],
+    ["lora={rank: 4}", "shrink={mlp: 0.5}"],
     ["optim={batch: 64, accumulate: 4, precision: bf16}"],
 ]
 

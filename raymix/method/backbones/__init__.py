@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from raymix.method.backbones import own, timm_models, torchvision_models, vit
+from raymix.method.backbones import own, shrinking, timm_models, torchvision_models, vit
 from raymix.method.backbones.base import START, Backbone, Classifier, How, init
 from raymix.method.backbones.layered import Layered, Tapped
 from raymix.spec import JobError, JobSpec, Timm, Torchvision, Vit
@@ -41,6 +41,8 @@ def build(spec: JobSpec, how: How) -> Backbone:
     for layer in f.modules():
         if isinstance(layer, _BatchNorm):
             layer.momentum = 0.0
+    if spec.shrink is not None:
+        shrinking.add_gates(f)
     return f
 
 

@@ -1,6 +1,6 @@
 """raymix's own Vision Transformer.
 
-B batch, C channels, H W pixels a side, L patches (tokens) of an image, K of them visible, D width.
+B batch, C channels, H W pixels a side, L patches (tokens) of an image, K of them visible, D width, U hidden units.
 """
 
 from __future__ import annotations
@@ -22,14 +22,22 @@ class Block(nn.Module):
 
     The sum of stream and update is left to whoever comes next, so that a compiled block ends with a matrix product and
     begins with what can be fused: sum and norm.
+
+    Attributes:
+        units, channels: gates of 1 or 0 on hidden units (U,) and on what the heads give (D,); None: all are open.
     """
+
+    units: Tensor | None
+    channels: Tensor | None
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.head_width = heads, width // heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.register_buffer("units", None)
+        self.register_buffer("channels", None)
 
     def forward(
         self, z_BLD: Tensor, update_BLD: Tensor, given_B: Tensor | None = None, attended_B: Tensor | None = None
@@ -39,9 +47,14 @@ class Block(nn.Module):
         `given_B` and `attended_B` are factors on that update and on what attention adds; None: 1.
         """
         z_BLD = add(z_BLD, update_BLD, given_B)
-        a_BLD = attend(self.qkv(self.norm1(z_BLD)), self.heads)
+        a_BLD = gated(attend(self.qkv(self.norm1(z_BLD)), self.heads), self.channels)
         z_BLD = add(z_BLD, self.out(a_BLD), attended_B)
-        return z_BLD, self.down(F.gelu(self.up(self.norm2(z_BLD))))
+        return z_BLD, self.down(gated(F.gelu(self.up(self.norm2(z_BLD))), self.units))
+
+
+def gated(x_BLX: Tensor, gate_X: Tensor | None) -> Tensor:
+    """What goes through a gate; all of it where there is none."""
+    return x_BLX if gate_X is None else x_BLX * gate_X.to(x_BLX.dtype)
 
 
 def add(z_BLD: Tensor, update_BLD: Tensor, path_B: Tensor | None) -> Tensor:
