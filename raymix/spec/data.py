@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raymix.spec.base import JobError, Section
+from raymix.spec.base import Folder, JobError, Section
 from raymix.spec.sources import Source
 
 # as a viewer shows them; one grey channel of 8 bits; one of 16 bits, as scientific and industrial cameras write it
@@ -109,6 +109,12 @@ class Data(Section):
     holdout: float = Field(0.1, gt=0, lt=1, description="share held out for val when there is none")
     select: float = Field(0.1, ge=0, lt=1, description="share of labelled training rows kept for choosing")
     split_seed: int = Field(0, ge=0, lt=2**31, description="seed of the hold-out, the same for every seed of a pilot")
+    keep_splits: Folder | None = Field(
+        None,
+        description="the folder of an earlier run: its select and val rows stay select and val, told by part and name "
+        "below the source's folder, and every other row trains, so that figures stay comparable; new rows are added to "
+        "neither, and holdout, select and split_seed are not used. New rows of a validation set take no part",
+    )
     image_size: int = Field(64, ge=4, le=1024, description="pixels a side that the backbone sees")
     store_size: Literal["auto"] | int = Field("auto", description="pixels a side kept in the cache")
     fraction: float = Field(1.0, gt=0, le=1, description="stratified share of the training rows that is used at all")

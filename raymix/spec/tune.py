@@ -27,7 +27,10 @@ FIXED = {
     "seed": "it also says which rows are select rows, and all trials must choose on the same ones",
     **{
         f"data.{field}": "it says which rows are select rows, and all trials must choose on the same ones"
-        for field in ("train", "unlabelled", "val", "holdout", "select", "split_seed", "fraction", "label_fraction")
+        for field in (
+            *("train", "unlabelled", "val", "holdout", "select", "split_seed", "keep_splits"),
+            *("fraction", "label_fraction"),
+        )
     },
 }
 Values = tuple[Any, ...]
