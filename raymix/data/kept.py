@@ -92,8 +92,8 @@ def write_splits(folder: Path, rows: Rows, parts: Parts, labels: Ids) -> None:
     write_bytes(folder / SPLITS_FILE, held.getvalue())
 
 
-def read_splits(folder: Path, shown: str) -> Kept:
-    """The parts of a run, which messages call `shown`.
+def read_splits(folder: Path, shown: str, field: str = FIELD) -> Kept:
+    """The parts of a run, which messages call `shown`; `field` is to blame.
 
     Raises:
         JobError: it is no run, or one of a raymix that did not keep them.
@@ -111,13 +111,13 @@ def read_splits(folder: Path, shown: str) -> Kept:
             )
     except FileNotFoundError:
         if not (folder / "plan.json").is_file():
-            raise JobError(FIELD, f"{shown} holds no run", "name a run's folder") from None
+            raise JobError(field, f"{shown} holds no run", "name a run's folder") from None
         problem = f"{shown} has no {SPLITS_FILE}: it is of an older raymix, or no run of its own"
-        raise JobError(FIELD, problem, f"raymix run --replay {shown} repeats it and leaves one") from None
+        raise JobError(field, problem, f"raymix run --replay {shown} repeats it and leaves one") from None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise JobError(FIELD, f"{shown}/{SPLITS_FILE} cannot be read: {type(error).__name__}") from None
+        raise JobError(field, f"{shown}/{SPLITS_FILE} cannot be read: {type(error).__name__}") from None
     if not len(kept.names) == len(kept.parts) == len(kept.labels) > 0:
-        raise JobError(FIELD, f"{shown}/{SPLITS_FILE} is damaged: its columns are empty, or of different lengths")
+        raise JobError(field, f"{shown}/{SPLITS_FILE} is damaged: its columns are empty, or of different lengths")
     return kept
 
 

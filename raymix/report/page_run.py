@@ -47,6 +47,8 @@ def run_values(report: RunReport, found: Beside) -> dict[str, Any]:
         "cost": words.PRICE_NOT_SET if report.totals.cost is None else f"cost {words.money(report.totals.cost)}",
         "startup": facts.startup_line(report),
         "weights": facts.weights_line(report),
+        "start": facts.start_lines(report),
+        **_shares(report),
         "phase_heads": [phase.kind for phase in report.phases],
         "phase_rows": _phase_rows(report),
         "expected": _expected(report, found.foretold),
@@ -62,6 +64,15 @@ def run_values(report: RunReport, found: Beside) -> dict[str, Any]:
         "samples": found.samples,
         "job": found.job,
     }
+
+
+def _shares(report: RunReport) -> dict[str, Any]:
+    """Classes of the earlier run's rows and of the new ones, where there are some of both."""
+    kept = report.start.kept if report.start is not None else None
+    if kept is None or kept.shares.p is None:
+        return {"shares": []}
+    shown = facts.share_rows(kept.shares)
+    return {"shares": shown, "shares_left_out": len(kept.shares.classes) - len(shown)}
 
 
 def _tiles(report: RunReport) -> list[tuple[str, str, str]]:

@@ -52,7 +52,12 @@ def run_table(report: RunReport) -> RenderableType:
         Text(course.ledger_line(report) or f"wall {words.seconds(totals.wall_seconds)}: {spent}"),
         Text(bill),
     ]
-    lines = (facts.weights_line(report), facts.startup_line(report), facts.images_line(report))
+    lines = (
+        *facts.start_lines(report),
+        facts.weights_line(report),
+        facts.startup_line(report),
+        facts.images_line(report),
+    )
     parts += [Text(line) for line in lines if line]
     if report.rows.skipped:
         parts.append(Text(f"unreadable images left out: {words.causes(report.rows.skipped)}", style="yellow"))
