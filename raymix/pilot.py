@@ -28,6 +28,7 @@ from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import check, opened, readable, rows_of
 from raymix.session import Failure, RunFailed
 from raymix.spec import ARMS, PRETRAINED, JobError, JobSpec
+from raymix.starting import check_apart
 from raymix.watch import Sink
 
 
@@ -83,6 +84,7 @@ def compared(
         JobError: the job is wrong, or the folder cannot be used; nothing was started or written.
     """
     check_fixed(spec, "a pilot")
+    check_apart(spec, path)
     searches_of(spec.report)  # one that is not there is found before anything starts
     quick = spec.pilot.preset == "quick"
     seeds = range(spec.seed, spec.seed + max(spec.pilot.seeds_of(arm) for arm in spec.pilot.compared))
@@ -109,7 +111,7 @@ def compared(
 
 
 def _check_arm(name: str, arm: JobSpec, rows: Rows, allow_import: tuple[str, ...]) -> None:
-    """Raises JobError where an arm cannot be trained; what is wrong with given weights stands in the pilot's section."""
+    """Raises JobError where an arm cannot be trained; of given weights, the field is the pilot's."""
     try:
         check(arm, allow_import, rows)
     except JobError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,17 +96,25 @@ def check_again(run: Path) -> None:
 
 def check_apart(spec: JobSpec, folder: Path) -> None:
     """Raises JobError where a run would begin with what lies in its own folder, which it is about to use."""
-    sources = {"backbone.weights": spec.backbone.weights, "data.keep_splits": spec.data.keep_splits}
+    sources = {
+        "backbone.weights": spec.backbone.weights,
+        "pilot.weights": spec.pilot.weights,
+        "data.keep_splits": spec.data.keep_splits,
+    }
     for field, source in sources.items():
         if source is None or bucket.is_bucket(source):
             continue
-        path = Path(source).expanduser().absolute()
+        path = _local(source)
         if path == folder or folder in path.parents:
             raise JobError(field, f"{source} is in the folder of this run itself", "take another name: --set name=...")
 
 
 def _folder(source: str) -> Path:
-    return bucket.visited(source) if bucket.is_bucket(source) else Path(source).expanduser().absolute()
+    return bucket.visited(source) if bucket.is_bucket(source) else _local(source)
+
+
+def _local(source: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(source)))
 
 
 def _report(kept: Kept, found: Found, rows: Rows, splits: Splits) -> KeptReport:
@@ -128,8 +137,9 @@ def _report(kept: Kept, found: Found, rows: Rows, splits: Splits) -> KeptReport:
 
 def shares(kept: Kept, rows: Rows, new: Ids, labels: Ids) -> Shares:
     """Classes of all labelled rows that a run had, and of the new ones among some rows with these labels."""
-    names = tuple(dict.fromkeys((*kept.class_names, *rows.class_names)))
-    place = np.array([names.index(name) for name in rows.class_names])
+    names = list(dict.fromkeys((*kept.class_names, *rows.class_names)))
+    number = {name: label for label, name in enumerate(names)}
+    place = np.array([number[name] for name in rows.class_names])
     before = np.bincount(kept.labels[kept.labels >= 0], minlength=len(names))
     now = np.bincount(place[labels[new][labels[new] >= 0]], minlength=len(names))
     return shares_of(names, before.tolist(), now.tolist())

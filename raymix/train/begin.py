@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -124,8 +125,8 @@ def check_there(told: WeightsReport) -> dict[str, Tensor]:
 
 def _place(source: str) -> _Place:
     """Raises JobError where there is neither a run, nor an export, nor a file of tensors."""
-    path = Path(source).expanduser().absolute()
-    if not path.exists():
+    path = Path(os.path.abspath(os.path.expanduser(source)))
+    if not os.path.exists(path):
         raise JobError(FIELD, f"{source}: no such file", "name a .safetensors file, or a run's folder")
     if path.is_file() and path.name == exported.TENSORS and (path.parent / exported.ABOUT).is_file():
         path = path.parent
