@@ -14,6 +14,7 @@ from raymix.data.splits import Splits
 from raymix.lock import Tell
 from raymix.report.folder import write_text
 from raymix.report.start import START_FILE, KeptReport, Shares, Start, WeightsReport, read_start, shares_of
+from raymix.report.start_words import start_lines
 from raymix.spec import JobError, JobSpec
 
 
@@ -78,7 +79,7 @@ def begin(
         kept = kept_of(spec, rows)
         report = None if kept is None else _report(kept, find(kept, rows), rows, splits)
         start = Start(weights=weights_of(spec, rows.class_names, allow_import), kept=report)
-    for line in start.lines:
+    for line in start_lines(start):
         tell(line)
     if start != Start():
         write_text(folder / START_FILE, start.model_dump_json(indent=1))

@@ -22,6 +22,7 @@ from raymix.plan import Plan
 from raymix.replay import replay
 from raymix.report.run import RunReport
 from raymix.report.start import read_start
+from raymix.report.start_words import kept_line, start_lines, weights_line
 from raymix.runner import check, run
 from raymix.session import RunFailed
 from raymix.signals import Interrupted
@@ -116,7 +117,7 @@ def test_a_retraining_keeps_splits_and_begins_with_the_weights(world: Path, tmp_
     assert (kept.val, kept.val_gone, kept.new, kept.relabelled, kept.left_out) == (18, 0, 3 * MORE, 0, 0)
     assert [(one.before, one.new) for one in kept.shares.classes] == [(PER_CLASS, MORE)] * 3
     assert kept.shares.p == pytest.approx(1)
-    for line in report.start.lines:
+    for line in start_lines(report.start):
         assert line in (folder / "report.html").read_text().replace("&#39;", "'")
         assert " ".join(line.split()) in " ".join((done.out + done.err).split())
     assert "Classes then and now" in (folder / "report.html").read_text()
@@ -147,7 +148,7 @@ def test_averaged_weights_are_taken_by_both_models_and_the_head_if_asked(world: 
     start = read_start(tmp_path / "runs" / "november")
     assert start is not None
     assert start.weights is not None
-    assert start.weights.line.endswith("step-000000024 (averaged weights), and the classifier")
+    assert weights_line(start.weights).endswith("step-000000006 (averaged weights), and the classifier")
 
 
 def test_an_export_and_parts_of_a_file_do_as_well(world: Path, tmp_path: Path, raymix: Raymix) -> None:
@@ -167,7 +168,9 @@ def test_an_export_and_parts_of_a_file_do_as_well(world: Path, tmp_path: Path, r
     assert start is not None
     assert start.weights is not None
     line = f"{len(some)} of {len(some) + 5} tensors of the backbone from {tmp_path}/some.safetensors; not in it: "
-    assert line + "position_1LD, embed.weight, embed.bias and 2 more; left aside: 1 tensor" in start.weights.line
+    assert line + "position_1LD, embed.weight, embed.bias and 2 more; left aside: 1 tensor" in weights_line(
+        start.weights
+    )
 
 
 def test_positions_of_another_image_size_are_interpolated(world: Path, tmp_path: Path) -> None:
@@ -192,7 +195,7 @@ def test_rows_that_are_gone_or_relabelled_or_new_in_a_validation_set_are_told(wo
     report = run(checked.spec, quiet=True)
     assert report.start is not None
     assert report.start.kept is not None
-    assert ", 3 val rows gone; 36 new training rows" in report.start.kept.line
+    assert ", 3 val rows gone; 36 new training rows" in kept_line(report.start.kept)
     assert report.final is not None
     assert report.final.num_val == 15
     for name in val[3:10]:
@@ -221,7 +224,7 @@ def test_a_validation_set_of_its_own_stays_as_it_was(tmp_path: Path) -> None:
     kept = report.start.kept
     assert kept is not None
     assert (kept.val, kept.val_gone, kept.left_out) == (12, 0, 1)
-    assert "1 new rows of a validation set take no part" in kept.line
+    assert "1 new rows of a validation set take no part" in kept_line(kept)
 
 
 # ---- going on and once more -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from rich.text import Text
 from raymix.report import facts, words
 from raymix.report.pilot import Interval
 from raymix.report.start import Shares
+from raymix.report.start_words import shares_line
 from raymix.report.tables import pairs
 from raymix.spec import Section
 
@@ -67,8 +68,8 @@ def drift_table(report: DriftReport) -> RenderableType:
     grid.add_row("", f"earlier against other earlier rows: {_auc(told.null)}; 0.5: cannot be told apart")
     grid.add_row("", f"{words.count(told.rows)} rows of each; earlier ones: {part}")
     grid.add_row("", Text(told.verdict, style="bold"))
-    if report.shares is not None and report.shares.line:
-        grid.add_row("classes", report.shares.line)
+    if report.shares is not None and shares_line(report.shares):
+        grid.add_row("classes", shares_line(report.shares))
     if report.skipped:
         grid.add_row("unreadable", Text(words.causes(report.skipped), style="yellow"))
     return Group(grid, *([] if report.shares is None else _class_tables(report.shares)))

@@ -125,11 +125,6 @@ def weights_line(report: RunReport) -> str:
     return f"top-1 of the last weights {raw}, of the averaged ones {averaged}; evaluate.weights: {final.weights}"
 
 
-def start_lines(report: RunReport) -> list[str]:
-    """What a run took over from earlier ones."""
-    return report.start.lines if report.start is not None else []
-
-
 def share_rows(shares: Shares, most: int = 12) -> list[tuple[str, list[str]]]:
     """Classes whose share has moved most, first: name, rows and share then, rows and share of the new rows."""
     before, new = (max(1, sum(getattr(one, side) for one in shares.classes)) for side in ("before", "new"))

@@ -22,6 +22,7 @@ from raymix.report.pilot import Interval
 from raymix.report.plots import PHASE_COLORS
 from raymix.report.plots_run import predicted_plot, run_plots
 from raymix.report.run import RunReport
+from raymix.report.start_words import start_lines
 
 PHASE_HEADS = (
     *("epochs", "steps", "images", "labelled", "seconds", "predicted s", "images/s"),
@@ -47,7 +48,7 @@ def run_values(report: RunReport, found: Beside) -> dict[str, Any]:
         "cost": words.PRICE_NOT_SET if report.totals.cost is None else f"cost {words.money(report.totals.cost)}",
         "startup": facts.startup_line(report),
         "weights": facts.weights_line(report),
-        "start": facts.start_lines(report),
+        "start": start_lines(report.start),
         **_shares(report),
         "phase_heads": [phase.kind for phase in report.phases],
         "phase_rows": _phase_rows(report),

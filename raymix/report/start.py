@@ -9,11 +9,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from raymix.report import words
 from raymix.spec import JobError, Section
 
 START_FILE = "start.json"
-SHOWN = 3  # names in a line
 
 
 class WeightsReport(Section):
@@ -31,18 +29,6 @@ class WeightsReport(Section):
     left: int = Field(0, description="tensors in it that are not the backbone's, nor taken for the classifier")
     head: bool = Field(False, description="the classifier began with it, too")
     sha256: str = Field(description="of the tensors that were read, by name")
-
-    @property
-    def line(self) -> str:
-        """One line: how much of it matched, and what did not."""
-        line = f"weights: {self.matched} of {self.tensors} tensors of the backbone from {self.told}"
-        if self.head:
-            line += ", and the classifier"
-        if self.absent:
-            line += f"; not in it: {_some(self.absent)}"
-        if self.resized:
-            line += f"; interpolated: {_some(self.resized)}"
-        return f"{line}; left aside: {words.plural(self.left, 'tensor')}" if self.left else line
 
 
 class ClassShare(Section):
@@ -62,13 +48,6 @@ class Shares(Section):
     )
     cramers_v: float | None = Field(None, description="how far apart, 0 to 1")
 
-    @property
-    def line(self) -> str:
-        """What the test says; '' where there is none."""
-        if self.p is None or self.cramers_v is None:
-            return ""
-        return f"class shares then and now: chi-square test p = {_p(self.p)}, Cramér's V = {self.cramers_v:.2f}"
-
 
 class KeptReport(Section):
     """The splits that a run took over, and what has become of them."""
@@ -83,33 +62,12 @@ class KeptReport(Section):
     relabelled: int = Field(description="rows whose label is another one now")
     shares: Shares
 
-    @property
-    def line(self) -> str:
-        """One line: what was kept, what is gone, what is new."""
-        line = f"splits of {self.run}: {words.count(self.val)} val and {words.count(self.select)} select rows kept"
-        told = {
-            "val rows gone": self.val_gone,
-            "select rows gone": self.select_gone,
-            "rows have another label": self.relabelled,
-            "new rows of a validation set take no part": self.left_out,
-        }
-        gone = "".join(f", {words.count(number)} {what}" for what, number in told.items() if number)
-        return f"{line}{gone}; {words.count(self.new)} new training rows"
-
 
 class Start(Section):
     """All that a run took over."""
 
     weights: WeightsReport | None = None
     kept: KeptReport | None = None
-
-    @property
-    def lines(self) -> list[str]:
-        """A line for each."""
-        lines = [] if self.weights is None else [self.weights.line]
-        if self.kept is not None:
-            lines += [self.kept.line, *filter(None, [self.kept.shares.line])]
-        return lines
 
 
 def shares_of(names: Sequence[str], before: Sequence[int], new: Sequence[int]) -> Shares:
@@ -140,12 +98,3 @@ def read_start(run: Path) -> Start | None:
         return None
     except (OSError, ValidationError) as error:
         raise JobError(str(run), f"{START_FILE} cannot be read: {type(error).__name__}") from None
-
-
-def _p(value: float) -> str:
-    return "below 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _some(names: tuple[str, ...]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
