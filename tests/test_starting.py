@@ -7,7 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,18 +17,23 @@ from safetensors.torch import load_file, save_file
 import raymix as package
 from raymix.data.formats import index_data
 from raymix.data.kept import find, read_splits
+from raymix.data.splits import Splits
+from raymix.local import LocalRuntime
 from raymix.method.backbones.weights import HEAD
 from raymix.plan import Plan
 from raymix.replay import replay
 from raymix.report.run import RunReport
-from raymix.report.start import read_start
+from raymix.report.start import WeightsReport, read_start
 from raymix.report.start_words import kept_line, start_lines, weights_line
 from raymix.runner import check, run
 from raymix.session import RunFailed
 from raymix.signals import Interrupted
 from raymix.spec import JobError, JobSpec
 from raymix.train import checkpoint
-from raymix.train.state import AVERAGED, MODEL
+from raymix.train.begin import begin, found
+from raymix.train.state import AVERAGED, MODEL, TrainState
+from raymix.train.task import Task
+from raymix.watch import Sinks
 from tests.conftest import Raymix, image_tree_of, spec_in
 
 PER_CLASS, MORE = 24, 12
@@ -127,62 +132,59 @@ def test_a_retraining_keeps_splits_and_begins_with_the_weights(world: Path, tmp_
     assert random.start.weights is None
 
 
-def begun(spec: JobSpec) -> dict[str, torch.Tensor]:
-    """The tensors that a run of no length to speak of began with: its rate is nothing."""
-    still = spec.model_copy(update={"optim": spec.optim.model_copy(update={"lr": 1e-30, "weight_decay": 0.0})})
-    run(still, quiet=True)
-    return tensors_of(Path(spec.storage) / spec.name)
+def begun(spec: JobSpec) -> tuple[dict[str, torch.Tensor], WeightsReport]:
+    """The tensors that a run of that job begins with, and what is told of them."""
+    plan = check(spec).plan
+    weights = found(spec, plan.facts.class_names)
+    assert weights is not None
+    cpu = torch.device("cpu")
+    state = TrainState.fresh(plan, cpu)
+    no_rows = Splits(*(np.empty(0, dtype=np.int64) for _ in range(4)))
+    begin(state, Task("it", plan, no_rows, weights=weights), LocalRuntime(cast(Any, None), cpu, Sinks([])))
+    return state.tensors(), weights
 
 
 def test_averaged_weights_are_taken_by_both_models_and_the_head_if_asked(world: Path, tmp_path: Path) -> None:
     given = tensors_of(world / "runs" / "october")
-    found = begun(again(world, tmp_path, backbone={"weights_head": True}, optim={"batch": 12, "ema": 0.1}))
-    names = [name for name in found if name.startswith((MODEL + "f.", MODEL + HEAD))]
+    began, weights = begun(again(world, tmp_path, backbone={"weights_head": True}, optim={"batch": 12, "ema": 0.1}))
+    names = [name for name in began if name.startswith((MODEL + "f.", MODEL + HEAD))]
     assert len(names) > 50
     for name in names:
         averaged = AVERAGED + name.removeprefix(MODEL)
-        assert torch.allclose(found[name], given[averaged], atol=1e-6), name
-        assert torch.allclose(found[averaged], given[averaged], atol=1e-6), name
+        assert torch.equal(began[name], given[averaged]), name
+        assert torch.equal(began[averaged], given[averaged]), name
     assert not torch.equal(given[MODEL + "f.embed.weight"], given[AVERAGED + "f.embed.weight"])
-    assert found[MODEL + "h.linear.weight"].abs().max() > 0
-    start = read_start(tmp_path / "runs" / "november")
-    assert start is not None
-    assert start.weights is not None
-    assert weights_line(start.weights).endswith("step-000000006 (averaged weights), and the classifier")
+    assert began[MODEL + "h.linear.weight"].abs().max() > 0
+    assert weights_line(weights).endswith("step-000000006 (averaged weights), and the classifier")
+    without, _ = begun(again(world, tmp_path))
+    assert torch.equal(without[MODEL + "f.embed.weight"], began[MODEL + "f.embed.weight"])
+    assert not without[MODEL + "h.linear.weight"].any()
 
 
 def test_an_export_and_parts_of_a_file_do_as_well(world: Path, tmp_path: Path, raymix: Raymix) -> None:
     assert raymix("export", october(world), "--out", tmp_path / "export").code == 0
     exported = load_file(tmp_path / "export" / "model.safetensors")
-    for number, source in enumerate(("export", "export/model.safetensors")):
-        spec = again(
-            world, tmp_path, f"of-{number}", backbone={"weights": str(tmp_path / source), "weights_head": True}
-        )
-        found = begun(spec)
-        assert torch.allclose(found[MODEL + "f.embed.weight"], exported["f.embed.weight"], atol=1e-6)
-        assert torch.allclose(found[MODEL + "h.linear.weight"], exported["h.linear.weight"], atol=1e-6)
+    for source in ("export", "export/model.safetensors"):
+        backbone = {"weights": str(tmp_path / source), "weights_head": True}
+        began, weights = begun(again(world, tmp_path, backbone=backbone))
+        assert (weights.kind, weights.head, weights.left) == ("export", True, 0)
+        assert all(torch.equal(began[MODEL + name], value) for name, value in exported.items())
     some = {name.removeprefix("f."): value for name, value in exported.items() if name.startswith("f.blocks")}
     save_file({**some, "other": torch.zeros(1)}, tmp_path / "some.safetensors")
-    begun(again(world, tmp_path, "some", backbone={"weights": str(tmp_path / "some.safetensors")}))
-    start = read_start(tmp_path / "runs" / "some")
-    assert start is not None
-    assert start.weights is not None
+    began, weights = begun(again(world, tmp_path, backbone={"weights": str(tmp_path / "some.safetensors")}))
+    assert all(torch.equal(began[f"{MODEL}f.{name}"], value) for name, value in some.items())
     line = f"{len(some)} of {len(some) + 5} tensors of the backbone from {tmp_path}/some.safetensors; not in it: "
-    assert line + "position_1LD, embed.weight, embed.bias and 2 more; left aside: 1 tensor" in weights_line(
-        start.weights
-    )
+    assert line + "position_1LD, embed.weight, embed.bias and 2 more; left aside: 1 tensor" in weights_line(weights)
 
 
 def test_positions_of_another_image_size_are_interpolated(world: Path, tmp_path: Path) -> None:
-    found = begun(again(world, tmp_path, data={"image_size": 24}))
+    began, weights = begun(again(world, tmp_path, data={"image_size": 24}))
     given = tensors_of(world / "runs" / "october")[AVERAGED + "f.position_1LD"]
-    assert (given.shape[1], found[MODEL + "f.position_1LD"].shape[1]) == (16, 36)
-    corners = found[MODEL + "f.position_1LD"][0, [0, 5, 30, 35]]
+    positions = began[MODEL + "f.position_1LD"]
+    assert (given.shape[1], positions.shape[1]) == (16, 36)
+    corners = positions[0, [0, 5, 30, 35]]
     assert torch.nn.functional.cosine_similarity(corners, given[0, [0, 3, 12, 15]]).min() > 0.8
-    start = read_start(tmp_path / "runs" / "november")
-    assert start is not None
-    assert start.weights is not None
-    assert start.weights.resized == ("position_1LD",)
+    assert weights.resized == ("position_1LD",)
 
 
 def test_rows_that_are_gone_or_relabelled_or_new_in_a_validation_set_are_told(world: Path, tmp_path: Path) -> None:
@@ -366,6 +368,12 @@ def test_drift_tells_new_rows_and_classes(world: Path, tmp_path: Path, raymix: R
     assert same["embeddings"]["rows"] == 3 * MORE
     assert same["embeddings"]["held_out"] is False
     assert same["shares"]["p"] == pytest.approx(1)
+    moved = Path(shutil.copytree(world / "runs" / "october", tmp_path / "moved"))
+    plan = json.loads((moved / "plan.json").read_text())
+    plan["spec"]["data"]["train"]["path"] = str(tmp_path / "gone")
+    (moved / "plan.json").write_text(json.dumps(plan))
+    done = raymix("data", "drift", moved, world / "november", "--json")
+    assert json.loads(done.out)["embeddings"] == same["embeddings"], "the earlier images are in SOURCE, too"
     dark = image_tree_of(tmp_path / "dark", classes=2, per_class=30, seed=7)
     for file in dark.rglob("*.jpg"):
         _darken(file)
@@ -375,10 +383,12 @@ def test_drift_tells_new_rows_and_classes(world: Path, tmp_path: Path, raymix: R
     assert 0.2 < other["embeddings"]["null"]["value"] < 0.8
     assert [(one["name"], one["before"], one["new"]) for one in other["shares"]["classes"]][2] == ("class2", 24, 0)
     assert other["shares"]["p"] < 0.001
+    done = raymix("data", "drift", moved, dark)
+    assert done.err.startswith(f"error: RUN: the images of {moved} are not where they were")
     done = raymix("data", "drift", october(world), dark)
     assert "new rows can be told from earlier ones, which may come of having been trained on these" in done.out
-    assert "chi-square test p = below 0.001, Cramér's V" in done.out
-    assert "class2        24 (33.3 %)   0 (0.0 %)" in done.out
+    assert "chi-square test p below 0.001, Cramér's V" in done.out
+    assert "class2    24 (33.3 %)     0 (0.0 %)" in done.out
 
 
 def _darken(file: Path) -> None:

@@ -158,14 +158,26 @@ def check_kept(kept: Kept, rows: Rows) -> None:
     if gone > MOST_GONE * num_val:
         problem = f"{gone:,} of the {num_val:,} val rows of {kept.run} are not in the data any more"
         raise JobError(FIELD, problem, "name the data that holds them, or leave it out")
+    other, looked = other_images(kept, rows)
+    if len(other) > MOST_GONE * looked:
+        problem = f"{len(other)} of {looked} rows that were looked at are other images than in {kept.run}"
+        raise JobError(FIELD, f"{problem}, first: {rows.uris[other[0]]}", "new images need names of their own")
+
+
+def are_same(kept: Kept, rows: Rows) -> bool:
+    """Whether rows with the names of an earlier run's are its images, as far as those that are looked at say."""
+    other, looked = other_images(kept, rows)
+    return looked > 0 and len(other) <= MOST_GONE * looked
+
+
+def other_images(kept: Kept, rows: Rows) -> tuple[list[int], int]:
+    """Ids of rows that have a name of the earlier run's and are other images, and how many were looked at."""
     names = names_of(rows)
     ids = np.flatnonzero(np.isin(names, kept.sample)).astype(np.int64)
     before = dict(zip(kept.sample.tolist(), kept.contents.tolist(), strict=True))
     now = zip(ids.tolist(), names[ids].tolist(), _contents(rows, ids).tolist(), strict=True)
     other = [row for row, name, content in now if 0 not in (content, before[name]) and content != before[name]]
-    if len(other) > MOST_GONE * len(ids):
-        problem = f"{len(other)} of {len(ids)} rows that were looked at are other images than in {kept.run}"
-        raise JobError(FIELD, f"{problem}, first: {rows.uris[other[0]]}", "new images need names of their own")
+    return other, len(ids)
 
 
 @lru_cache(maxsize=1)  # it is asked for several times for one run, and by all runs of a pilot

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raymix.data.formats import index_data
-from raymix.data.kept import Kept, find, read_splits
+from raymix.data.kept import Kept, are_same, find, read_splits
 from raymix.data.rows import Ids, Rows
 from raymix.datacmd.work import console, told
 from raymix.models.flow import Asked, answers, listed, loaded
@@ -79,16 +79,23 @@ def drift(asked: Asked, spec: Drift) -> DriftReport:
 
 
 def _sides(kept: Kept, trained: Trained, spec: Drift) -> _Sides:
-    """The run's rows where its job says they are; where that is gone, those of SOURCE by the same names."""
+    """The run's rows where its job says they are, or else in SOURCE; and those of SOURCE that it did not have.
+
+    Raises:
+        JobError: SOURCE is wrong, or the run's images are nowhere.
+    """
     rows, ids = listed(spec.source, spec.part)
+    here, same = find(kept, rows), are_same(kept, rows)
+    new = ids[~here.known[ids]] if same else ids  # the same names may stand for other images
     try:
         earlier = index_data(trained.spec.data)
-        found = find(kept, earlier)
-        had = {earlier.uris[row] for row in np.flatnonzero(found.known)}
-        new = np.array([row for row in ids if rows.uris[row] not in had], dtype=np.int64)
+        found = find(kept, earlier) if are_same(kept, earlier) else None
     except JobError:
-        earlier, found = rows, find(kept, rows)
-        new = ids[~found.known[ids]]
+        found = None
+    if found is None:
+        if not same:
+            raise JobError("RUN", f"the images of {kept.run} are not where they were", "name a SOURCE that has them")
+        earlier, found = rows, here
     apart = np.concatenate([found.parts.select, found.parts.val])
     return _Sides(earlier, apart, np.flatnonzero(found.known), rows, new)
 

@@ -47,8 +47,8 @@ def shares_line(shares: Shares) -> str:
     """What the test of class shares says; '' where there is none."""
     if shares.p is None or shares.cramers_v is None:
         return ""
-    p = "below 0.001" if shares.p < 0.001 else f"{shares.p:.3f}"
-    return f"class shares then and now: chi-square test p = {p}, Cramér's V = {shares.cramers_v:.2f}"
+    p = "p below 0.001" if shares.p < 0.001 else f"p = {shares.p:.3f}"
+    return f"class shares then and now: chi-square test {p}, Cramér's V = {shares.cramers_v:.2f}"
 
 
 def _some(names: tuple[str, ...]) -> str:
