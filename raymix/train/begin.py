@@ -211,7 +211,7 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     hashed = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         hashed.update(f"{name}\0{value.dtype}\0{list(value.shape)}\0".encode())
-        hashed.update(memoryview(value.contiguous().flatten().view(torch.uint8).numpy()))
+        hashed.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
     return hashed.hexdigest()
 
 
