@@ -59,6 +59,7 @@ class Found(NamedTuple):
 
     parts: Parts  # train: of the earlier run and there still
     known: NDArray[np.bool_]  # (rows,), whether the earlier run had it in any part
+    apart: NDArray[np.bool_]  # (rows,), whether it chose or judged then, also where it has no label now
     label: NDArray[
         np.int32
     ]  # (rows,), what its label was, as an index into the classes of then; -1: none, or not known
@@ -122,7 +123,7 @@ def read_splits(folder: Path, shown: str, field: str = FIELD) -> Kept:
 
 
 def find(kept: Kept, rows: Rows) -> Found:
-    """The rows of an earlier run among some rows; a row without a label now neither chooses nor judges."""
+    """The rows of an earlier run among some rows; what has no label now neither chooses nor judges."""
     names = names_of(rows)
     order = np.argsort(kept.names, kind="stable")
     there = kept.names[order]
@@ -139,6 +140,7 @@ def find(kept: Kept, rows: Rows) -> Found:
     return Found(
         Parts(train, select, val),
         known,
+        part >= _SELECT,
         label.astype(np.int32),
         val_gone=int(np.count_nonzero(kept.parts == _VAL)) - len(val),
         select_gone=int(np.count_nonzero(kept.parts == _SELECT)) - len(select),

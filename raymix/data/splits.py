@@ -130,8 +130,9 @@ def _split(rows: Rows, data: Data, seed: int, kept: Kept | None) -> Splits:
     train = np.flatnonzero(~rows.is_val).astype(np.int64)
     select = np.empty(0, dtype=np.int64)
     if kept is not None:
-        _, select, val = find(kept, rows).parts
-        train = np.setdiff1d(train, np.concatenate([select, val]), assume_unique=True)
+        found = find(kept, rows)
+        _, select, val = found.parts
+        train = train[~found.apart[train]]
     elif rows.is_val.any():
         val = np.flatnonzero(rows.is_val).astype(np.int64)
     else:
