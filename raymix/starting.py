@@ -70,14 +70,18 @@ def begin(
         JobError: it is not there any more.
         OSError: the folder cannot be written.
     """
-    if not (folder / SPLITS_FILE).is_file():
-        write_splits(folder, rows, Parts(splits.train, splits.select, splits.val), splits.labels)
-    if (begun := read_start(folder)) is not None:
+    has_splits, begun = (folder / SPLITS_FILE).is_file(), read_start(folder)
+    if has_splits and begun is not None:
         return begun
-    start = read_start(again) if again is not None else None
+    kept = kept_of(spec, rows, again)
+    found = None if kept is None else find(kept, rows)
+    if not has_splits:
+        apart = np.flatnonzero(found.apart) if found is not None else np.empty(0, dtype=np.int64)
+        apart = np.setdiff1d(apart, np.concatenate([splits.select, splits.val]))
+        write_splits(folder, rows, Parts(splits.train, splits.select, splits.val), splits.labels, apart)
+    start = begun or (read_start(again) if again is not None else None)
     if start is None:
-        kept = kept_of(spec, rows)
-        report = None if kept is None else _report(kept, find(kept, rows), rows, splits)
+        report = None if kept is None or found is None else _report(kept, found, rows, splits)
         start = Start(weights=weights_of(spec, rows.class_names, allow_import), kept=report)
     for line in start_lines(start):
         tell(line)

@@ -28,8 +28,9 @@ SPLITS_FILE = "splits.npz"
 FIELD = "data.keep_splits"
 MOST_GONE = 0.5  # of the val rows, or of the sampled contents, that may not be what they were
 _SAMPLED = 32
-_TRAIN, _SELECT, _VAL = 1, 2, 3
+_TRAIN, _SELECT, _VAL, _APART = 1, 2, 3, 4  # apart: it takes no part, and must not train either
 _WILD = set("*?[{")
+_NONE = np.empty(0, dtype=np.int64)
 
 Hashes = NDArray[np.uint64]
 
@@ -67,22 +68,30 @@ class Found(NamedTuple):
     select_gone: int
 
 
-def write_splits(folder: Path, rows: Rows, parts: Parts, labels: Ids) -> None:
-    """Keeps the parts of a run; `labels` int64 for all rows, -1 where a row has none or hides it.
+def write_splits(folder: Path, rows: Rows, parts: Parts, labels: Ids, apart: Ids = _NONE) -> None:
+    """Keeps the parts of a run.
+
+    Args:
+        folder: The run's.
+        rows: All that there are.
+        parts: Its splits.
+        labels: int64 for all rows, -1 where a row has none or hides it.
+        apart: Of no part; an earlier run judged or chose by them.
 
     Raises:
         OSError: it cannot be written, or the sampled images cannot be read.
     """
-    ids = np.concatenate(parts)
-    of_part = np.repeat(np.array([_TRAIN, _SELECT, _VAL], np.uint8), [len(part) for part in parts])
+    every = (*parts, apart)
+    ids = np.concatenate(every)
+    of_part = np.repeat(np.array([_TRAIN, _SELECT, _VAL, _APART], np.uint8), [len(part) for part in every])
     order = np.argsort(ids)
     ids, of_part = ids[order], of_part[order]
-    apart = np.concatenate([parts.val, parts.select])
-    sampled = apart[np.unique(np.linspace(0, len(apart) - 1, _SAMPLED).astype(np.int64))] if len(apart) else apart
+    held = np.concatenate([parts.val, parts.select])
+    sampled = held[np.unique(np.linspace(0, len(held) - 1, _SAMPLED).astype(np.int64))] if len(held) else held
     names = names_of(rows)
-    held = io.BytesIO()
+    raw = io.BytesIO()
     np.savez_compressed(
-        held,
+        raw,
         names=names[ids],
         parts=of_part,
         labels=labels[ids].astype(np.int32),
@@ -90,7 +99,7 @@ def write_splits(folder: Path, rows: Rows, parts: Parts, labels: Ids) -> None:
         sample=names[sampled],
         contents=_contents(rows, sampled),
     )
-    write_bytes(folder / SPLITS_FILE, held.getvalue())
+    write_bytes(folder / SPLITS_FILE, raw.getvalue())
 
 
 def read_splits(folder: Path, shown: str, field: str = FIELD) -> Kept:

@@ -113,7 +113,8 @@ class Data(Section):
         None,
         description="the folder of an earlier run: its select and val rows stay select and val, told by part and name "
         "below the source's folder, and every other row trains, so that figures stay comparable; new rows are added to "
-        "neither, and holdout, select and split_seed are not used. New rows of a validation set take no part, and neither do select and val rows that have lost their label",
+        "neither, and holdout, select and split_seed are not used. New rows of a validation set take no part, and "
+        "neither do select and val rows that have lost their label",
     )
     image_size: int = Field(64, ge=4, le=1024, description="pixels a side that the backbone sees")
     store_size: Literal["auto"] | int = Field("auto", description="pixels a side kept in the cache")

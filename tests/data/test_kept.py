@@ -100,3 +100,11 @@ def test_a_row_without_a_label_neither_chooses_nor_judges_nor_trains(kept_in: Pa
     assert (3 in found.parts.val, found.val_gone) == (False, 1)
     parts = split(rows, Data(train=DIGITS), seed=0, kept=read_splits(kept_in, "it"))
     assert 3 not in np.concatenate([parts.train, parts.select, parts.val])
+    # nor does it after a second such run, or when that one is resumed
+    later = kept_in / "later"
+    later.mkdir()
+    write_splits(later, rows, Parts(parts.train, parts.select, parts.val), parts.labels, np.array([3]))
+    again = split(rows, Data(train=DIGITS), seed=0, kept=read_splits(later, "it"))
+    assert [part.tolist() for part in (again.train, again.select, again.val)] == [
+        part.tolist() for part in (parts.train, parts.select, parts.val)
+    ]
