@@ -22,7 +22,9 @@ class Told(Section):
     """How well a linear classifier tells the run's earlier rows from new ones by the run's embeddings of them.
 
     Area under the ROC curve, cross-validated: 0.5 by chance alone, 1 without a mistake (a classifier two-sample test,
-    Lopez-Paz and Oquab 2017, arXiv 1610.06545). Intervals: Hanley and McNeil 1982, 95 %.
+    Lopez-Paz and Oquab 2017, arXiv 1610.06545). Intervals: Hanley and McNeil 1982, 95 % over images; the spread that
+    cross-validation adds is not in them. Of 90 simulated samples without drift 79 held 0.5; the verdict, which asks for
+    an interval above that of the earlier rows, was wrong in none.
     """
 
     auc: Interval = Field(description="new against earlier rows")
