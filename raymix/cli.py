@@ -24,7 +24,7 @@ from raymix.cli_report import AnyReport, report, table
 from raymix.cli_runs import runs_app
 from raymix.jobfile import load_spec
 from raymix.report.pilot import PilotReport
-from raymix.spec import Embed, Evaluation, Export, JobError, JobSpec, Predict, Section
+from raymix.spec import Drift, Embed, Evaluation, Export, JobError, JobSpec, Predict, Section
 
 DIFFERS = 4  # the exit code of a replay that is not the same
 
@@ -215,7 +215,10 @@ app.command(epilog="Example:  raymix submit jobs/digits.yaml --address http://12
 @app.command(epilog="Example:  raymix schema > raymix.schema.json   and point your editor's YAML support at it")
 def schema(
     of: Annotated[
-        str, typer.Option("--of", metavar="COMMAND", help="job, or the options of predict, embed, evaluate or export.")
+        str,
+        typer.Option(
+            "--of", metavar="COMMAND", help="job, or the options of predict, embed, evaluate, export or drift."
+        ),
     ] = "job",
 ) -> None:
     """Print the JSON schema of a job: every field, its type, bounds and default."""
@@ -225,6 +228,7 @@ def schema(
         "embed": Embed,
         "evaluate": Evaluation,
         "export": Export,
+        "drift": Drift,
     }
     if of not in known:
         raise JobError("--of", f"unknown value {of}", f"one of {', '.join(known)}")

@@ -110,6 +110,40 @@ def prepare(
     show(_prepared(manifest, folder, what.spec.data.group is not None))
 
 
+@data_app.command(epilog="Example:  raymix data drift runs/parts november/ --set rows=1000")
+def drift(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of the run that the images are held against.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Images, those that RUN had among them or not.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="An option; raymix schema --of drift lists them."),
+    ] = None,
+    allow_import: Annotated[
+        list[str] | None,
+        typer.Option("--allow-import", metavar="PACKAGE.MODULE:FACTORY", help="Let its backbone import this."),
+    ] = None,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell whether new images are like those that a run had: class shares, and its embeddings of both.
+
+    The AUC says how well a linear classifier tells them apart, 0.5 being not at all; beside it that of earlier images
+    against other earlier ones.
+    """
+    from raymix.datacmd import How
+    from raymix.models.drift import drift as compare
+    from raymix.models.flow import Asked, options
+    from raymix.report.drift import drift_table
+    from raymix.spec import Drift
+
+    spec = options(Drift, source, overrides or [])
+    report = compare(Asked(run, tuple(allow_import or ()), How(verbose=verbose, quiet=as_json)), spec)
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+        return
+    show(drift_table(report))
+
+
 def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")

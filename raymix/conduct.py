@@ -6,8 +6,10 @@ import os
 import platform
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -44,9 +46,11 @@ from raymix.report.run import (
     rows_report,
     totals,
 )
+from raymix.report.start import Start
 from raymix.runfolder import NEAR_FILE, Attempt, RunFolder
 from raymix.session import Bill, RunFailed, Session
-from raymix.spec import JobSpec, Mae
+from raymix.spec import JobError, JobSpec, Mae
+from raymix.starting import begin
 from raymix.train.task import Outcome, Task
 from raymix.watch import Sink, Sinks
 from raymix.watch.jsonl import JsonlSink
@@ -69,6 +73,8 @@ class Job:
     remember: bool = True  # what its steps cost is kept for `raymix plan`
     packed: float | None = None  # as `RunReport` has it
     near: NearRows | None = None  # as `RowsReport` has it; found out before the first step
+    again: Path | None = None  # the run that it repeats
+    start: Start | None = None  # what it took over; found when it begins
 
 
 def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunReport:
@@ -79,16 +85,16 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         RunFailed: the folder could not be written at the start or the end; what came of the run is the exception's.
     """
     folder = job.folder
-    workers = job.plan.spec.cluster.num_replicas
+    workers, tell = job.plan.spec.cluster.num_replicas, shown.note
     try:
         folder.start(job.plan, session.frame.size, job.rows, session.skipped)
         job = _compared(job, session, shown)
         write_environment(folder.path, job.rows, session, workers, len(folder.attempts()) + 1)
+        job = _begun(job, tell)
         _foretell(job)
         folder.publish()
     except OSError as error:
         raise RunFailed(f"{folder.shown} cannot be written: {error.strerror or error}; nothing was trained") from error
-    tell = shown.note
     books = Books(folder, session, clock, job.alone, workers, tell)
     metrics = JsonlSink(folder.path / "metrics.jsonl", tell=tell)
     services = service_sinks(job.plan.spec.watch, folder.path, job.plan, tell)
@@ -105,6 +111,7 @@ def train_one(job: Job, session: Session, shown: Sink, clock: Clock) -> RunRepor
         bucket=saved_for(folder.checkpoints),
         allow_import=job.allow_import,
         profile=str(folder.path / "profile") if job.profile else None,
+        weights=job.start.weights if job.start is not None else None,
         held_limit=_held_limit(job),
         deadline=_deadline(job, session, clock),
     )
@@ -140,6 +147,19 @@ def _compared(job: Job, session: Session, shown: Sink) -> Job:
     if job.alone:
         shown.note(f"near-duplicates: {words.near(found.val, found.select, found.without)}")
     return replace(job, near=NearRows(**found.model_dump(exclude={"images"})))
+
+
+def _begun(job: Job, tell: Callable[[str], None]) -> Job:
+    """The run with what it takes over from earlier ones.
+
+    Raises:
+        RunFailed: that is gone, or has changed, since the job was checked.
+    """
+    try:
+        start = begin(job.folder.path, job.plan.spec, job.rows, job.splits, job.allow_import, job.again, tell)
+    except JobError as error:
+        raise RunFailed(f"{job.folder.path.name}: {error}; nothing was trained") from error
+    return replace(job, start=start)
 
 
 def _deadline(job: Job, session: Session, clock: Clock) -> float | None:
@@ -296,6 +316,7 @@ def _build(
         attempts=sum(attempt.groups for attempt in attempts),
         groups=groups_of(attempts),
         packed=job.packed,
+        start=job.start if job.start != Start() else None,
         skipped=history.skipped,
         roll_backs=history.roll_backs,
         environment=environment(session),

@@ -18,6 +18,7 @@ from raymix.plan import Decision, Plan, changed
 from raymix.policy import Named, name_next
 from raymix.report.history import History, SegmentReport
 from raymix.session import Bill, Hold, Needs, RunFailed, WouldRecur, decide, hashes_of, known_unreadable
+from raymix.train.begin import NotBegun
 from raymix.train.cache import Cache
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import first_device, name_of
@@ -116,13 +117,13 @@ class LocalSession:
         """Trains a task in this process.
 
         Raises:
-            WouldRecur: a loss is not finite, or a step does not fit into the device's memory.
+            WouldRecur: a loss is not finite, a step does not fit into the device's memory, or its weights are gone.
             RunFailed: its last checkpoint could not be written.
         """
         self._runtime.sink = sink
         try:
             return execute(task, self._runtime)
-        except (FloatingPointError, DeviceFull) as error:
+        except (FloatingPointError, DeviceFull, NotBegun) as error:
             raise WouldRecur(f"{task.run}: {error}") from error
         except NotSaved as error:
             raise RunFailed(f"{task.run}: {error}") from error

@@ -27,7 +27,8 @@ from raymix.report.run import RunReport, Status
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import check, opened, readable, rows_of
 from raymix.session import Failure, RunFailed
-from raymix.spec import ARMS, JobError, JobSpec
+from raymix.spec import ARMS, PRETRAINED, JobError, JobSpec
+from raymix.starting import check_apart
 from raymix.watch import Sink
 
 
@@ -84,6 +85,7 @@ def compared(
         JobError: the job is wrong, or the folder cannot be used; nothing was started or written.
     """
     check_fixed(spec, "a pilot")
+    check_apart(spec, path)
     searches_of(spec.report)  # one that is not there is found before anything starts
     quick = spec.pilot.preset == "quick"
     seeds = range(spec.seed, spec.seed + max(spec.pilot.seeds_of(arm) for arm in spec.pilot.compared))
@@ -93,7 +95,7 @@ def compared(
     arms = {arm: arm_spec(spec, arm) for arm in arms_of(spec, first.drops)}
     for name, arm in arms.items():  # an arm that the data or the backbone cannot carry is found before anything starts
         if name not in ARMS:
-            check(arm, allow_import, first.rows)
+            _check_arm(name, arm, first.rows, allow_import)
         else:
             resolve(arm, first.plan.facts)
     if spec.optim.batch == "auto":
@@ -107,6 +109,16 @@ def compared(
     whole = Compared(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import, *earlier)
     read_frozen(whole)  # an arm that is not what it was is found before anything starts
     return whole, before
+
+
+def _check_arm(name: str, arm: JobSpec, rows: Rows, allow_import: tuple[str, ...]) -> None:
+    """Raises JobError where an arm cannot be trained; of given weights, the field is the pilot's."""
+    try:
+        check(arm, allow_import, rows)
+    except JobError as error:
+        if name != PRETRAINED or error.field != "backbone.weights":
+            raise
+        raise JobError("pilot.weights", error.problem, error.hint) from None
 
 
 def rows_in(whole: Compared) -> Ids:

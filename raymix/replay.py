@@ -29,6 +29,7 @@ from raymix.runfolder import WHERE, RunFolder, first_difference, found_before, s
 from raymix.runner import check, opened, readable, rows_of
 from raymix.session import open_session
 from raymix.spec import JobError, JobSpec
+from raymix.starting import check_again
 
 OPTION = "--replay"
 _SUFFIX = "-replay"
@@ -67,7 +68,8 @@ def replay(
     run = visited(run, must=True)
     before = original(run)
     spec = _where(before, overrides)
-    checked = check(spec, allow_import)
+    check_again(run)
+    checked = check(spec, allow_import, own=run)
     if (problem := changed(before.data, checked.rows)) is not None:
         raise JobError(
             "data", f"is not what it was when {shown(run)} was trained: {problem}", "repeat it on the same data"
@@ -86,7 +88,7 @@ def replay(
             "roll_backs": tuple(b.step for b in before.report.roll_backs),
         }
         made = folder.stored_plan(now) or before.plan.model_copy(update=again)
-        job = Job(folder, checked.rows, left, made, allow_import=allow_import, remember=False)
+        job = Job(folder, checked.rows, left, made, allow_import=allow_import, remember=False, again=run)
         report = train_one(job, session, sink, clock)
     if report.status == "interrupted":
         raise signals.interrupted(f"checkpoint saved; {OPTION} with --resume goes on", report)

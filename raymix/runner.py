@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -27,6 +28,7 @@ from raymix.runfolder import Before, RunFolder, in_ray_job, storage_of
 from raymix.session import Needs, RunFailed, Session, open_session
 from raymix.signals import Interrupted, Signals, Stoppable
 from raymix.spec import JobError, JobSpec, Vit
+from raymix.starting import check_apart, kept_of, weights_of
 from raymix.train.task import Task
 from raymix.watch import Sink
 from raymix.watch.console import ConsoleSink
@@ -57,14 +59,17 @@ class Checked:
     drops: bool = True  # the backbone can leave patches out
 
 
-def check(spec: JobSpec, allow_import: tuple[str, ...] = (), rows: Rows | None = None) -> Checked:
-    """Lists the data, cuts the splits and resolves the plan; reads no image and starts nothing.
+def check(
+    spec: JobSpec, allow_import: tuple[str, ...] = (), rows: Rows | None = None, own: Path | None = None
+) -> Checked:
+    """Lists the data, cuts the splits and resolves the plan; starts nothing.
 
-    A backbone of a library or of the user's own is made without weights; raymix's own needs no torch for that.
-    `rows`: those of `spec.data`, where they have been listed.
+    A backbone of a library or of the user's own is made without weights; raymix's own needs no torch for that. No image
+    is read but a few where the splits of an earlier run are kept. `rows`: those of `spec.data`, where they have been
+    listed; `own`: the folder of a run of this job that goes on or is repeated, which holds what it took over.
 
     Raises:
-        JobError: the backbone does not fit the job, or the data cannot carry it.
+        JobError: the backbone does not fit the job, the data cannot carry it, or what it takes over is not there.
     """
     drops = True
     if not isinstance(spec.backbone, Vit):
@@ -73,7 +78,8 @@ def check(spec: JobSpec, allow_import: tuple[str, ...] = (), rows: Rows | None =
         drops = fit.check(spec, allow_import)
     if rows is None:
         rows = index_data(spec.data)
-    splits = split(rows, spec.data, spec.seed)
+    splits = split(rows, spec.data, spec.seed, kept_of(spec, rows, own))
+    weights_of(spec, rows.class_names, allow_import, own)
     return Checked(spec, rows, splits, resolve(spec, facts(rows, splits)), drops)
 
 
@@ -118,8 +124,9 @@ def run(
         Interrupted: a signal ended it; a checkpoint was saved.
     """
     clock = Clock()
-    checked = check(spec, allow_import)
+    check_apart(spec, storage_of(spec) / spec.name)
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite, may_grow=True)
+    checked = check(spec, allow_import, own=folder.path if folder.resumed else None)
     done = read_run(folder.path) if folder.resumed and (folder.path / RUN_FILE).is_file() else None
     if done is not None and done.status == "done":
         if not _goes_on(folder, done):

@@ -135,7 +135,10 @@ def test_given_weights_are_an_arm_of_a_pilot(drawn_job: dict[str, Any], tmp_path
 @pytest.mark.parametrize(
     ("backbone", "line"),
     [
-        ("vit", "pilot.weights: a backbone of type vit takes no file of weights"),
+        (
+            {"type": "vit", "weights": "some.safetensors"},
+            "pilot.weights: with backbone.weights all arms start from weights",
+        ),
         ({"type": "timm/resnet18", "pretrained": True}, "pilot.weights: with backbone.pretrained all arms start from"),
     ],
 )

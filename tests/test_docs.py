@@ -27,6 +27,8 @@ NOT_RUN = {
     "raymix pilot jobs/tiny-imagenet-10pct.yaml": "needs a GPU and TinyImageNet",
     "raymix tune jobs/digits-tune.yaml": "two minutes; searches in tests/test_tune_command.py and tests/on_ray",
     "raymix run runs/digits-tune/best.yaml": "needs the search before it; tests/test_tune_command.py runs a best.yaml",
+    "raymix data drift runs/october": "needs a run and images of two months; tests/test_starting.py draws them",
+    "raymix run my-job.yaml --set name=november": "the same",
     "raymix sweep jobs/digits-sweep.yaml": "2.5 minutes; sweeps of two cells in tests/test_sweeping.py",
 }
 # run in seconds, by test_quick_commands

@@ -39,7 +39,7 @@ LAYERS = [
     ["signals"],
     ["environment"],
     ["session"],
-    ["runfolder"],
+    ["runfolder", "starting"],
     ["lock"],
     ["train", "schedule"],
     ["bucket"],

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raymix.data.choose import whole_groups
+from raymix.data.kept import Kept, find
 from raymix.data.rows import Ids, Rows
 from raymix.plan import Facts
 from raymix.report.run import GroupRows
@@ -90,8 +91,10 @@ def _unpacked(
     return Splits(train=train_ids, labels=labels.astype(np.int64), select=select_ids, val=val_ids)
 
 
-def split(rows: Rows, data: Data, seed: int) -> Splits:
+def split(rows: Rows, data: Data, seed: int, kept: Kept | None = None) -> Splits:
     """Cut the rows into parts; val depends on data.split_seed, everything else on `seed` as well.
+
+    With `kept`, select and val are those of an earlier run (`data.keep_splits`), as far as they are there.
 
     With data.label_fraction 0 no labels are needed, so no class needs a row and select is empty.
 
@@ -99,9 +102,9 @@ def split(rows: Rows, data: Data, seed: int) -> Splits:
         JobError: a class is left without a row; the hint names the smallest value that would do.
     """
     try:
-        return _split(rows, data, seed)
+        return _split(rows, data, seed, kept)
     except _TooFewError as short:
-        raise _explained(short, rows, data, seed) from None
+        raise _explained(short, rows, data, seed, kept) from None
 
 
 def facts(rows: Rows, splits: Splits, run: int = 0) -> Facts:
@@ -147,10 +150,15 @@ class _TooFewError(Exception):
         self.field, self.label = field, label
 
 
-def _split(rows: Rows, data: Data, seed: int) -> Splits:
+def _split(rows: Rows, data: Data, seed: int, kept: Kept | None) -> Splits:
     needs_labels = data.label_fraction > 0
     train = np.flatnonzero(~rows.is_val).astype(np.int64)
-    if rows.is_val.any():
+    select = np.empty(0, dtype=np.int64)
+    if kept is not None:
+        found = find(kept, rows)
+        _, select, val = found.parts
+        train = _outside(rows, train[~found.apart[train]], np.concatenate([select, val]))
+    elif rows.is_val.any():
         val = np.flatnonzero(rows.is_val).astype(np.int64)
         train = _outside(rows, train, val)
     else:
@@ -164,13 +172,14 @@ def _split(rows: Rows, data: Data, seed: int) -> Splits:
     labelled = _share(rows.labels, has_label, data.label_fraction, [seed, _LABELS])
     _check(rows, labelled, "label_fraction", at_least=int(needs_labels))
 
-    select = np.empty(0, dtype=np.int64)
-    if data.select and needs_labels:
+    if not needs_labels:
+        select = select[:0]
+    elif kept is None and data.select:
         _check(rows, labelled, "select", at_least=_needed(rows))
         select, train = _carved(rows, train, labelled, "select", data.select, [seed, _SELECT])
 
     labels = np.full(len(rows), -1, dtype=np.int64)
-    for ids in (labelled, val):
+    for ids in (labelled, select, val):
         labels[ids] = rows.labels[ids]
     return Splits(train=train, labels=labels, select=select, val=val)
 
@@ -252,7 +261,7 @@ def _order(labels: Ids, seed: list[int], spare_one: bool = False) -> Ids:
 # ---- what would do instead --------------------------------------------------------------------------------------
 
 
-def _explained(short: _TooFewError, rows: Rows, data: Data, seed: int) -> JobError:
+def _explained(short: _TooFewError, rows: Rows, data: Data, seed: int, kept: Kept | None) -> JobError:
     """The user's error for a class with too few rows, with a value that was tried and does."""
     name = rows.class_names[short.label]
     if rows.groups is not None and short.field in ("holdout", "select"):
@@ -266,14 +275,14 @@ def _explained(short: _TooFewError, rows: Rows, data: Data, seed: int) -> JobErr
         problem = f"class {name!r} has one labelled row, too few to train on and to choose with"
     ways = ["data.select=0"] if short.field == "select" else []
     for field in ("label_fraction", "fraction") if short.field != "fraction" else ("fraction",):
-        value = _smallest(field, rows, data, seed)
+        value = _smallest(field, rows, data, seed, kept)
         if value is not None:
             ways.append(f"data.{field}={value:g} or more")
             break
     return JobError(f"data.{short.field}", problem, "set " + ", or ".join(ways) if ways else "add images of it")
 
 
-def _smallest(field: str, rows: Rows, data: Data, seed: int) -> float | None:
+def _smallest(field: str, rows: Rows, data: Data, seed: int, kept: Kept | None) -> float | None:
     """About the smallest share at which no class is short of rows, two digits; None: not even 1 does.
 
     Found by trying: the cuts that follow have a say in it, too.
@@ -281,7 +290,7 @@ def _smallest(field: str, rows: Rows, data: Data, seed: int) -> float | None:
 
     def does(share: float) -> bool:
         try:
-            _split(rows, data.model_copy(update={field: share}), seed)
+            _split(rows, data.model_copy(update={field: share}), seed, kept)
         except _TooFewError:
             return False
         return True

@@ -18,6 +18,7 @@ from raymix.datacmd.named import Named, index
 from raymix.datacmd.work import How, console, told, workers
 from raymix.report.check import CheckReport
 from raymix.spec import JobError, JobSpec
+from raymix.starting import kept_of
 
 _BLOCK_ROWS = (256, 2_000)  # smallest and largest block
 _NUM_BLOCKS = 64  # as far as these allow: each moves the progress bar
@@ -57,4 +58,4 @@ def _splits(rows: Rows, spec: JobSpec) -> Splits:
         raise JobError(
             "data.near_duplicates", "images without labels are not split, so there is no val", "leave it out"
         )
-    return split(rows, spec.data, spec.seed)
+    return split(rows, spec.data, spec.seed, kept_of(spec, rows))

@@ -12,6 +12,7 @@ from raymix.plan import Plan
 from raymix.report.folder import read_run
 from raymix.report.run import RunReport
 from raymix.spec import JobError
+from raymix.starting import kept_of
 
 
 class Own(NamedTuple):
@@ -38,5 +39,5 @@ def own_rows(run: Path) -> Own:
     rows = index_data(plan.spec.data)
     if rows.class_names != plan.facts.class_names:
         raise JobError("data.train", "holds other classes than when the run was trained", "bring its data back")
-    parts = split(rows, plan.spec.data, plan.spec.seed)
+    parts = split(rows, plan.spec.data, plan.spec.seed, kept_of(plan.spec, rows, run))
     return Own(rows, parts.train, parts.labelled, parts.val, plan, read_run(run))

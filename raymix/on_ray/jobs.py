@@ -193,6 +193,15 @@ def _check_paths(spec: JobSpec) -> None:
         if isinstance(path, str) and "://" not in path and not path.startswith("/"):
             problem = f"'{path}' is relative, and the job runs in a folder of its own"
             raise JobError(f"data.{field}.path", problem, "name it as the nodes of the cluster see it")
+    earlier = {
+        "backbone.weights": spec.backbone.weights,
+        "pilot.weights": spec.pilot.weights,
+        "data.keep_splits": spec.data.keep_splits,
+    }
+    for field, path in earlier.items():
+        if path is not None and "://" not in path and not path.startswith("/"):
+            problem = f"'{path}' is relative, and the job runs in a folder of its own"
+            raise JobError(field, problem, "name it as the nodes of the cluster see it")
 
 
 def _modules(allow_import: tuple[str, ...]) -> list[str]:

@@ -29,6 +29,7 @@ from raymix.policy import Named
 from raymix.report.history import History, SegmentReport
 from raymix.session import Failure
 from raymix.train.averaging import average
+from raymix.train.begin import NotBegun
 from raymix.train.cache import Cache
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import name_of
@@ -194,7 +195,7 @@ def work_off(config: dict[str, Any]) -> None:
         while (task := runtime.next_task()) is not None:
             try:
                 outcome: Outcome | Failure = execute(task, runtime)
-            except FloatingPointError as error:  # a restart would come to the same point
+            except (FloatingPointError, NotBegun) as error:  # a restart would come to the same point
                 outcome = Failure(f"{task.run}: {error}", again=False)
             except DeviceFull as error:
                 outcome = Failure(f"{task.run}: {error}", again=False)

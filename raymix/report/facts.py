@@ -14,6 +14,7 @@ from raymix.report.intervals import RESAMPLES, at_length, detectable, paired_int
 from raymix.report.judging import expected
 from raymix.report.pilot import Interval, PilotReport, PilotRun
 from raymix.report.run import GroupRows, NearRows, PhaseReport, RunReport
+from raymix.report.start import Shares
 from raymix.spec import Metric
 
 RESAMPLED_IMAGES = 10_000_000  # over many val rows fewer resamples do: they give an interval its shape, not its width
@@ -125,6 +126,17 @@ def weights_line(report: RunReport) -> str:
         return ""
     raw, averaged = (words.percent(final.by_weights[name]) for name in ("raw", "ema"))
     return f"top-1 of the last weights {raw}, of the averaged ones {averaged}; evaluate.weights: {final.weights}"
+
+
+def share_rows(shares: Shares, most: int = 12) -> list[tuple[str, list[str]]]:
+    """Classes whose share has moved most, first: name, rows and share then, rows and share of the new rows."""
+    before, new = (max(1, sum(getattr(one, side) for one in shares.classes)) for side in ("before", "new"))
+    moved = sorted(shares.classes, key=lambda one: (-abs(one.before / before - one.new / new), one.name))
+    return [(one.name, [_share_of(one.before, before), _share_of(one.new, new)]) for one in moved[:most]]
+
+
+def _share_of(number: int, total: int) -> str:
+    return f"{words.count(number)} ({words.percent(100 * number / total)})"
 
 
 def startup_line(report: RunReport) -> str:

@@ -35,11 +35,20 @@ def write_text(path: str | Path, text: str) -> None:
     Raises:
         OSError: the folder is missing, read-only or full, and it names the file; what stood there before is untouched.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, raw: bytes) -> None:
+    """The same of bytes.
+
+    Raises:
+        OSError: as `write_text`.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(raw)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -23,6 +23,7 @@ from raymix.report.pilot import Interval
 from raymix.report.plots import PHASE_COLORS
 from raymix.report.plots_run import predicted_plot, run_plots
 from raymix.report.run import RunReport
+from raymix.report.start_words import start_lines
 
 PHASE_HEADS = (
     *("epochs", "steps", "images", "labelled", "seconds", "predicted s", "images/s"),
@@ -48,6 +49,8 @@ def run_values(report: RunReport, found: Beside) -> dict[str, Any]:
         "cost": words.PRICE_NOT_SET if report.totals.cost is None else f"cost {words.money(report.totals.cost)}",
         "startup": facts.startup_line(report),
         "weights": facts.weights_line(report),
+        "start": start_lines(report.start),
+        **_shares(report),
         "phase_heads": [phase.kind for phase in report.phases],
         "phase_rows": _phase_rows(report),
         "expected": _expected(report, found.foretold),
@@ -63,6 +66,15 @@ def run_values(report: RunReport, found: Beside) -> dict[str, Any]:
         "samples": found.samples,
         "job": found.job,
     }
+
+
+def _shares(report: RunReport) -> dict[str, Any]:
+    """Classes of the earlier run's rows and of the new ones, where there are some of both."""
+    kept = report.start.kept if report.start is not None else None
+    if kept is None or kept.shares.p is None:
+        return {"shares": []}
+    shown = facts.share_rows(kept.shares)
+    return {"shares": shown, "shares_left_out": len(kept.shares.classes) - len(shown)}
 
 
 def _tiles(report: RunReport) -> list[tuple[str, str, str]]:

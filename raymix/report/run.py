@@ -13,6 +13,7 @@ from raymix.report.history import History, Rates, RollBack, SegmentReport
 from raymix.report.judging import Judged, judged, unpack_classes
 from raymix.report.ledger import Account, Ledger, Spent
 from raymix.report.ledger import cost_of as cost_of
+from raymix.report.start import Start
 from raymix.spec import Channels, Currency, Goal, Metric, Section, Weights
 
 Status = Literal["done", "interrupted", "failed"]
@@ -209,6 +210,7 @@ class RunReport(Section):
         description="it trained beside other runs, and its seconds are not comparable: share of its GPUs that it had, "
         "1 on CPUs; null: it trained alone, in all attempts that came to a report",
     )
+    start: Start | None = Field(None, description="what it took over from earlier runs; null: nothing")
     skipped: int = Field(0, description="steps that were left out since loss or gradient was not finite")
     roll_backs: tuple[RollBack, ...] = Field(
         (), description="where the run went back to, and why; each halved its rate"

@@ -19,6 +19,7 @@ from raymix.report.pilot import PilotReport
 from raymix.report.replay import Replayed
 from raymix.report.roi_table import roi_parts
 from raymix.report.run import RunReport
+from raymix.report.start_words import start_lines
 
 STATUS_STYLES = {"done": "bold green", "interrupted": "bold yellow", "failed": "bold red"}
 
@@ -56,6 +57,7 @@ def run_table(report: RunReport) -> RenderableType:
         Text(bill),
     ]
     lines = (
+        *start_lines(report.start),
         facts.weights_line(report),
         facts.startup_line(report),
         facts.images_line(report),

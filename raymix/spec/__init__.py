@@ -21,7 +21,7 @@ from raymix.spec.job import (
 )
 from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import MIX_KINDS, SHARED_PASSES, Mae, MixKind, Optim, SimClr, num_visible
-from raymix.spec.models import Embed, Evaluation, Export, Predict, Reading
+from raymix.spec.models import Drift, Embed, Evaluation, Export, Predict, Reading
 from raymix.spec.pilot import ARMS, PRETRAINED, Defined, Pilot
 from raymix.spec.report import Costs, ReportSpec
 from raymix.spec.schedule import (
@@ -77,6 +77,7 @@ __all__ = [
     "Data",
     "Defined",
     "DigitsSource",
+    "Drift",
     "Elastic",
     "Embed",
     "Evaluation",

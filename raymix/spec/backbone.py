@@ -33,7 +33,30 @@ DropPath = Annotated[
 ]
 
 
-class Vit(Section):
+class _Startable(Section):
+    """A backbone that may start from weights that there are."""
+
+    weights: Folder | None = Field(
+        None,
+        description="to start from: the folder of a run with the same backbone (its newest whole checkpoint, averaged "
+        "weights where that run's evaluate.weights is ema), one that raymix export --format safetensors wrote, or a "
+        ".safetensors file with the names of raymix or of the library; what a file lacks stays random",
+    )
+    weights_head: bool = Field(
+        False, description="the classifier, too: of a run or an export whose classes are this job's, in their order"
+    )
+
+    @model_validator(mode="after")
+    def _check_head(self) -> Self:
+        if self.weights_head and self.weights is None:
+            raise JobError("backbone.weights_head", "there are no backbone.weights to take it from", "name a run")
+        if self.weights is not None and "://" in self.weights:
+            problem = f"{self.weights} is no folder or file that each worker can open"
+            raise JobError("backbone.weights", problem, "copy it to one")
+        return self
+
+
+class Vit(_Startable):
     """raymix's own Vision Transformer."""
 
     type: Literal["vit"] = "vit"
@@ -44,7 +67,7 @@ class Vit(Section):
     drop_path: DropPath = 0.0
 
 
-class _WithArgs(Section):
+class _WithArgs(_Startable):
     """A backbone that something else makes, from arguments."""
 
     args: dict[str, Any] = Field(
@@ -69,9 +92,6 @@ class _OfLibrary(_WithArgs):
 
     name: ModelName = Field(description="as the library names it")
     pretrained: bool = Field(False, description="start from the library's own weights, which it downloads")
-    weights: Folder | None = Field(
-        None, description="a .safetensors file to start from, names as in the library; what it lacks stays random"
-    )
     drop_path: DropPath = 0.0
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from raymix.spec.base import JobError, Section
+from raymix.spec.base import Folder, JobError, Section
 from raymix.spec.sources import Column, Source
 
 # as a viewer shows them; one grey channel of 8 bits; one of 16 bits, as scientific and industrial cameras write it
@@ -173,6 +173,13 @@ class Data(Section):
     holdout: float = Field(0.1, gt=0, lt=1, description="share held out for val when there is none")
     select: float = Field(0.1, ge=0, lt=1, description="share of labelled training rows kept for choosing")
     split_seed: int = Field(0, ge=0, lt=2**31, description="seed of the hold-out, the same for every seed of a pilot")
+    keep_splits: Folder | None = Field(
+        None,
+        description="the folder of an earlier run: its select and val rows stay select and val, told by part and name "
+        "below the source's folder, and every other row trains, so that figures stay comparable; new rows are added to "
+        "neither, and holdout, select and split_seed are not used. New rows of a validation set take no part, and "
+        "neither do select and val rows that have lost their label, nor new rows of a group that selects or judges",
+    )
     group: Group | None = Field(
         None,
         description="what no split may cut through (part, lot, day): a column of data.train, data.val and "

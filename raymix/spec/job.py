@@ -300,11 +300,9 @@ def _check_mix_ratios(spec: JobSpec) -> None:
 def _check_pretrained(spec: JobSpec) -> None:
     if spec.pilot.weights is None:
         return
-    if not isinstance(spec.backbone, Timm | Torchvision):
-        problem = f"a backbone of type {spec.backbone.type} takes no file of weights"
-        raise JobError("pilot.weights", problem, "leave it out; those of timm and torchvision do")
-    if spec.backbone.pretrained or spec.backbone.weights is not None:
-        field = "pretrained" if spec.backbone.pretrained else "weights"
+    pretrained = isinstance(spec.backbone, Timm | Torchvision) and spec.backbone.pretrained
+    if pretrained or spec.backbone.weights is not None:
+        field = "pretrained" if pretrained else "weights"
         raise JobError("pilot.weights", f"with backbone.{field} all arms start from weights", "give one of the two")
 
 

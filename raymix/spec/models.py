@@ -1,4 +1,4 @@
-"""What predict, embed, evaluate and export can be told by `--set FIELD=VALUE`.
+"""What predict, embed, evaluate, export and `data drift` can be told by `--set FIELD=VALUE`.
 
 None of this is a part of a job: a run is what it is, and these say what is done with it now.
 """
@@ -47,6 +47,13 @@ class Embed(Reading):
     """Options of `raymix embed`."""
 
     dtype: Literal["float32", "float16"] = "float32"
+
+
+class Drift(Reading):
+    """Options of `raymix data drift`."""
+
+    rows: int = Field(2000, ge=20, le=20_000, description="of the new ones, and twice as many earlier ones, at most")
+    folds: int = Field(5, ge=2, le=20, description="of the cross-validation")
 
 
 class Evaluation(Reading):

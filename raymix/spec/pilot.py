@@ -40,8 +40,9 @@ SHARED = {
     **{
         f"data.{field}": "all arms share images, rows and splits"
         for field in (
-            *("train", "unlabelled", "val", "holdout", "select", "split_seed", "group", "fraction", "label_fraction"),
-            *("image_size", "store_size", "region", "channels", "cache", "max_bad_fraction", "near_duplicates"),
+            *("train", "unlabelled", "val", "holdout", "select", "split_seed", "keep_splits", "group", "fraction"),
+            *("label_fraction", "image_size", "store_size", "region", "channels", "cache", "max_bad_fraction"),
+            "near_duplicates",
         )
     },
 }
@@ -131,7 +132,7 @@ class Pilot(Section):
     )
     weights: Folder | None = Field(
         None,
-        description="a .safetensors file for the arm pretrained, as backbone.weights takes it; others start anew",
+        description="for the arm pretrained, a run or a file as backbone.weights takes it; the other arms start anew",
     )
     define: Annotated[dict[str, Defined], BeforeValidator(_defined)] = Field(
         {}, description="arms of your own: name -> {base: a built-in arm, set: {field: value}}"
@@ -165,7 +166,7 @@ class Pilot(Section):
                 raise JobError("pilot.arms", problem, _near(arm, (*ARMS, PRETRAINED, *self.define), "one of"))
         if PRETRAINED in self.arms and self.weights is None:
             problem = f"{PRETRAINED} fine-tunes given weights, and there are none"
-            raise JobError("pilot.arms", problem, "set pilot.weights to a .safetensors file, or leave it out")
+            raise JobError("pilot.arms", problem, "set pilot.weights to a .safetensors file or a run, or leave it out")
         for arm in self.seeds if isinstance(self.seeds, dict) else ():
             if arm not in (known := (DEFAULT, *self.compared)):
                 raise JobError(f"pilot.seeds.{arm}", "is no arm that is compared", _near(arm, known, "one of"))

@@ -29,14 +29,7 @@ FIXED = {
     **{
         f"data.{field}": "it says which rows are select rows, and all trials must choose on the same ones"
         for field in (
-            "train",
-            "unlabelled",
-            "val",
-            "holdout",
-            "select",
-            "split_seed",
-            "group",
-            "fraction",
+            *("train", "unlabelled", "val", "holdout", "select", "split_seed", "keep_splits", "group", "fraction"),
             "label_fraction",
         )
     },

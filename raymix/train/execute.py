@@ -13,6 +13,7 @@ from raymix.plan import Plan, followed, kinds_to_come, positions
 from raymix.report.history import History, Rates
 from raymix.train import compiling, full
 from raymix.train.batch import largest
+from raymix.train.begin import begin
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import choose_attention, name_of, repeat_exactly
 from raymix.train.evaluate import evaluate_all, settle_all
@@ -38,6 +39,7 @@ def execute(task: Task, runtime: Runtime) -> Outcome:
         FloatingPointError: a loss or gradient is not finite, and the job has it end the run; on every rank.
         DeviceFull: a step does not fit into the device's memory; on the ranks of which that is true.
         NotSaved: the last checkpoint could not be written; on every rank.
+        NotBegun: the weights to begin with are not there any more; on every rank.
     """
     try:
         return _executed(task, runtime)
@@ -75,6 +77,8 @@ def _executed(task: Task, runtime: Runtime) -> Outcome:
 
 def _trained(task: Task, state: TrainState, feed: Feed, runtime: Runtime) -> Outcome:
     newest = restore(task, state, runtime)
+    if newest is None:
+        begin(state, task, runtime)
     plan = feed.plan = _followed(task, state)
     resumed = bool(state.history.reports)
     news = _news(state.history.rates, runtime) if resumed else ""

@@ -14,6 +14,7 @@ from raymix.plan import followed
 from raymix.report import words
 from raymix.report.history import History
 from raymix.train import checkpoint
+from raymix.train.begin import begin
 from raymix.train.feed import Feed
 from raymix.train.runtime import Runtime
 from raymix.train.saving import BEST
@@ -57,7 +58,9 @@ def roll_back(task: Task, state: TrainState, feed: Feed, runtime: Runtime, error
         raise FloatingPointError(f"{error}, after {times} (failures.max_roll_backs); {there}") from error
     restore(task, state, runtime)
     if name is None:
-        state.load(TrainState.fresh(task.plan, torch.device("cpu"), How(task.allow_import)).tensors())
+        start = TrainState.fresh(task.plan, torch.device("cpu"), How(task.allow_import))
+        begin(start, task, runtime)
+        state.load(start.tensors())
         state.history = History(rates=done.rates)
     reason = str(error).split(":")[0]
     state.history = done.rolled_back(state.history, reason)

@@ -11,6 +11,7 @@ from raymix.data.splits import Splits
 from raymix.plan import Kind, Plan, Stream
 from raymix.policy import End
 from raymix.report.history import History, Rates
+from raymix.report.start import WeightsReport
 from raymix.spec import Weights
 
 
@@ -28,6 +29,7 @@ class Task:
     largest: int = 0  # find the largest batch up to this and train nothing
     profile: str | None = None  # folder for a trace of each step kind; None: none are made
     allow_import: tuple[str, ...] = ()  # factories of backbones that the command was told may run
+    weights: WeightsReport | None = None  # what it begins with, where there is no checkpoint; None: what its seed draws
     held_limit: float | None = None  # what the session's `worker_seconds` may come to; None: anything
     deadline: float | None = None  # time.time() at which all must be over, for a budget of time; None: there is none
 

@@ -15,7 +15,7 @@ from raymix.api import load_model, replay
 from raymix.bucket.lease import Lease
 from raymix.bucket.mirror import storage_root
 from raymix.bucket.store import Store
-from raymix.runner import Interrupted, run
+from raymix.runner import Interrupted, check, run
 from raymix.spec import JobError, JobSpec
 from raymix.train.checkpoint import COMMIT, STATE, TENSORS
 from tests.bucket.conftest import RUN, STORAGE, Server, elsewhere
@@ -62,6 +62,11 @@ def test_a_run_goes_on_elsewhere_from_what_verifies(
     assert len(kept) == 2
     assert not any(key.startswith("driver.lock/") for key in there)
     _commands_see_it(server, raymix)
+    elsewhere()
+    later = check(spec_of(name="later", data={"keep_splits": f"{STORAGE}/digits", "holdout": 0.5}))
+    before = check(spec)
+    assert later.splits.val.tolist() == before.splits.val.tolist()
+    assert later.splits.select.tolist() == before.splits.select.tolist()
     elsewhere()
     assert run(spec, resume=True, quiet=True) == report
     with pytest.raises(JobError, match=f"name: {STORAGE}/digits is already used"):

@@ -179,6 +179,7 @@ def test_nobody_answers() -> None:
     ("data", "factories", "line"),
     [
         ({"train": {"format": "image_folder", "path": "photos"}}, (), "data.train.path: 'photos' is relative"),
+        ({"train": {"format": "digits"}, "keep_splits": "runs/a"}, (), "data.keep_splits: 'runs/a' is relative"),
         ({"train": {"format": "digits"}}, ("no_such.models:small",), "--allow-import: there is no package no_such"),
     ],
 )

@@ -5,14 +5,16 @@ To add one: a file here with a function that makes a `Backbone`, a section in `r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raymix.method.backbones import own, shrinking, timm_models, torchvision_models, vit
 from raymix.method.backbones.base import START, Backbone, Classifier, How, init
 from raymix.method.backbones.layered import Layered, Tapped
+from raymix.method.backbones.weights import Adapt, Matched, as_they_are, match
 from raymix.spec import JobError, JobSpec, Timm, Torchvision, Vit
 
 BACKBONES: dict[str, Callable[[JobSpec, How], Backbone]] = {
@@ -22,8 +24,29 @@ BACKBONES: dict[str, Callable[[JobSpec, How], Backbone]] = {
     "plugin": own.build_plugin,
     "import": own.build_import,
 }
+ADAPT: dict[str, Adapt] = {
+    "vit": vit.adapted,
+    "timm": timm_models.adapted,
+    "torchvision": torchvision_models.adapted,
+    "plugin": as_they_are,
+    "import": as_they_are,
+}
 
-__all__ = ["BACKBONES", "START", "Backbone", "Classifier", "How", "Layered", "Tapped", "build", "init", "outline"]
+__all__ = [
+    "ADAPT",
+    "BACKBONES",
+    "START",
+    "Backbone",
+    "Classifier",
+    "How",
+    "Layered",
+    "Matched",
+    "Tapped",
+    "build",
+    "init",
+    "matched",
+    "outline",
+]
 
 
 def build(spec: JobSpec, how: How) -> Backbone:
@@ -44,6 +67,15 @@ def build(spec: JobSpec, how: How) -> Backbone:
     if spec.shrink is not None:
         shrinking.add_gates(f)
     return f
+
+
+def matched(spec: JobSpec, f: Backbone, tensors: Mapping[str, Tensor], where: str) -> Matched:
+    """Tensors of `where` as those of the job's backbone `f`; see `weights.match`.
+
+    Raises:
+        JobError: nothing there is of this backbone, or a tensor has another shape.
+    """
+    return match(f, tensors, where, ADAPT[spec.backbone.type])
 
 
 def drop_path_of(spec: JobSpec) -> float:

@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from raymix.method.backbones import weights
 from raymix.method.backbones.base import Backbone, How
 from raymix.method.backbones.grid import Made, grid_of
 from raymix.method.backbones.patches import PatchVit
@@ -69,13 +68,11 @@ def build(spec: JobSpec, how: How) -> Backbone:
     """The model that a job names.
 
     Raises:
-        JobError: timm is missing, or does not know the model or its arguments; the weights do not fit.
+        JobError: timm is missing, or does not know the model or its arguments.
     """
     asked, data = spec.backbone, spec.data
     assert isinstance(asked, Timm)
     net = _made(asked, data.image_size, data.num_channels, how)
-    if asked.weights is not None and (how.start or how.meta):
-        weights.load(net, asked.weights, _adapted)
     if _is_plain_vit(net):
         return TimmVit(net, data.image_size)
     return grid_of(Made(net, f"timm/{asked.name}", _features), data.image_size, data.num_channels)
@@ -156,11 +153,11 @@ def _features(net: Any, x_BCHW: Tensor) -> Any:
     return z[:, getattr(net, "num_prefix_tokens", 0) :] if z.ndim == 3 else z
 
 
-def _adapted(tensors: dict[str, Tensor], net: Any) -> Mapping[str, Tensor]:
+def adapted(tensors: dict[str, Tensor], net: Any) -> Mapping[str, Tensor]:
     """Positions and patches of a ViT for its image and patch size."""
     if not _is_plain_vit(net):
         return tensors
     from timm.models.vision_transformer import checkpoint_filter_fn
 
-    adapted: Mapping[str, Tensor] = checkpoint_filter_fn(tensors, net)
-    return adapted
+    fitted: Mapping[str, Tensor] = checkpoint_filter_fn(tensors, net)
+    return fitted

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raymix.method.backbones import weights
 from raymix.method.backbones.base import Backbone, How
-from raymix.method.backbones.grid import Grid, Made, grid_of
+from raymix.method.backbones.grid import Made, grid_of
 from raymix.method.backbones.patches import PatchVit
 from raymix.spec import JobError, JobSpec, Torchvision
 
@@ -58,7 +57,7 @@ def build(spec: JobSpec, how: How) -> Backbone:
     """The model that a job names.
 
     Raises:
-        JobError: torchvision does not know the model or its arguments, or the weights do not fit.
+        JobError: torchvision does not know the model or its arguments.
     """
     asked, data = spec.backbone, spec.data
     assert isinstance(asked, Torchvision)
@@ -68,13 +67,9 @@ def build(spec: JobSpec, how: How) -> Backbone:
     if data.num_channels != 3:
         _take_channels(net, data.num_channels)
     if asked.name.startswith("vit_"):
-        f: TorchvisionVit | Grid = TorchvisionVit(net, data.image_size)
-    else:
-        made = Made(_body(net, asked.name), f"torchvision/{asked.name}", _call)
-        f = grid_of(made, data.image_size, data.num_channels)
-    if asked.weights is not None and (how.start or how.meta):
-        weights.load(f.net, asked.weights, _adapted)
-    return f
+        return TorchvisionVit(net, data.image_size)
+    made = Made(_body(net, asked.name), f"torchvision/{asked.name}", _call)
+    return grid_of(made, data.image_size, data.num_channels)
 
 
 def _check(asked: Torchvision) -> None:
@@ -106,7 +101,7 @@ def _made(asked: Torchvision, image_size: int, pretrained: bool, how: How) -> nn
         problem = f"torchvision refuses them for {asked.name}: {' '.join(str(error).split())[:200]}"
         raise JobError("backbone.args", problem, "change them") from error
     if pretrained:
-        net.load_state_dict(_adapted(_fetched(asked.name), net))
+        net.load_state_dict(adapted(_fetched(asked.name), net))
     if "stochastic_depth_prob" not in asked.args:
         for layer in net.modules():
             if isinstance(layer, StochasticDepth):
@@ -151,11 +146,11 @@ def _call(net: nn.Module, x_BCHW: Tensor) -> Any:
     return net(x_BCHW)
 
 
-def _adapted(tensors: dict[str, Tensor], net: Any) -> Mapping[str, Tensor]:
+def adapted(tensors: dict[str, Tensor], net: Any) -> Mapping[str, Tensor]:
     """Positions of a ViT for its image size."""
     if "encoder.pos_embedding" not in tensors or not hasattr(net, "encoder"):
         return tensors
     from torchvision.models.vision_transformer import interpolate_embeddings
 
-    adapted: Mapping[str, Tensor] = interpolate_embeddings(net.image_size, net.patch_size, tensors)
-    return adapted
+    fitted: Mapping[str, Tensor] = interpolate_embeddings(net.image_size, net.patch_size, tensors)
+    return fitted

@@ -5,6 +5,9 @@ B batch, C channels, H W pixels a side, L patches (tokens) of an image, K of the
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -153,6 +156,21 @@ class Vit(Layered):
     def pieces(self, thorough: bool) -> list[str]:
         """What stands after them; if thorough, before them, too."""
         return ["enter", "leave"] if thorough else ["leave"]
+
+
+def adapted(tensors: dict[str, Tensor], net: nn.Module) -> Mapping[str, Tensor]:
+    """Positions of another image size, interpolated as timm does it: bicubic, antialiased."""
+    name, own = "position_1LD", net.state_dict()
+    given = tensors.get(name)
+    if given is None or given.ndim != 3 or given.shape[1] == own[name].shape[1]:
+        return tensors
+    _, L, D = given.shape
+    before, now = math.isqrt(L), math.isqrt(own[name].shape[1])
+    if before * before != L or own[name].shape[2] != D:
+        return tensors
+    grid_1DSS = given.float().view(1, before, before, D).permute(0, 3, 1, 2)
+    grid_1DSS = F.interpolate(grid_1DSS, (now, now), mode="bicubic", antialias=True, align_corners=False)
+    return {**tensors, name: grid_1DSS.flatten(2).transpose(1, 2).contiguous()}
 
 
 def build(spec: JobSpec, how: How) -> Vit:
