@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,16 @@ def test_a_row_without_a_label_neither_chooses_nor_judges_nor_trains(kept_in: Pa
     assert [part.tolist() for part in (again.train, again.select, again.val)] == [
         part.tolist() for part in (parts.train, parts.select, parts.val)
     ]
+
+
+def test_new_rows_of_a_group_that_judges_do_not_train(kept_in: Path) -> None:
+    """Digits 100 to 109 are of the lot of val row 3, 110 to 119 of a lot that trains."""
+    rows = digits(range(120))
+    lots = np.arange(120)
+    lots[100:110], lots[110:] = 3, 50
+    grouped = replace(rows, groups=lots, group_names=tuple(map(str, range(120))))
+    data = Data(train=DIGITS, keep_splits=str(kept_in))
+    kept = read_splits(kept_in, "it")
+    alone, whole = split(rows, data, 0, kept), split(grouped, data, 0, kept)
+    assert set(alone.train) - set(whole.train) == set(range(100, 110))
+    assert whole.val.tolist() == alone.val.tolist() == list(range(10))
