@@ -21,7 +21,7 @@ from raymix.method.backbones import shrinking
 from raymix.models import quantizing
 from raymix.models.card import card
 from raymix.models.flow import Asked
-from raymix.models.judging import Form, Logits, evenly, repeated, side_by_side
+from raymix.models.forms import Form, Logits, evenly, repeated, side_by_side
 from raymix.models.own import Own, own_rows
 from raymix.models.pruning import pruned
 from raymix.models.writing import check_folder, new_folder

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raymix.data.reading import read_in_order
 from raymix.method.backbones import shrinking
-from raymix.models.judging import evenly
+from raymix.models.forms import evenly
 from raymix.models.own import Own
 from raymix.spec import Cut
 from raymix.train.model import Trained

@@ -11,7 +11,7 @@ import torch
 
 import raymix
 from raymix.data.frame import Pixels
-from raymix.models.judging import Form, side_by_side
+from raymix.models.forms import Form, side_by_side
 from raymix.models.own import own_rows
 from raymix.session import RunFailed
 from raymix.spec import Export
