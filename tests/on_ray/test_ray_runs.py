@@ -80,9 +80,9 @@ def task_of(spec: JobSpec, run: str, folder: Path | None = None, steps: int = 7)
 
 
 def alive(title: str) -> list[int]:
-    """Processes of this one's Ray that call themselves so."""
+    """Processes of this one's Ray that call themselves so; one that is asked something adds what it is asked."""
     below = psutil.Process().children(recursive=True)
-    return [process.pid for process in below if process.cmdline()[:1] == [f"ray::{title}"]]
+    return [process.pid for process in below if (process.cmdline() or [""])[0].partition(".")[0] == f"ray::{title}"]
 
 
 def has_torch(process: int) -> bool:
