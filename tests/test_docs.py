@@ -53,7 +53,8 @@ PASTED = (
     "raymix embed runs/parts new/",
     "raymix evaluate runs/parts labelled/",
     "raymix export runs/parts",
-    "raymix run my-job.yaml",
+    "raymix run my-job.yaml --set name=half",
+    "raymix run my-job.yaml --set name=adapted",
     "RAYMIX_STORAGE=/shared/raymix ray start --head",
     "ray job submit --address http://127.0.0.1:8265",
 )
