@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -235,6 +236,7 @@ def make_arms(
     return {name: make_arm(table) for name, table in zip(top1, tables, strict=True)}
 
 
+@cache  # its verdict is a bootstrap, and it is frozen
 def make_pilot(
     num_seeds: int = 5, gain: float = 2.0, price: float | None = None, lengths: tuple[float, ...] = (1 / 1.29, 1.0, 2.0)
 ) -> PilotReport:
