@@ -106,6 +106,7 @@ def assert_every_step_once(folder: Path, num_steps: int) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.chaos
 def test_too_many_unreadable_images_end_in_one_line_and_nothing_is_left(
     image_tree: Callable[..., Path], tmp_path: Path
 ) -> None:
