@@ -11,7 +11,7 @@ from raymix.report import words
 from raymix.report.compare import paired
 from raymix.report.forecast import Forecast
 from raymix.report.intervals import RESAMPLES, at_length, detectable, paired_interval
-from raymix.report.judging import expected
+from raymix.report.judging import METRIC_WORDS, expected
 from raymix.report.pilot import Interval, PilotReport, PilotRun
 from raymix.report.run import GroupRows, NearRows, PhaseReport, RunReport
 from raymix.report.start import Shares
@@ -125,7 +125,8 @@ def weights_line(report: RunReport) -> str:
     if final is None or len(final.by_weights) < 2:
         return ""
     raw, averaged = (words.percent(final.by_weights[name]) for name in ("raw", "ema"))
-    return f"top-1 of the last weights {raw}, of the averaged ones {averaged}; evaluate.weights: {final.weights}"
+    name = METRIC_WORDS[final.metric]
+    return f"{name} of the last weights {raw}, of the averaged ones {averaged}; evaluate.weights: {final.weights}"
 
 
 def share_rows(shares: Shares, most: int = 12) -> list[tuple[str, list[str]]]:

@@ -29,8 +29,9 @@ def run_plots(report: RunReport, prefix: str) -> list[tuple[str, str]]:
         ),
     ]
     if any(point.select_top1 is not None or point.train_top1 is not None for point in report.curve):
-        top1 = panel(lambda figure: _top1_panel(figure, report), TALL, f"{prefix}top-", "Top-1 over the run")
-        found.insert(0, ("Top-1", top1))
+        title = METRIC_WORDS[_metric(report)].capitalize()
+        top1 = panel(lambda figure: _top1_panel(figure, report), TALL, f"{prefix}top-", f"{title} over the run")
+        found.insert(0, (title, top1))
     return found
 
 

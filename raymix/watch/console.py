@@ -8,6 +8,7 @@ from collections.abc import Callable
 from raymix.plan import Decision, Plan
 from raymix.report import words
 from raymix.report.history import History, SegmentReport
+from raymix.report.judging import METRIC_WORDS
 from raymix.report.run import RunReport
 from raymix.watch.progress import Progress
 from raymix.watch.views import Lines, Redrawn, view
@@ -70,8 +71,9 @@ class ConsoleSink:
         progress = self._running.pop(run, None)
         name = progress.name if progress else run
         if not self._quiet:
-            top1 = f", top-1 {words.percent(report.final.top1)}" if report.final else ""
-            self._shown().end(name, f"{name}: {report.status}{top1}, {words.seconds(report.totals.wall_seconds)}")
+            final = report.final
+            came = f", {METRIC_WORDS[final.metric]} {words.percent(final.top1)}" if final else ""
+            self._shown().end(name, f"{name}: {report.status}{came}, {words.seconds(report.totals.wall_seconds)}")
 
     def close(self) -> None:
         if self._view is not None:
