@@ -101,13 +101,8 @@ def check_again(run: Path) -> None:
 
 def check_apart(spec: JobSpec, folder: Path) -> None:
     """Raises JobError where a run would begin with what lies in its own folder, which it is about to use."""
-    sources = {
-        "backbone.weights": spec.backbone.weights,
-        "pilot.weights": spec.pilot.weights,
-        "data.keep_splits": spec.data.keep_splits,
-    }
-    for field, source in sources.items():
-        if source is None or bucket.is_bucket(source):
+    for field, source in spec.taken_over.items():
+        if bucket.is_bucket(source):
             continue
         path = _local(source)
         if path == folder or folder in path.parents:

@@ -188,18 +188,10 @@ def _check_paths(spec: JobSpec) -> None:
     Raises:
         JobError: one is.
     """
-    for field in ("train", "unlabelled", "val"):
-        path = getattr(getattr(spec.data, field), "path", None)
+    parts = ("train", "unlabelled", "val")
+    paths = {f"data.{part}.path": getattr(getattr(spec.data, part), "path", None) for part in parts}
+    for field, path in {**paths, **spec.taken_over}.items():
         if isinstance(path, str) and "://" not in path and not path.startswith("/"):
-            problem = f"'{path}' is relative, and the job runs in a folder of its own"
-            raise JobError(f"data.{field}.path", problem, "name it as the nodes of the cluster see it")
-    earlier = {
-        "backbone.weights": spec.backbone.weights,
-        "pilot.weights": spec.pilot.weights,
-        "data.keep_splits": spec.data.keep_splits,
-    }
-    for field, path in earlier.items():
-        if path is not None and "://" not in path and not path.startswith("/"):
             problem = f"'{path}' is relative, and the job runs in a folder of its own"
             raise JobError(field, problem, "name it as the nodes of the cluster see it")
 

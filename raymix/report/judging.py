@@ -59,6 +59,11 @@ def judged(metric: Metric, labels: Sequence[int] | NDArray[Any]) -> Judged:
     return Judged(len(labels), (len(labels) / (len(counts) * counts))[of])
 
 
+def judged_as(metric: Metric, classes: str, num: int) -> Judged:
+    """The rows of a report: `classes` as `pack_classes` wrote them, empty where all of the `num` rows count alike."""
+    return judged(metric, unpack_classes(classes)) if classes else Judged(num)
+
+
 def expected(metric: Metric, facts: Facts) -> int:
     """About how many val rows that count alike there will be, whose classes have the training rows' shares."""
     if metric == "top1" or not (facts.num_val and facts.class_rows):

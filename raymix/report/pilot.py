@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from raymix.report.figure import Interval as Interval
-from raymix.report.judging import Judged, judged, unpack_classes
+from raymix.report.judging import Judged, judged_as
 from raymix.report.money import Roi
 from raymix.report.requests import Request
 from raymix.report.run import Status, unit_on
@@ -117,7 +117,7 @@ class PilotReport(Section):
     @property
     def judged(self) -> Judged:
         """The val rows, and what each counts."""
-        return judged(self.metric, unpack_classes(self.val_classes)) if self.val_classes else Judged(self.num_val)
+        return judged_as(self.metric, self.val_classes, self.num_val)
 
     @property
     def held(self) -> float:

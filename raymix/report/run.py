@@ -10,7 +10,7 @@ from pydantic import Field
 
 from raymix.plan import Asked, Decision, Facts, PhaseKind, Plan, Stream
 from raymix.report.history import History, Rates, RollBack, SegmentReport
-from raymix.report.judging import Judged, judged, unpack_classes
+from raymix.report.judging import Judged, judged_as
 from raymix.report.ledger import Account, Ledger, Spent
 from raymix.report.ledger import cost_of as cost_of
 from raymix.report.start import Start
@@ -46,7 +46,7 @@ class Final(Section):
     @property
     def judged(self) -> Judged:
         """The val rows, and what each counts."""
-        return judged(self.metric, unpack_classes(self.classes)) if self.classes else Judged(self.num_val)
+        return judged_as(self.metric, self.classes, self.num_val)
 
 
 class PhaseReport(Section):

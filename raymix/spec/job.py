@@ -135,6 +135,16 @@ class JobSpec(Section):
         return self
 
     @property
+    def taken_over(self) -> dict[str, str]:
+        """Fields that name what an earlier run or a file has, and what they name."""
+        fields = {
+            "backbone.weights": self.backbone.weights,
+            "pilot.weights": self.pilot.weights,
+            "data.keep_splits": self.data.keep_splits,
+        }
+        return {field: source for field, source in fields.items() if source is not None}
+
+    @property
     def batch(self) -> int:
         """Images a step, over all workers; near 256 as long as that is on auto."""
         if self.optim.batch != "auto":

@@ -22,6 +22,7 @@ from raymix.plan import Plan
 from raymix.report.start import WeightsReport
 from raymix.spec import JobError, JobSpec
 from raymix.train import checkpoint, exported
+from raymix.train.kept import newest_of
 from raymix.train.runtime import Runtime
 from raymix.train.state import AVERAGED, MODEL, TrainState
 from raymix.train.task import Task
@@ -151,14 +152,15 @@ def _run(path: Path, source: str) -> _Place:
     except (OSError, ValueError):
         hint = "name a run's folder, one that raymix export wrote, or a .safetensors file"
         raise JobError(FIELD, f"{source} holds no run", hint) from None
-    folder = path / "checkpoints"
-    name, skipped = checkpoint.newest(folder, checkpoint.run_of(plan.spec))
-    if name is None:
-        raise JobError(FIELD, f"{source} holds no checkpoint that verifies", "; ".join(skipped))
+    try:
+        newest = newest_of(path, checkpoint.run_of(plan.spec))
+    except JobError as error:
+        raise JobError(FIELD, f"{source} {error.problem}", error.hint) from None
     averaged = plan.spec.evaluate.weights == "ema"
-    told = f"{source}, {name}{' (averaged weights)' if averaged else ''}"
-    file = folder / name / checkpoint.TENSORS
-    return _Place("run", file, AVERAGED if averaged else MODEL, told, plan.spec, plan.facts.class_names)
+    told = f"{source}, {newest.name}{' (averaged weights)' if averaged else ''}"
+    return _Place(
+        "run", newest / checkpoint.TENSORS, AVERAGED if averaged else MODEL, told, plan.spec, plan.facts.class_names
+    )
 
 
 def _check_same(place: _Place, spec: JobSpec, class_names: tuple[str, ...]) -> None:
