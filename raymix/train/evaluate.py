@@ -43,8 +43,11 @@ def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runt
 
 
 def _at_once(plan: Plan, world: int) -> int:
-    """Rows: as many as a pass of a step has on a rank, since there is memory for that."""
-    return min(EVAL_BATCH, max(FEWEST, plan.spec.batch // world // plan.spec.optim.accumulate))
+    """Rows: half of what a pass of a step has on a rank, for which its memory serves.
+
+    A masked step's parts are smaller than those of a pass over all patches, and memory is kept in the step's parts.
+    """
+    return min(EVAL_BATCH, max(FEWEST, plan.spec.batch // 2 // world // plan.spec.optim.accumulate))
 
 
 def settle_all(plan: Plan, state: TrainState, splits: Splits, runtime: Runtime) -> None:

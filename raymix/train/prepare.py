@@ -7,8 +7,6 @@ from a used one in the last bits: the discarded pass makes a restarted group com
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -51,7 +49,7 @@ def prepare(
     state.model.train()
     batches = {kind: feed.sample(kind) for kind in kinds}
     lr, w = torch.zeros((), device=runtime.device), torch.full((), 0.5, device=runtime.device)
-    with _aside(runtime.device):
+    with step.warming():
         for kind in kinds:
             for _ in range(WARM_UPS):
                 step(kind, batches[kind], lr, w)
@@ -79,16 +77,3 @@ def prepare(
 def _replays(plan: Plan, runtime: Runtime) -> bool:
     """Whether steps are recorded."""
     return runtime.device.type == "cuda" and plan.spec.speed.replay != "off"
-
-
-@contextmanager
-def _aside(device: torch.device) -> Iterator[None]:
-    """A stream of its own on a GPU, as recording wants of the steps before it."""
-    if device.type != "cuda":
-        yield
-        return
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream().wait_stream(stream)

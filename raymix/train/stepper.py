@@ -55,11 +55,20 @@ class Stepper:
 
     def record(self, samples: dict[Kind, Batch]) -> None:
         """Records every kind as a CUDA graph; all share one pool of memory, since one runs at a time."""
-        self._room = _Room()
+        assert self._room is not None, "these steps were made to be called as they are"
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # what warming up took is taken again by the pool
         for kind, sample in samples.items():
             self.recorded[kind] = _Recorded(self.updates[kind], sample, self._room)
+
+    @contextmanager
+    def warming(self) -> Iterator[None]:
+        """For the steps before `record`, on the stream that it records on: cuBLAS keeps a workspace for each stream."""
+        if self._room is None:
+            yield
+            return
+        with self._room.current():
+            yield
 
     @contextmanager
     def between(self) -> Iterator[None]:
@@ -70,11 +79,8 @@ class Stepper:
         if self._room is None:
             yield
             return
-        stream, now = self._room.stream, torch.cuda.current_stream()
-        stream.wait_stream(now)
-        with torch.cuda.stream(stream), torch.cuda.use_mem_pool(self._room.pool):
+        with self._room.current(), torch.cuda.use_mem_pool(self._room.pool):
             yield
-        now.wait_stream(stream)
 
 
 @dataclass
@@ -145,6 +151,15 @@ class _Room:
     def __init__(self) -> None:
         self.pool = torch.cuda.MemPool()
         self.stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Its stream is the current one, after what was asked of the one before, which then waits for it."""
+        now = torch.cuda.current_stream()
+        self.stream.wait_stream(now)
+        with torch.cuda.stream(self.stream):
+            yield
+        now.wait_stream(self.stream)
 
 
 class _Recorded:
@@ -232,4 +247,5 @@ def stepper(
         for step in [_built(plan, state, kind, device)]
     }  # fmt: skip
     rate = state.optimizer.param_groups[0]["lr"]
-    return Stepper(updates, rate, w, device, draws, {}, runtime.pulse, guard)
+    room = _Room() if recorded and device.type == "cuda" else None
+    return Stepper(updates, rate, w, device, draws, {}, runtime.pulse, guard, room)

@@ -220,6 +220,27 @@ def test_only_the_compiled_are_compiled(digits: DigitsOf) -> None:
 @pytest.mark.parametrize(("accumulate", "drop_path"), [(1, 0.0), (2, 0.0), (1, 0.3)])
 def test_replayed_steps_are_the_called_ones(digits: DigitsOf, shared: str, accumulate: int, drop_path: float) -> None:
     """All kinds, phase changes and a restart of the optimizer; the same draws, so the losses agree to rounding."""
+    _replays(
+        digits,
+        schedule={**PHASES, "ssl_epochs": 4, "sl_epochs": 4, "shared_pass": shared},
+        optim={"batch": 24, "lr": 1e-3, "restart": "phase", "accumulate": accumulate, "ema": "5%", "clip": 1.0},
+        backbone={"size": "nano", "patch": 2, "drop_path": drop_path},
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("field", ["shrink", "lora"])
+def test_masks_and_adapters_are_replayed(digits: DigitsOf, field: str) -> None:
+    """Units are masked in the midst of the SL phase, between two replays; adapters learn in its steps alone."""
+    if field == "lora":
+        pytest.importorskip("peft")
+    sections = {"shrink": {"mlp": 0.5, "heads": 0.25, "after": 0.4}, "lora": {"rank": 2}}
+    schedule = {**PHASES, "ssl_epochs": 4, "sl_epochs": 4, "shared_pass": "masked"}
+    _replays(digits, schedule=schedule, optim={"batch": 24, "lr": 1e-3}, **{field: sections[field]})
+
+
+def _replays(digits: DigitsOf, **sections: Any) -> None:
+    """A job's losses with its steps called, and with them replayed, are the same."""
     from raymix.local import LocalRuntime
     from raymix.train.cache import Cache
     from raymix.train.execute import execute
@@ -228,15 +249,11 @@ def test_replayed_steps_are_the_called_ones(digits: DigitsOf, shared: str, accum
 
     device, losses = torch.device("cuda", 0), {}
     for name, speed in {"called": {"compile": "off", "replay": "off"}, "replayed": {"compile": "off"}}.items():
-        asked = digits(
-            schedule={**PHASES, "ssl_epochs": 4, "sl_epochs": 4, "shared_pass": shared},
-            optim={"batch": 24, "lr": 1e-3, "restart": "phase", "accumulate": accumulate, "ema": "5%", "clip": 1.0},
-            speed=speed,
-            backbone={"size": "nano", "patch": 2, "drop_path": drop_path},
-        )
+        asked = digits(**sections, speed=speed)
         runtime = LocalRuntime(Cache(asked.images, device), device, Sinks(()))
         history: History = execute(Task("digits", asked.plan, asked.splits, asked.rates(5)), runtime).history
         losses[name] = torch.tensor([[r.ssl_loss or 0, r.sl_loss or 0] for r in history.reports])
+    assert (losses["called"] > 0).any(0).all(), "both losses were reported"
     torch.testing.assert_close(losses["replayed"], losses["called"], rtol=0.02, atol=0.02)
 
 
@@ -259,5 +276,5 @@ def test_evaluation_between_replayed_steps_takes_their_memory() -> None:
                 evaluate(loop.planned, loop.state.model, data.splits().train, data.labels, loop.runtime)
         grown[name] = torch.cuda.memory_reserved() - before
         losses[name] = loop.run(8)
-    assert grown["between"] <= 2 * 2**20 < 64 * 2**20 < grown["beside"]
+    assert grown["between"] <= 2 * 2**20 < 32 * 2**20 < grown["beside"]
     assert losses["between"] == pytest.approx(losses["nothing"], rel=1e-3)
