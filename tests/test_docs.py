@@ -22,7 +22,7 @@ from tests.on_ray.commands import SECONDS
 
 # not run, by how a command begins, and why
 NOT_RUN = {
-    "pip install -e '.[dev]' && pytest": "the tests themselves, installed: CI's first step",
+    "pip install -e '.[dev]' && pytest -n 2 --dist loadfile": "the tests themselves, installed: CI's first step",
     "raymix run jobs/tiny-imagenet-10pct.yaml": "needs a GPU and TinyImageNet",
     "raymix pilot jobs/tiny-imagenet-10pct.yaml": "needs a GPU and TinyImageNet",
     "raymix tune jobs/digits-tune.yaml": "two minutes; searches in tests/test_tune_command.py and tests/on_ray",

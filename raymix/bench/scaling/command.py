@@ -54,7 +54,9 @@ from raymix.watch import Sink, Sinks
 from raymix.watch.console import ConsoleSink
 
 WINDOW_SECONDS = {"cuda": 3.0, "cpu": 1.0}  # of each step kind
-LEAST_ROWS = 2000
+# steps of the largest count in an epoch, while the images take no more bytes: an epoch costs something of its own, and
+# so few images that a GPU's cache holds them would be read as no data set is
+STEPS, LEAST_ROWS, MOST_BYTES = 32, 2000, 2**29
 PLOTS = (".png", ".svg", ".pdf")
 
 
@@ -107,7 +109,8 @@ def main(
 def measure(bench: Bench, timed: list[Timed]) -> None:
     """Adds every count, scaling and step kind."""
     spec, console = bench.spec, ConsoleSink()
-    num_rows = max(LEAST_ROWS, 2 * spec.batch * bench.counts[-1])
+    batch, pixels = spec.batch * bench.counts[-1], 3 * spec.data.image_size**2
+    num_rows = max(LEAST_ROWS, 2 * batch, min(STEPS * batch, MOST_BYTES // pixels))
     with ExitStack() as stack:
         stack.callback(console.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymix-scale-")))

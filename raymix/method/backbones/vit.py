@@ -154,8 +154,8 @@ class Vit(Layered):
         return list(self.blocks)
 
     def pieces(self, thorough: bool) -> list[str]:
-        """What stands after them; if thorough, before them, too."""
-        return ["enter", "leave"] if thorough else ["leave"]
+        """What stands before and after them."""
+        return ["enter", "leave"]
 
 
 def adapted(tensors: dict[str, Tensor], net: nn.Module) -> Mapping[str, Tensor]:

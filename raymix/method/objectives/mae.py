@@ -92,8 +92,8 @@ class MaeObjective(Objective):
         return list(self.blocks)
 
     def pieces(self, thorough: bool) -> list[str]:
-        """The loss; if thorough, the view and what stands before the blocks."""
-        return ["view", "enter", "leave"] if thorough else ["leave"]
+        """The view, what stands before the blocks, and the loss."""
+        return ["view", "enter", "leave"]
 
     def _masked(self, x_BCHW: Tensor, key_B: Key, kind: Kind) -> View:
         """These images with a random share of their patches hidden."""
