@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -103,9 +103,10 @@ def check_apart(spec: JobSpec, folder: Path) -> None:
     """Raises JobError where a run would begin with what lies in its own folder, which it is about to use."""
     for field, source in spec.taken_over.items():
         if bucket.is_bucket(source):
-            continue
-        path = _local(source)
-        if path == folder or folder in path.parents:
+            own, path = PurePath(bucket.shown(folder)), PurePath(source)
+        else:
+            own, path = folder, _local(source)
+        if path == own or own in path.parents:
             raise JobError(field, f"{source} is in the folder of this run itself", "take another name: --set name=...")
 
 

@@ -286,7 +286,7 @@ def test_a_start_that_has_changed_since_is_not_gone_on_from(world: Path, tmp_pat
         ({"backbone": {"patch": 8}}, r"backbone.patch: is 8, and 4 in .*october, step-\d+ \(averaged weights\)"),
         ({"backbone": {"size": "tiny"}}, r"backbone.size: is tiny, and nano in "),
         ({"backbone": {"weights": "none"}}, r"backbone.weights: none: no such file"),
-        ({"backbone": {"weights": "s3://bucket/run"}}, r"backbone.weights: s3://bucket/run is no folder or file"),
+        ({"backbone": {"weights": "gs://bucket/run"}}, r"backbone.weights: gs://bucket/run is no folder or file"),
         ({"backbone": {"weights": "."}}, r"backbone.weights: \. holds no run"),
         (
             {"backbone": {"weights": None, "weights_head": True}},

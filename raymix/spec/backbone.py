@@ -39,8 +39,9 @@ class _Startable(Section):
     weights: Folder | None = Field(
         None,
         description="to start from: the folder of a run with the same backbone (its newest whole checkpoint, averaged "
-        "weights where that run's evaluate.weights is ema), one that raymix export --format safetensors wrote, or a "
-        ".safetensors file with the names of raymix or of the library; what a file lacks stays random",
+        "weights where that run's evaluate.weights is ema), one that raymix export --format safetensors wrote, either "
+        "on a disk or as s3://bucket/prefix/NAME, or a .safetensors file with the names of raymix or of the library; "
+        "what a file lacks stays random",
     )
     weights_head: bool = Field(
         False, description="the classifier, too: of a run or an export whose classes are this job's, in their order"
@@ -50,9 +51,9 @@ class _Startable(Section):
     def _check_head(self) -> Self:
         if self.weights_head and self.weights is None:
             raise JobError("backbone.weights_head", "there are no backbone.weights to take it from", "name a run")
-        if self.weights is not None and "://" in self.weights:
+        if self.weights is not None and "://" in self.weights and not self.weights.startswith("s3://"):
             problem = f"{self.weights} is no folder or file that each worker can open"
-            raise JobError("backbone.weights", problem, "copy it to one")
+            raise JobError("backbone.weights", problem, "copy it to one, or name a run in an s3:// bucket")
         return self
 
 

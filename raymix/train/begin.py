@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from raymix.bucket import is_bucket, shown, visited
 from raymix.method import backbones
 from raymix.method.backbones import Matched
 from raymix.method.backbones.weights import BACKBONE, FIELD, HEAD
@@ -66,7 +67,7 @@ def found(spec: JobSpec, class_names: tuple[str, ...], allow_import: tuple[str, 
     return WeightsReport(
         source=spec.backbone.weights,
         kind=place.kind,
-        file=str(place.file),
+        file=shown(place.file),
         prefix=place.prefix,
         told=place.told,
         matched=len(taken.tensors),
@@ -115,7 +116,9 @@ def check_there(told: WeightsReport) -> dict[str, Tensor]:
     Raises:
         JobError: they cannot be read here, or are not what they were.
     """
-    tensors = _read(Path(told.file), told.prefix)
+    # what lies in a bucket has a copy in each process that asks for it
+    file = _place(told.source).file if is_bucket(told.file) else Path(told.file)
+    tensors = _read(file, told.prefix)
     if _digest(tensors) != told.sha256:
         raise JobError(FIELD, f"{told.told} is not what it was when the run began", "bring it back, or start anew")
     return tensors
@@ -126,7 +129,7 @@ def check_there(told: WeightsReport) -> dict[str, Tensor]:
 
 def _place(source: str) -> _Place:
     """Raises JobError where there is neither a run, nor an export, nor a file of tensors."""
-    path = Path(os.path.abspath(os.path.expanduser(source)))
+    path = _fetched(source) if is_bucket(source) else Path(os.path.abspath(os.path.expanduser(source)))
     if not os.path.exists(path):
         raise JobError(FIELD, f"{source}: no such file", "name a .safetensors file, or a run's folder")
     if path.is_file() and path.name == exported.TENSORS and (path.parent / exported.ABOUT).is_file():
@@ -134,6 +137,13 @@ def _place(source: str) -> _Place:
     if path.is_file():
         return _Place("file", path, "", source)
     return _exported(path, source) if (path / exported.ABOUT).is_file() else _run(path, source)
+
+
+def _fetched(source: str) -> Path:
+    try:
+        return visited(source, must=True)
+    except JobError as error:
+        raise JobError(FIELD, f"{source}: {error.problem}", error.hint) from None
 
 
 def _exported(path: Path, source: str) -> _Place:

@@ -113,10 +113,34 @@ def test_what_is_done_with_a_run_reads_its_bucket(
     final = json.loads(server.read("of us/digits-replay/report.json"))["final"]
     assert report.final
     assert final["top1"] == report.final.top1
+    _others_begin_with_it(spec_of)
     for words in (["predict", "NONE", str(images), "--out", str(tmp_path / "none.csv")], ["export", "NONE"]):
         refused = raymix(*(f"{STORAGE}/none" if word == "NONE" else word for word in words))
         line = f"error: {STORAGE}/none: there is nothing by that name in the bucket (see raymix runs ls --storage)\n"
         assert (refused.code, refused.err.splitlines(keepends=True)[-1]) == (2, line)
+
+
+def _others_begin_with_it(spec_of: SpecOf) -> None:
+    """With the run and with its export, which are the same weights; what is recorded holds on any machine."""
+    place, began = f"{STORAGE}/digits", []
+    for number, source in enumerate((place, f"{place}/export/safetensors")):
+        elsewhere()
+        backbone = {"type": "vit", "size": "nano", "patch": 2, "weights": source, "weights_head": True}
+        report = run(spec_of(name=f"later-{number}", backbone=backbone), quiet=True)
+        assert report.start
+        assert report.start.weights
+        assert (report.start.weights.matched, report.start.weights.left) == (report.start.weights.tensors, 0)
+        assert report.start.weights.file.startswith(f"{source}/")
+        began.append(report.curve[0].ssl_loss)
+    assert began[0] == began[1]
+    fresh = run(spec_of(name="fresh"), quiet=True).curve[0].ssl_loss
+    assert fresh is not None
+    assert began[0] is not None
+    assert began[0] < fresh
+    with pytest.raises(JobError, match=f"^backbone.weights: {place} is in the folder of this run itself"):
+        run(spec_of(storage=STORAGE, backbone={**backbone, "weights": place}), overwrite=True, quiet=True)
+    with pytest.raises(JobError, match=f"^backbone.weights: {STORAGE}/none: there is nothing by that name in the"):
+        check(spec_of(name="later", backbone={**backbone, "weights": f"{STORAGE}/none"}))
 
 
 def test_overwrite_leaves_nothing_of_the_old_run(server: Server, spec_of: SpecOf) -> None:
