@@ -29,7 +29,7 @@ from raymix.report.folder import LEDGER_FILE, RUN_FILE, write_text
 from raymix.report.forecast import Forecast, allowance, forecast
 from raymix.report.history import History, Rates, select_of
 from raymix.report.intervals import pack_correct
-from raymix.report.judging import judged, pack_classes
+from raymix.report.judging import judged, pack_classes, pack_counts
 from raymix.report.ledger import cost_of, ledger
 from raymix.report.notes import not_finite_note
 from raymix.report.run import (
@@ -246,15 +246,17 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
         selects = [select_of(report, weights) for report in outcome.history.reports]
         labels, metric = job.splits.labels[job.splits.val], job.plan.spec.metric
         val = judged(metric, labels)
+        counts = outcome.counts or outcome.correct
         final = Final(
-            top1=val.score(correct),
+            top1=val.score(counts[weights]),
             metric=metric,
-            classes=pack_classes(labels) if metric != "top1" else "",
+            classes=pack_classes(labels) if val.factors is not None else "",
             num_val=len(correct),
             correct=pack_correct(correct),
+            counts=pack_counts(counts[weights]) if val.graded else "",
             select_top1=next((top1 for top1 in reversed(selects) if top1 is not None), None),
             weights=weights,
-            by_weights={name: val.score(found) for name, found in outcome.correct.items()},
+            by_weights={name: val.score(found) for name, found in counts.items()},
             by_class=_by_class(job, correct),
         )
     return _build(job, session, books, status, final, outcome.history, outcome)

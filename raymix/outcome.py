@@ -16,7 +16,7 @@ from raymix.report.compare import verdict
 from raymix.report.folder import RUN_FILE
 from raymix.report.history import Rates
 from raymix.report.intervals import detectable
-from raymix.report.judging import METRIC_NOTE, judged, pack_classes
+from raymix.report.judging import METRIC_NOTES, judged, pack_classes
 from raymix.report.notes import failed_note, packed_note
 from raymix.report.pilot import FailedRun, PilotReport, PilotRun
 from raymix.report.requests import requests_note
@@ -35,6 +35,7 @@ def pilot_run(report: RunReport, plan: Plan, length: float, rates: Rates, path: 
         length=length,
         top1=report.final.top1,
         correct=report.final.correct,
+        counts=report.final.counts,
         worker_seconds=trained * report.workers,
         billed_worker_seconds=report.totals.worker_seconds * share,
         cost=None if report.totals.cost is None else report.totals.cost * share,
@@ -78,7 +79,7 @@ def report_of(
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
     notes = (
         note_on(whole.spec),
-        METRIC_NOTE if metric != "top1" else "",
+        METRIC_NOTES[metric],
         requests_note(frozen.requests, len(frozen.merged)),
         packed_note(arms),
         failed_note(failed),
@@ -95,7 +96,7 @@ def report_of(
         seeds=tuple(whole.checked),
         num_val=val.num,
         metric=metric,
-        val_classes=pack_classes(val_labels) if metric != "top1" else "",
+        val_classes=pack_classes(val_labels) if val.factors is not None else "",
         num_labelled=len(splits.labelled),
         arms=arms,
         verdict=verdict(arms, val, preset, unit_on(session.device)),

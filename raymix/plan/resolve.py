@@ -9,7 +9,7 @@ import math
 
 from raymix.plan.turns import asked, merged
 from raymix.plan.types import SHARDS, Facts, Kind, Phase, Plan
-from raymix.spec import MIX_KINDS, JobError, JobSpec
+from raymix.spec import MIX_KINDS, TOP, JobError, JobSpec
 
 GOAL_TAIL = 0.3  # of a run that its goal may end: until then the rate stays up, since nobody knows when that will be
 
@@ -48,6 +48,8 @@ def resolve(spec: JobSpec, facts: Facts) -> Plan:
 
 def _check_rows(spec: JobSpec, facts: Facts) -> None:
     batch = spec.batch
+    if spec.metric == "top5" and facts.num_classes <= TOP:
+        raise JobError("metric", f"of {facts.num_classes} classes the first {TOP} are all", "take top1")
     if facts.num_classes < 2:
         raise JobError("data.train", f"{facts.num_classes} class(es) found", "a classifier needs two or more")
     if _trains_classifier(spec) and not facts.num_labelled:

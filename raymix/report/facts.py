@@ -13,7 +13,7 @@ from raymix.report.forecast import Forecast
 from raymix.report.intervals import RESAMPLES, at_length, detectable, paired_interval
 from raymix.report.judging import METRIC_WORDS, expected
 from raymix.report.pilot import Interval, PilotReport, PilotRun
-from raymix.report.run import GroupRows, NearRows, PhaseReport, RunReport
+from raymix.report.run import Final, GroupRows, NearRows, PhaseReport, RunReport
 from raymix.report.start import Shares
 from raymix.spec import Metric
 
@@ -117,6 +117,15 @@ def clock_b(report: RunReport) -> list[tuple[str, float]]:
     ]
     rest = totals.wall_seconds - sum(value for _, value in named)
     return [*named, ("other", max(0.0, rest))]
+
+
+def result_words(final: Final) -> str:
+    """The result by its metric, and beside another one top-1."""
+    told = f"{METRIC_WORDS[final.metric]} {words.percent(final.top1)} of {words.count(final.num_val)} val images"
+    if final.metric == "top1" or not final.by_class:
+        return told
+    right = sum(hits for _, hits in final.by_class) / sum(rows for rows, _ in final.by_class)
+    return f"{told} (top-1 {words.percent(100 * right)})"
 
 
 def weights_line(report: RunReport) -> str:

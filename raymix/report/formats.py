@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Sequence
 
 from raymix.report import course, effort, facts, roi_words, sweep_words, words
-from raymix.report.judging import METRIC_WORDS
 from raymix.report.lineup import HEADS, PAIRED_HEADS, Line, cells, paired_cells, remarks
 from raymix.report.money import Roi
 from raymix.report.page_pilot import COST_HEADS
@@ -32,7 +31,7 @@ def as_csv(report: RunReport | PilotReport | SweepReport) -> str:
     if isinstance(report, RunReport):
         return _csv([{"run": report.name, **phase.model_dump()} for phase in report.phases])
     lines = [
-        {"arm": arm, **run.model_dump(exclude={"correct"})}
+        {"arm": arm, **run.model_dump(exclude={"correct", "counts"})}
         for arm, runs in report.arms.items()
         for run in sorted(runs, key=lambda run: (run.length, run.seed))
     ]
@@ -77,11 +76,7 @@ def lines_markdown(lines: Sequence[Line]) -> str:
 
 def _run_markdown(report: RunReport) -> str:
     final, totals = report.final, report.totals
-    told = (
-        f"{METRIC_WORDS[final.metric]} {words.percent(final.top1)} of {words.count(final.num_val)} val images"
-        if final
-        else "val not read"
-    )
+    told = facts.result_words(final) if final else "val not read"
     bill = f"{words.count(totals.worker_seconds)} {report.unit} billed (clock B), {words.money(totals.cost)}"
     heads = ["phase", *(head.format(unit=report.unit) for head in PHASE_HEADS)]
     rows = [[phase.kind, *facts.phase_cells(phase)] for phase in report.phases]

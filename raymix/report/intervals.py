@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
-from raymix.report.judging import Judged
+from raymix.report.judging import Judged, unpack_counts
 from raymix.report.pilot import Interval, PilotRun
 
 if TYPE_CHECKING:
@@ -28,16 +28,24 @@ LEAST_SEEDS = 0.1  # of MS_rest that MS_seeds is taken to be at least
 CHUNK = 4_000_000  # numbers held at a time while resampling
 
 
-class Answered(Protocol):
+class Answers(Protocol):
+    """What a run said of the val rows."""
+
+    @property
+    def correct(self) -> str:
+        """As `pack_correct` has it."""
+
+    @property
+    def counts(self) -> str:
+        """As `pack_counts` has it; empty where they are not graded."""
+
+
+class Answered(Answers, Protocol):
     """A run that was judged on val."""
 
     @property
     def seed(self) -> int:
         """Of the run."""
-
-    @property
-    def correct(self) -> str:
-        """As `pack_correct` has it."""
 
 
 def pack_correct(correct: Sequence[bool] | NDArray[np.bool_]) -> str:
@@ -61,10 +69,12 @@ def unpack_correct(text: str, num_rows: int) -> NDArray[np.bool_]:
     return np.unpackbits(packed, count=num_rows).astype(bool)
 
 
-def unpack(runs: Sequence[Answered], val: Judged) -> Floats:
-    """What each val row counts where a run was right on it, else 0. Shape (runs, val.num)."""
+def unpack(runs: Sequence[Answers], val: Judged) -> Floats:
+    """What each val row counts by a run's answer: its own where it is right, else 0, or as graded. (runs, val.num)."""
     import numpy as np
 
+    if val.graded:
+        return np.stack([unpack_counts(run.counts, val.num) for run in runs])
     return val.credits(np.stack([unpack_correct(run.correct, val.num) for run in runs]))
 
 
@@ -158,13 +168,13 @@ def standard_error(d: Floats) -> tuple[float, float]:
     return math.sqrt(total / d.size), min(total**2 / spread, d.size - 1.0)
 
 
-def own_interval(runs: Sequence[PilotRun], val: Judged) -> Interval:
+def own_interval(runs: Sequence[Answers], val: Judged) -> Interval:
     """95 % interval of an arm's own mean top-1, over its seeds and the images: t * standard error either way.
 
-    One seed: over images alone, as `share_interval`.
+    One run: over images alone, as `share_interval` where answers are right or wrong.
     """
     right = unpack(runs, val)
-    if len(runs) == 1:
+    if len(runs) == 1 and not val.graded:
         return judged_interval(100 * float(right.mean()), val)
     error, freedom = standard_error(right)
     value, half = 100 * float(right.mean()), 100 * t_quantile(0.5 + LEVEL / 2, freedom) * error

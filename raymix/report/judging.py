@@ -2,7 +2,9 @@
 
 Balanced accuracy, the mean of the classes' recalls, is such a mean: a row of a class with n of N rows and C classes
 counts N / (C * n), 1 on average. So whatever is reckoned of shares of rows holds for it, too: intervals over seeds and
-images with the rows' factors held (the Horvitz-Thompson form), differences, the smallest one that can be told.
+images with the rows' factors held (the Horvitz-Thompson form), differences, the smallest one that can be told. For
+top-5 and the area under the ROC curve (`raymix.report.ranking`) runs keep what each row counts beside whether it is
+right: they are graded.
 """
 
 from __future__ import annotations
@@ -18,16 +20,31 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-METRIC_WORDS: dict[Metric, str] = {"top1": "top-1", "balanced_accuracy": "balanced accuracy"}
-METRIC_NOTE = "Top-1 stands for balanced accuracy here (metric): the mean of the classes' recalls."
+METRIC_WORDS: dict[Metric, str] = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+}
+METRIC_NOTES: dict[Metric, str] = {
+    "top1": "",
+    "top5": "Top-1 stands for top-5 here (metric): the class is among the five most likely.",
+    "balanced_accuracy": "Top-1 stands for balanced accuracy here (metric): the mean of the classes' recalls.",
+    "auroc": "Top-1 stands for AUROC here (metric), in percent: the mean over the classes, each against all others.",
+}
+GRADED: tuple[Metric, ...] = ("top5", "auroc")
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Rows that runs are judged on, and what each counts: float64 (num,), 1 on average; None: 1 each."""
+    """Rows that runs are judged on, and what each counts: float64 (num,), 1 on average; None: 1 each.
+
+    `graded`: answers are not right or wrong, but count what a run has kept of them.
+    """
 
     num: int
     factors: NDArray[np.float64] | None = None
+    graded: bool = False
 
     @property
     def effective(self) -> float:
@@ -37,14 +54,14 @@ class Judged:
         return float(self.factors.sum() ** 2 / (self.factors**2).sum())
 
     def credits(self, correct: Any) -> NDArray[np.float64]:
-        """What each answer counts; `correct` bool (..., num)."""
+        """What each answer counts; `correct` bool (..., num), or float64 where they are graded."""
         import numpy as np
 
         right = np.asarray(correct, dtype=np.float64)
         return right if self.factors is None else right * self.factors
 
     def score(self, correct: Any) -> float:
-        """Percent; `correct` bool (num,)."""
+        """Percent; `correct` (num,), as above."""
         return 100 * float(self.credits(correct).mean())
 
 
@@ -53,20 +70,23 @@ def judged(metric: Metric, labels: Sequence[int] | NDArray[Any]) -> Judged:
     import numpy as np
 
     labels = np.asarray(labels)
-    if metric == "top1" or not len(labels):
-        return Judged(len(labels))
+    if metric != "balanced_accuracy" or not len(labels):
+        return Judged(len(labels), graded=metric in GRADED)
     _, of, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return Judged(len(labels), (len(labels) / (len(counts) * counts))[of])
 
 
 def judged_as(metric: Metric, classes: str, num: int) -> Judged:
     """The rows of a report: `classes` as `pack_classes` wrote them, empty where all of the `num` rows count alike."""
-    return judged(metric, unpack_classes(classes)) if classes else Judged(num)
+    return judged(metric, unpack_classes(classes)) if classes else Judged(num, graded=metric in GRADED)
 
 
 def expected(metric: Metric, facts: Facts) -> int:
-    """About how many val rows that count alike there will be, whose classes have the training rows' shares."""
-    if metric == "top1" or not (facts.num_val and facts.class_rows):
+    """About how many val rows that count alike there will be, whose classes have the training rows' shares.
+
+    For the AUROC as for balanced accuracy, which is on the careful side: placements vary less than right and wrong do.
+    """
+    if metric in ("top1", "top5") or not (facts.num_val and facts.class_rows):
         return facts.num_val
     total = sum(facts.class_rows)
     of_each = [max(1.0, facts.num_val * rows / total) for rows in facts.class_rows]
@@ -78,6 +98,27 @@ def pack_classes(labels: Sequence[int] | NDArray[Any]) -> str:
     import numpy as np
 
     return np.asarray(labels, dtype=">u2").tobytes().hex()
+
+
+def pack_counts(counts: Any) -> str:
+    """What each row counts, in order, as hex of 32 bits each."""
+    import numpy as np
+
+    return np.asarray(counts, dtype=">f4").tobytes().hex()
+
+
+def unpack_counts(text: str, num: int) -> NDArray[np.float64]:
+    """What `pack_counts` wrote. Shape (num,).
+
+    Raises:
+        ValueError: the text is not hex, or holds another number of rows.
+    """
+    import numpy as np
+
+    found = np.frombuffer(bytes.fromhex(text), dtype=">f4")
+    if len(found) != num:
+        raise ValueError(f"{len(found)} counts cannot be those of {num} rows")
+    return found.astype(np.float64)
 
 
 def unpack_classes(text: str) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from statistics import fmean
 from pydantic import Field
 
 from raymix.report import words
-from raymix.report.intervals import at_length, judged_interval, own_interval
+from raymix.report.intervals import at_length, own_interval
 from raymix.report.pilot import Interval, PilotReport
 from raymix.report.run import RunReport, Status
 from raymix.report.versus import Versus, name_of, versus, versus_cells
@@ -88,7 +88,7 @@ def _of_run(path: str, report: RunReport) -> Line:
         arm=None,
         status=report.status,
         top1=final.top1 if final else None,
-        interval=judged_interval(final.top1, final.judged) if final else None,
+        interval=own_interval((final,), final.judged) if final else None,
         num_val=final.num_val if final else report.rows.val,
         seeds=(report.seed,),
         trained_seconds=totals.trained_seconds,

@@ -6,7 +6,7 @@ from typing import Any
 
 from raymix.report import course, facts, words
 from raymix.report.beside import Beside, Foretold
-from raymix.report.intervals import judged_interval
+from raymix.report.intervals import own_interval
 from raymix.report.judging import METRIC_WORDS
 from raymix.report.page_parts import (
     ACCOUNT_COLORS,
@@ -81,7 +81,7 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
     final, totals = report.final, report.totals
     note = "val was not read"
     if final:
-        interval = judged_interval(final.top1, final.judged)
+        interval = own_interval((final,), final.judged)
         select = f"; {words.percent(final.select_top1)} on select" if final.select_top1 is not None else ""
         note = (
             f"95 % interval {words.percent_interval(interval)} over {words.count(final.num_val)} val images, "

@@ -21,6 +21,7 @@ class PilotRun(Section):
     length: float = Field(description="step-seconds planned, as a multiple of T")
     top1: float = Field(description="percent of the val rows")
     correct: str = Field(description="a bit for each val row, as hex")
+    counts: str = Field("", description="what each val row counts, as hex; empty: 1 where it is right, else 0")
     worker_seconds: float = Field(
         description="clock A: steps and the wait for data, times workers; of a packed run as planned"
     )

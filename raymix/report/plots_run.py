@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from raymix.report.intervals import judged_interval, share_interval
+from raymix.report.intervals import own_interval, share_interval
 from raymix.report.judging import METRIC_WORDS
 from raymix.report.plots import BLUE, GREEN, GREY, INK, ORANGE, PHASE_COLORS, PINK, RED, legend_above, panel
 from raymix.report.run import PhaseReport, Point, RunReport
@@ -98,7 +98,7 @@ def _top1_panel(figure: Any, report: RunReport) -> None:
     _accuracies(axis, report)
     final = report.final
     if final is not None and final.num_val:
-        interval = judged_interval(final.top1, final.judged)
+        interval = own_interval((final,), final.judged)
         error = [[interval.value - interval.low], [interval.high - interval.value]]
         end = report.held_at(report.curve[-1])
         style = {"fmt": "D", "color": INK, "markersize": 6, "capsize": 3, "clip_on": False, "zorder": 5}

@@ -32,6 +32,9 @@ class Final(Section):
     correct: str = Field(
         description="a bit for each val row in order of row id, as hex; for paired intervals over images"
     )
+    counts: str = Field(
+        "", description="what each val row counts by the metric, as hex of 32 bits; empty: 1 where it is right, else 0"
+    )
     select_top1: float | None = Field(None, description="percent of the select rows, at the last evaluation")
     weights: Weights = Field("raw", description="whose accuracy `top1` is, as evaluate.weights says beforehand")
     metric: Metric = Field("top1", description="by which the figures named top1 are reckoned")

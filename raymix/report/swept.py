@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from statistics import fmean
 from typing import NamedTuple
 
@@ -111,7 +112,7 @@ def _line(axis: SweepAxis, held: float, length: float, cells: Sequence[Swept], d
     if not seeds:
         return None
     tables = {
-        (place, arm): unpack(sorted((r for r in runs if r.seed in seeds), key=lambda r: r.seed), one.pilot.judged)
+        (place, arm): unpack(sorted((r for r in runs if r.seed in seeds), key=attrgetter("seed")), one.pilot.judged)
         for place, (one, of) in enumerate(zip(cells, arms, strict=True))
         for arm, runs in of.items()
         if one.pilot is not None

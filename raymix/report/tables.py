@@ -13,7 +13,6 @@ from rich.text import Text
 from raymix.plan import Phase, Plan, rate, weight, worker_counts
 from raymix.report import course, effort, facts, lineup, words
 from raymix.report.forecast import Forecast, PhaseForecast
-from raymix.report.judging import METRIC_WORDS
 from raymix.report.lineup import Line
 from raymix.report.pilot import PilotReport
 from raymix.report.replay import Replayed
@@ -35,11 +34,7 @@ def pairs() -> Table:
 def run_table(report: RunReport) -> RenderableType:
     """A run: the headline, a line a phase, where the wall time went."""
     final, totals = report.final, report.totals
-    top1 = (
-        f"{METRIC_WORDS[final.metric]} {words.percent(final.top1)} of {words.count(final.num_val)} val images"
-        if final
-        else "val was not read"
-    )
+    top1 = facts.result_words(final) if final else "val was not read"
     headline = Text.assemble((report.name, "bold"), "  ", (report.status, STATUS_STYLES[report.status]), f"  {top1}")
     table = _table("phase", "epochs", "steps", "images", "seconds", "images/s", "SSL loss", "SL loss")
     for phase in report.phases:

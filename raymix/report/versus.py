@@ -29,6 +29,7 @@ class _Answers(NamedTuple):
 
     seed: int
     correct: str
+    counts: str
 
 
 class _Side(NamedTuple):
@@ -87,14 +88,14 @@ def _sides(path: str, report: RunReport | PilotReport) -> list[_Side]:
     if isinstance(report, RunReport):
         if (final := report.final) is None:
             return []
-        return [_Side(path, None, final.metric, final.judged, (_Answers(report.seed, final.correct),))]
+        return [_Side(path, None, final.metric, final.judged, (_Answers(report.seed, final.correct, final.counts),))]
     return [
         _Side(
             name_of(path, arm),
             arm,
             report.metric,
             report.judged,
-            tuple(_Answers(run.seed, run.correct) for run in runs),
+            tuple(_Answers(run.seed, run.correct, run.counts) for run in runs),
         )
         for arm, all_runs in report.arms.items()
         if (runs := at_length(all_runs, 1.0))

@@ -10,6 +10,7 @@ from raymix.spec.cluster import Cluster, Elastic
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, GroupPattern, Region, ViewAugment
 from raymix.spec.finetune import Cut, Lora, Shrink
 from raymix.spec.job import (
+    TOP,
     CheckpointSpec,
     JobSpec,
     Metric,
@@ -60,6 +61,7 @@ __all__ = [
     "SHARED_PASSES",
     "SPEC_VERSION",
     "SWEEP_AXES",
+    "TOP",
     "VIT_SIZES",
     "AdaptiveSchedule",
     "Asha",

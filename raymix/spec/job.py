@@ -43,7 +43,8 @@ class CheckpointSpec(Section):
     )
 
 
-Metric = Literal["top1", "balanced_accuracy"]
+Metric = Literal["top1", "top5", "balanced_accuracy", "auroc"]
+TOP = 5  # most likely classes, among which top5 wants the right one
 Weights = Literal["raw", "ema"]  # as the last step left them, or averaged
 
 
@@ -84,7 +85,9 @@ class JobSpec(Section):
         "top1",
         description="what runs are chosen and judged by: on select rows for goals, adaptive runs, searches and the "
         "best checkpoint, on val for the result and a pilot's verdict. top1: the share of the images that are right; "
-        "balanced_accuracy: the mean of that over the classes, each counting alike",
+        "top5: of those whose class is among the five most likely; balanced_accuracy: the mean of top1 over the "
+        "classes, each counting alike; auroc: the area under the ROC curve, the mean over the classes, each against "
+        "all others",
     )
     pilot: Pilot = Pilot()
     tune: Tune | None = None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from raymix.data.splits import Splits
 from raymix.method.steps import Model
 from raymix.plan import Plan
-from raymix.spec import Weights
+from raymix.report.ranking import placements
+from raymix.spec import TOP, Metric, Weights
 from raymix.train.compiling import eager
 from raymix.train.norm import settle
 from raymix.train.runtime import Runtime
@@ -19,27 +23,56 @@ from raymix.train.supply import EVAL_BATCH
 FEWEST = 64  # rows at once, however small the steps are
 
 
+class Answers(NamedTuple):
+    """What a model says of N rows."""
+
+    correct: np.ndarray  # bool (N,), whether a row is classified rightly
+    counts: np.ndarray | None  # float64 (N,), what it counts by the metric; None: 1 where it is right, else 0
+
+    @property
+    def judged(self) -> np.ndarray:
+        """What `raymix.report.judging.Judged` scores."""
+        return self.correct if self.counts is None else self.counts
+
+
 @torch.no_grad()
-def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Whether each row of `ids` is classified rightly, bool (len(ids),), on every rank; each rank computes its share.
+def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runtime: Runtime) -> Answers:
+    """What the model says of the rows `ids`, on every rank; each rank computes its share.
 
     `labels` are those of all rows, by row id. The model is left in evaluation mode, and not changed.
     """
     model.eval()
     mine = ids[runtime.rank :: runtime.world]
     truth, done = torch.from_numpy(labels[mine]).to(runtime.device), 0
-    dtype, parts = autocast_dtype(plan, runtime.device), []
+    dtype, parts, metric = autocast_dtype(plan, runtime.device), list[Tensor](), plan.spec.metric
     with eager(), torch.autocast(runtime.device.type, dtype, enabled=dtype is not None):
         for x_BSSC in runtime.supply.batches(mine, _at_once(plan, runtime.world)):
             runtime.pulse.moves += 1
-            logits = model.classify(x_BSSC)
-            parts.append(logits.argmax(1) == truth[done : done + len(x_BSSC)])
+            parts.append(_told(model.classify(x_BSSC), truth[done : done + len(x_BSSC)], metric))
             done += len(x_BSSC)
-    local = torch.cat(parts).cpu().numpy() if parts else np.zeros(0, dtype=bool)
-    correct = np.zeros(len(ids), dtype=bool)
-    for rank, part in enumerate(runtime.gather(local)):
-        correct[rank :: runtime.world] = part
-    return correct
+    local = torch.cat(parts).cpu().numpy() if parts else None
+    ranks = [part for part in runtime.gather(local) if part is not None]
+    told = np.empty((len(ids), ranks[0].shape[1] if ranks else 1), ranks[0].dtype if ranks else bool)
+    for rank, part in enumerate(ranks):  # those without rows are the last ones
+        told[rank :: runtime.world] = part
+    correct = told[:, 0].astype(bool)
+    if metric == "auroc":
+        return Answers(correct, placements(told[:, 1:], labels[ids]))
+    return Answers(correct, told[:, 1].astype(np.float64) if metric == "top5" and ranks else None)
+
+
+def _told(logits_BC: Tensor, truth_B: Tensor, metric: Metric) -> Tensor:
+    """Of each row whether it is right, and what the metric needs: whether it is among the first, or all probabilities.
+
+    (B, columns), bool or float32.
+    """
+    right_B1 = logits_BC.argmax(1, keepdim=True) == truth_B[:, None]
+    if metric == "top5":
+        among_B1 = (logits_BC.topk(TOP, 1).indices == truth_B[:, None]).any(1, keepdim=True)
+        return torch.cat((right_B1, among_B1), 1)
+    if metric == "auroc":
+        return torch.cat((right_B1, logits_BC.float().softmax(1)), 1)
+    return right_B1
 
 
 def _at_once(plan: Plan, world: int) -> int:
@@ -59,9 +92,9 @@ def settle_all(plan: Plan, state: TrainState, splits: Splits, runtime: Runtime) 
 
 def evaluate_all(
     plan: Plan, state: TrainState, splits: Splits, ids: np.ndarray, runtime: Runtime
-) -> dict[Weights, np.ndarray]:
+) -> dict[Weights, Answers]:
     """`evaluate` of the weights as they are (raw) and, where the job asks for them, of the averaged ones (ema)."""
-    found: dict[Weights, np.ndarray] = {"raw": evaluate(plan, state.model, ids, splits.labels, runtime)}
+    found: dict[Weights, Answers] = {"raw": evaluate(plan, state.model, ids, splits.labels, runtime)}
     if state.averaged is not None:
         found["ema"] = evaluate(plan, state.averaged, ids, splits.labels, runtime)
     return found

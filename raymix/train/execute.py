@@ -11,12 +11,13 @@ import torch
 from raymix.method.backbones import How
 from raymix.plan import Plan, followed, kinds_to_come, positions
 from raymix.report.history import History, Rates
+from raymix.spec import Weights
 from raymix.train import compiling, full
 from raymix.train.batch import largest
 from raymix.train.begin import begin
 from raymix.train.checkpoint import NotSaved
 from raymix.train.device import choose_attention, name_of, repeat_exactly
-from raymix.train.evaluate import evaluate_all, settle_all
+from raymix.train.evaluate import Answers, evaluate_all, settle_all
 from raymix.train.feed import Feed
 from raymix.train.full import DeviceFull
 from raymix.train.loop import check, train
@@ -132,18 +133,19 @@ def _run(
     check(state, state.history.done_steps)
     settling = time.perf_counter() - before_settling
     _save(checkpoints, state, runtime)
-    correct, before_val = {}, time.perf_counter()
+    answers, before_val = dict[Weights, Answers](), time.perf_counter()
     # after SSL alone the classifier is still zero, and what it says is no result
     trained = any(kind != "ssl" for report in state.history.reports for kind, _ in report.segment.pattern)
     with step.between():
         if ended and trained and len(task.splits.val):
-            correct = evaluate_all(plan, state, task.splits, task.splits.val, runtime)
+            answers = evaluate_all(plan, state, task.splits, task.splits.val, runtime)
         shown = samples(plan, state, task.splits, runtime) if runtime.rank == 0 else None
     return Outcome(
         run=task.run,
         history=state.history,
         ended=ended,
-        correct=correct,
+        correct={name: of.correct for name, of in answers.items()},
+        counts={name: of.counts for name, of in answers.items() if of.counts is not None},
         evaluate_seconds=settling + time.perf_counter() - before_val,
         checkpoint_seconds=checkpoints.seconds,
         first_step_at=first_step_at,

@@ -156,7 +156,7 @@ def _with_select(plan: Plan, report: SegmentReport, state: TrainState, feed: Fee
     settle_all(plan, state, feed.splits, runtime)
     found = evaluate_all(plan, state, feed.splits, feed.splits.select, runtime)
     rows = judged(plan.spec.metric, feed.splits.labels[feed.splits.select])
-    top1 = {name: rows.score(correct) for name, correct in found.items()}
+    top1 = {name: rows.score(answers.judged) for name, answers in found.items()}
     seconds = max(runtime.gather(time.perf_counter() - started))
     update = {"select_top1": top1["raw"], "select_ema_top1": top1.get("ema"), "evaluate_seconds": seconds}
     return report.model_copy(update=update)

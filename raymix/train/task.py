@@ -52,6 +52,8 @@ class Outcome:
     ended: End | None  # why the run is over; None: it was asked to stop, and goes on when it is resumed
     # by weights a bool for each val row; none: not complete, no val, or no SL
     correct: dict[Weights, np.ndarray] = field(default_factory=dict)
+    # by weights what each val row counts, float64; none: the job's metric is reckoned from `correct`
+    counts: dict[Weights, np.ndarray] = field(default_factory=dict)
     evaluate_seconds: float = 0.0  # of val, and what makes the last weights ready for it
     checkpoint_seconds: float = 0.0
     first_step_at: float = 0.0  # time.time() when training began

@@ -43,4 +43,4 @@ def with_trial(
 def _select_top1(plan: Plan, state: TrainState, feed: Feed, runtime: Runtime) -> float:
     settle_all(plan, state, feed.splits, runtime)
     found = evaluate_all(plan, state, feed.splits, feed.splits.select, runtime)["raw"]
-    return judged(plan.spec.metric, feed.splits.labels[feed.splits.select]).score(found)
+    return judged(plan.spec.metric, feed.splits.labels[feed.splits.select]).score(found.judged)

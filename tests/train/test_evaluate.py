@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score, top_k_accuracy_score
 from small_runs import Digits, trained
 
 from raymix.train import evaluate as module
@@ -23,7 +24,7 @@ def test_every_row_is_held_against_its_own_label(digits: DigitsOf, monkeypatch: 
     trained(asked, state, runtime, steps=25)
     ids, before = asked.splits.val, state.snapshot()
     assert len(ids) > 100
-    correct = evaluate(asked.plan, state.model, ids, asked.splits.labels, runtime)
+    correct = evaluate(asked.plan, state.model, ids, asked.splits.labels, runtime).correct
     for row, found in list(zip(ids, correct, strict=True))[::9]:
         image = torch.from_numpy(asked.images.pixels[asked.images.slots[row]])[None]
         assert (int(state.model.classify(image).argmax()) == asked.rows.labels[row]) == found
@@ -36,7 +37,7 @@ def test_a_model_that_always_says_three(digits: DigitsOf) -> None:
     with torch.no_grad():
         state.model.h.linear.bias[3] = 1
     ids = asked.splits.val
-    correct = evaluate(asked.plan, state.model, ids, asked.splits.labels, asked.runtime())
+    correct = evaluate(asked.plan, state.model, ids, asked.splits.labels, asked.runtime()).correct
     assert np.array_equal(correct, asked.rows.labels[ids] == 3)
     assert 0.05 < correct.mean() < 0.15
 
@@ -44,7 +45,9 @@ def test_a_model_that_always_says_three(digits: DigitsOf) -> None:
 def test_nothing_to_evaluate(digits: DigitsOf) -> None:
     asked = digits()
     none = np.zeros(0, dtype=np.int64)
-    assert len(evaluate(asked.plan, asked.state().model, none, asked.splits.labels, asked.runtime())) == 0
+    for metric in ("top1", "top5", "balanced_accuracy", "auroc"):
+        found = evaluate(digits(metric=metric).plan, asked.state().model, none, asked.splits.labels, asked.runtime())
+        assert len(found.correct) == len(found.judged) == 0
 
 
 def test_ranks_share_the_rows(digits: DigitsOf) -> None:
@@ -53,18 +56,18 @@ def test_ranks_share_the_rows(digits: DigitsOf) -> None:
     state = asked.state()
     trained(asked, state, asked.runtime(), steps=20)
     ids = asked.splits.val[:101]
-    whole = evaluate(asked.plan, state.model, ids, asked.splits.labels, asked.runtime())
+    whole = evaluate(asked.plan, state.model, ids, asked.splits.labels, asked.runtime()).correct
     for rank in range(3):
         parts: list[np.ndarray] = []
 
         def gather(value: np.ndarray, parts: list[np.ndarray] = parts) -> list[np.ndarray]:
             parts.append(value)
-            return [whole[other::3] for other in range(3)]
+            return [whole[other::3, None] for other in range(3)]
 
         runtime = asked.runtime()
         runtime.rank, runtime.world, runtime.gather = rank, 3, gather  # type: ignore[method-assign]
-        assert np.array_equal(evaluate(asked.plan, state.model, ids, asked.splits.labels, runtime), whole)
-        assert np.array_equal(parts[0], whole[rank::3])
+        assert np.array_equal(evaluate(asked.plan, state.model, ids, asked.splits.labels, runtime).correct, whole)
+        assert np.array_equal(parts[0][:, 0], whole[rank::3])
 
 
 @pytest.mark.parametrize(
@@ -77,3 +80,42 @@ def test_half_as_many_rows_at_once_as_a_pass_of_a_step_has(digits: DigitsOf, opt
     evaluate(asked.plan, state.model, asked.splits.train, asked.splits.labels, asked.runtime())
     assert max(seen) == rows
     assert sum(seen) == len(asked.splits.train)
+
+
+@pytest.mark.parametrize("metric", ["top5", "auroc"])
+def test_graded_answers_are_the_metric_on_any_number_of_ranks(digits: DigitsOf, metric: str) -> None:
+    asked = digits(metric=metric)
+    state = asked.state()
+    trained(asked, state, asked.runtime(), steps=20)
+    ids, labels = asked.splits.val[:101], asked.splits.labels
+    whole = evaluate(asked.plan, state.model, ids, labels, asked.runtime())
+    slots = asked.images.slots[ids]
+    probabilities = state.model.classify(torch.from_numpy(asked.images.pixels[slots])).softmax(1).numpy()
+    expected = (
+        top_k_accuracy_score(labels[ids], probabilities, k=5, labels=range(10))
+        if metric == "top5"
+        else roc_auc_score(labels[ids], probabilities, multi_class="ovr")
+    )
+    assert whole.judged.mean() == pytest.approx(expected, abs=1e-6)
+    assert 0.5 < expected < 1
+    assert np.array_equal(whole.correct, probabilities.argmax(1) == labels[ids])
+    told: list[np.ndarray] = []
+
+    def keep(value: np.ndarray) -> list[np.ndarray]:
+        told.append(value)
+        return [value]
+
+    runtime = asked.runtime()
+    runtime.gather = keep  # type: ignore[assignment,method-assign]
+    evaluate(asked.plan, state.model, ids, labels, runtime)
+    for rank in range(3):
+
+        def gather(value: np.ndarray, rank: int = rank) -> list[np.ndarray]:
+            assert value == pytest.approx(told[0][rank::3], abs=1e-5)
+            return [told[0][other::3] for other in range(3)]
+
+        runtime = asked.runtime()
+        runtime.rank, runtime.world, runtime.gather = rank, 3, gather  # type: ignore[assignment,method-assign]
+        found = evaluate(asked.plan, state.model, ids, labels, runtime)
+        assert np.array_equal(found.correct, whole.correct)
+        assert np.array_equal(found.judged, whole.judged)
