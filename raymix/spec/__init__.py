@@ -8,18 +8,9 @@ from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, V
 from raymix.spec.base import SPEC_VERSION, JobError, Section, masked
 from raymix.spec.cluster import Cluster, Elastic
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, GroupPattern, Region, ViewAugment
+from raymix.spec.evaluate import TOP, CheckpointSpec, Metric, Weights
 from raymix.spec.finetune import Cut, Lora, Shrink
-from raymix.spec.job import (
-    TOP,
-    CheckpointSpec,
-    JobSpec,
-    Metric,
-    Passes,
-    Weights,
-    check_decode_from,
-    check_masks,
-    nearest_size,
-)
+from raymix.spec.job import JobSpec, Passes, check_decode_from, check_masks, nearest_size
 from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import MIX_KINDS, SHARED_PASSES, Mae, MixKind, Optim, SimClr, num_visible
 from raymix.spec.models import Drift, Embed, Evaluation, Export, Predict, Reading

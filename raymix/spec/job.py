@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from raymix.spec.backbone import VIT_SIZES, Backbone, Timm, Torchvision, Vit
-from raymix.spec.base import SPEC_VERSION, Folder, JobError, Name, Seconds, Section, Share
+from raymix.spec.base import SPEC_VERSION, Folder, JobError, Name, Section
 from raymix.spec.cluster import Cluster
 from raymix.spec.data import Data, check_channels
+from raymix.spec.evaluate import CheckpointSpec, Evaluate, Metric
 from raymix.spec.failures import Failures
 from raymix.spec.finetune import Lora, Shrink
 from raymix.spec.method import (
@@ -29,31 +30,6 @@ from raymix.spec.speed import Speed
 from raymix.spec.sweep import Sweep
 from raymix.spec.tune import Tune
 from raymix.spec.watch import Watch
-
-
-class CheckpointSpec(Section):
-    """When training state is saved, and which of them stay."""
-
-    every: Seconds = 60.0
-    keep: int = Field(2, ge=1, le=1000, description="the last ones, from which a run is resumed")
-    best: bool = Field(
-        False,
-        description="keep also the one that classified the select rows best, named by checkpoints/best.json; it is "
-        "saved when they are evaluated, and the run's own result remains that of its last weights",
-    )
-
-
-Metric = Literal["top1", "top5", "balanced_accuracy", "auroc"]
-TOP = 5  # most likely classes, among which top5 wants the right one
-Weights = Literal["raw", "ema"]  # as the last step left them, or averaged
-
-
-class Evaluate(Section):
-    """Evaluation on select rows while training; val is read once, at the end."""
-
-    every: Share = Field(0.05, description="share of the run's steps between two evaluations; 0: none")
-    max_share: Share = Field(0.03, description="largest share of training time that evaluations may take; 0: none")
-    weights: Weights = Field("raw", description="the weights whose accuracy is the run's (ema: optim.ema)")
 
 
 class JobSpec(Section):
