@@ -14,9 +14,9 @@ def runs(plan: Plan, start: int, end: int) -> Iterator[tuple[Kind, int]]:
     """Step kinds of the global steps from `start` up to `end`, which lie in one phase, with their numbers of steps."""
     phase = plan.phases[plan.phase_at(start)]
     assert end <= phase.start + phase.steps, "a segment never crosses a phase"
-    turn = bisect_right(phase.turn_ends, start)
+    turn = bisect_right(phase.turn_ends, start - phase.start)
     while start < end:
-        stop = min(end, phase.turn_ends[turn])
+        stop = min(end, phase.start + phase.turn_ends[turn])
         yield phase.turns[turn][0], stop - start
         start, turn = stop, turn + 1
 

@@ -75,11 +75,12 @@ class Phase(Section):
     anchor: Anchor = Anchor()
     weight: Weight | None = Field(None, description="curve of w over it; null: the job's")
 
-    # `alternate` may have a turn a step, so turns are looked up by bisection
+    # `alternate` may have a turn a step, so turns are looked up by bisection. What is cached here must not depend on
+    # `start`: a copy of a phase that begins elsewhere has the cache of the first.
     @cached_property
     def turn_ends(self) -> tuple[int, ...]:
-        """Global step after each turn."""
-        return tuple(accumulate((steps for _, steps in self.turns), initial=self.start))[1:]
+        """Steps of the phase up to the end of each turn."""
+        return tuple(accumulate(steps for _, steps in self.turns))
 
     @cached_property
     def labelled_ends(self) -> tuple[int, ...]:
@@ -88,11 +89,11 @@ class Phase(Section):
 
     def labelled_steps(self, steps: int) -> int:
         """How many of its first `steps` steps read the labelled stream; the others read all rows."""
-        turn = bisect_right(self.turn_ends, self.start + steps)
+        turn = bisect_right(self.turn_ends, steps)
         whole = self.labelled_ends[turn - 1] if turn else 0
         if turn == len(self.turns) or STREAM_OF[self.turns[turn][0]] != "labelled":
             return whole
-        return whole + self.start + steps - (self.turn_ends[turn - 1] if turn else self.start)
+        return whole + steps - (self.turn_ends[turn - 1] if turn else 0)
 
 
 class Segment(Section):

@@ -12,7 +12,19 @@ from typing import Any
 
 import pytest
 
-from raymix.plan import STREAM_OF, Plan, Stream, pattern, positions, rate, rows_per_step, segment, weight
+from raymix.plan import (
+    STREAM_OF,
+    Decision,
+    Plan,
+    Stream,
+    changed,
+    pattern,
+    positions,
+    rate,
+    rows_per_step,
+    segment,
+    weight,
+)
 from raymix.spec import JobError
 from tests.conftest import JOB
 from tests.report.factory import make_plan
@@ -478,6 +490,23 @@ def test_a_plan_survives_json_and_pickle(plan_of: PlanOf) -> None:
         assert again == plan
         assert again.model_dump_json() == plan.model_dump_json()
         assert pickle.loads(pickle.dumps(plan)) == plan
+
+
+@pytest.mark.parametrize("by", [-7, 12])
+def test_a_phase_that_begins_elsewhere_has_its_steps_there(plan_of: PlanOf, by: int) -> None:
+    """Also where its steps were looked up before, as whatever shows what is left does after each segment."""
+    schedule = {"ssl_epochs": 4, "sl_epochs": 4, "mix_ratio": 0.5, "interleave": "alternate", "alternate_steps": 2}
+    plan = plan_of(1000, schedule=schedule, optim={"batch": 100})
+    kept = [pattern(plan, phase.start, phase.steps) for phase in plan.phases]
+    positions(plan, plan.num_steps)
+    assert len(kept[1]) > 2, "a phase of many turns"
+    first, *others = (phase.steps for phase in plan.phases)
+    moved = changed(plan, Decision(step=0, steps=(first + by, *others), reason="it was measured anew"))
+    assert [pattern(moved, phase.start, phase.steps) for phase in moved.phases[1:]] == kept[1:]
+    fresh = Plan.model_validate_json(moved.model_dump_json())
+    for step in range(moved.num_steps):
+        assert pattern(moved, step, 1) == pattern(fresh, step, 1)
+        assert positions(moved, step) == positions(fresh, step)
 
 
 def test_each_roll_back_halves_the_rate_from_its_step_on() -> None:
