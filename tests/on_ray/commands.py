@@ -64,7 +64,11 @@ class Command:
 
     def end(self) -> int:
         """Its exit code, once it has ended and all its lines are read."""
-        code = self.process.wait(SECONDS)
+        until = time.monotonic() + SECONDS
+        # psutil's wait() knows no code where the thread that watches has asked first
+        while (code := self.process.poll()) is None:
+            assert time.monotonic() < until, self.err
+            time.sleep(0.05)
         for thread in self._threads:
             thread.join(SECONDS)
         return int(code)
