@@ -31,7 +31,7 @@ def kept_of(spec: JobSpec, rows: Rows, own: Path | None = None) -> Kept | None:
         return None
     if own is not None and (own / SPLITS_FILE).is_file():
         return read_splits(own, str(own))
-    kept = read_splits(_folder(source), source)
+    kept = read_splits(_local(bucket.visited(source)), source)
     check_kept(kept, rows)
     return kept
 
@@ -110,11 +110,7 @@ def check_apart(spec: JobSpec, folder: Path) -> None:
             raise JobError(field, f"{source} is in the folder of this run itself", "take another name: --set name=...")
 
 
-def _folder(source: str) -> Path:
-    return bucket.visited(source) if bucket.is_bucket(source) else _local(source)
-
-
-def _local(source: str) -> Path:
+def _local(source: str | Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(source)))
 
 

@@ -129,7 +129,7 @@ def check_there(told: WeightsReport) -> dict[str, Tensor]:
 
 def _place(source: str) -> _Place:
     """Raises JobError where there is neither a run, nor an export, nor a file of tensors."""
-    path = _fetched(source) if is_bucket(source) else Path(os.path.abspath(os.path.expanduser(source)))
+    path = Path(os.path.abspath(os.path.expanduser(_visited(source))))
     if not os.path.exists(path):
         raise JobError(FIELD, f"{source}: no such file", "name a .safetensors file, or a run's folder")
     if path.is_file() and path.name == exported.TENSORS and (path.parent / exported.ABOUT).is_file():
@@ -139,7 +139,7 @@ def _place(source: str) -> _Place:
     return _exported(path, source) if (path / exported.ABOUT).is_file() else _run(path, source)
 
 
-def _fetched(source: str) -> Path:
+def _visited(source: str) -> Path:
     try:
         return visited(source, must=True)
     except JobError as error:
