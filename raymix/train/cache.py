@@ -72,7 +72,7 @@ class Cache:
     def _places(self, ids: Ids) -> Tensor:
         """Where rows lie, int64, on the device that holds the images."""
         slots = torch.from_numpy(self._slots[ids])
-        return slots.to(self.device, non_blocking=True) if self.on_device else slots
+        return to_device(slots, self.device) if self.on_device else slots
 
     def _take(self, slots_B: Tensor) -> Tensor:
         x_BSSC = self.pixels_NSSC.index_select(0, slots_B)

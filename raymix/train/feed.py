@@ -1,6 +1,6 @@
 """From a segment to its batches: which rows, with which keys, on this rank.
 
-All row ids, keys, labels and scales of a segment go to the device at its start, so that a step only picks a slice.
+Row ids, keys, labels and scales go to the device for many steps at a time, so that a step only picks a slice.
 b batch of this rank, B of all, T steps of a run of one kind.
 """
 
@@ -19,11 +19,13 @@ from raymix.method import draw
 from raymix.method.steps import Batch
 from raymix.plan import Kind, Plan, Segment, Stream, classified_rows, positions, rows_per_step
 from raymix.train.runtime import Runtime
-from raymix.train.supply import Flow, Source
+from raymix.train.supply import Flow, Source, to_device
 
 LOOK_AHEAD = 6  # segments before a change of phase, in which its streams are begun: about ten seconds
 NO_END = 2**60  # of a stream whose plan may yet change
-CHUNK = 256  # steps whose row ids are made at a time; bounds memory when a step takes microseconds
+# steps whose row ids are made at a time: few at first, for which the device waits, and the next while it works on them;
+# at most so many, which bounds memory when a step takes microseconds
+FIRST_CHUNK, CHUNK = 8, 256
 
 
 class Feed:
@@ -45,13 +47,15 @@ class Feed:
         """The steps of a segment, one by one."""
         consumed = positions(self.plan, segment.start)
         self._begin(segment.start, LOOK_AHEAD * segment.steps)
-        for kind, steps in segment.pattern:
-            for first in range(0, steps, CHUNK):
-                count = min(CHUNK, steps - first)
+        most = FIRST_CHUNK
+        for kind, left in segment.pattern:
+            while left:
+                count = min(most, left)
                 for batch in self._slice(kind, consumed, count):
                     yield kind, batch
                 for stream, rows in rows_per_step(self.plan, kind).items():
                     consumed[stream] += count * rows
+                left, most = left - count, min(4 * most, CHUNK)
 
     def sample(self, kind: Kind, number: int = 0) -> Batch:
         """This rank's share of a kind's batch of a number, read on its own: for steps that are thrown away."""
@@ -119,7 +123,7 @@ class Feed:
         scales = np.where(labelled > 0, runtime.world / np.maximum(labelled, 1), 0.0)
 
         def on_device(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(runtime.device, non_blocking=True)
+            return to_device(torch.from_numpy(np.ascontiguousarray(values)), runtime.device)
 
         rows_Tb, when_Tb = on_device(self._mine(ids_TB)), on_device(self._mine(epochs_TB))
         keys_Tb = draw.Keys(draw.keys(self.plan.spec.seed, when_Tb.view(-1), rows_Tb.view(-1)).view_as(rows_Tb))

@@ -69,6 +69,9 @@ def as_tensor(pixels: Pixels) -> Tensor:
         return torch.from_numpy(pixels)
 
 
-def to_device(x_BSSC: Tensor, device: torch.device) -> Tensor:
-    """The images on the device, without waiting for the copy."""
-    return x_BSSC if device.type == "cpu" else x_BSSC.pin_memory().to(device, non_blocking=True)
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, without waiting for the copy, or for what the device has still to do.
+
+    Out of memory that is not pinned a copy of more than 64 kB is waited for, and so is all that was asked for before.
+    """
+    return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
