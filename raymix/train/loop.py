@@ -23,6 +23,7 @@ from raymix.train.shrink import shrink_if_due
 from raymix.train.state import TrainState
 from raymix.train.stepper import Stepper
 from raymix.train.trial import with_trial
+from raymix.train.waiting import data_wait
 
 
 def train(
@@ -78,20 +79,22 @@ def run_segment(
     numbers = range(segment.start, segment.start + segment.steps)
     lr_T = torch.tensor([rate(plan, number) for number in numbers], device=runtime.device)
     w_T = torch.tensor([weight(plan, number) for number in numbers], device=runtime.device)
-    sums, waited, before = torch.zeros(3, device=runtime.device), 0.0, (feed.labelled, feed.labelled_steps)
+    sums, before = torch.zeros(3, device=runtime.device), (feed.labelled, feed.labelled_steps)
     if step.guard is not None:
         step.guard.clear()
     started = time.perf_counter()
     if plan.shrinks_at is not None:
         with step.between():
             shrink_if_due(plan, segment, state, feed, runtime)
-    asked = time.perf_counter()
+    wait = data_wait(runtime.device)
+    wait.begin()
     for (kind, batch), lr, w in zip(feed.batches(segment), lr_T, w_T, strict=True):
-        waited += time.perf_counter() - asked
+        wait.end()
         sums += step(kind, batch, lr, w)
-        asked = time.perf_counter()
-    local = [*sums.tolist(), waited, 0.0, 0.0, 0.0]
+        wait.begin()
+    local = [*sums.tolist(), 0.0, 0.0, 0.0, 0.0]
     local[4] = time.perf_counter() - started  # after tolist(), which waits for the device
+    local[3] = wait.seconds()
     local[5] = 0.0 if state.is_finite() else 1.0
     local[6] = torch.cuda.max_memory_reserved() if runtime.device.type == "cuda" else 0.0
     totals = np.array(runtime.gather(local))
