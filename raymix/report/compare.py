@@ -93,6 +93,7 @@ def verdict(
     parts = [_finding(pair) if decided else _undecided(pair, preset), _equality(pair)]
     if decided and len({run.length for run in arms[pair.lead]}) > 1:
         parts.append(_speed(pair, faster, _seeds_of_speed(arms[pair.lead], arms[pair.rival])))
+        parts += _elsewhere(pair.lead, arms, val, resamples)
     parts.append(_cost(pair, arms, unit))
     if "mix" not in equal:
         parts.append("mix was not compared.")
@@ -107,9 +108,12 @@ def verdict(
     )
 
 
-def paired(arms: Arms) -> dict[str, tuple[PilotRun, ...]]:
-    """Of each arm that has some, its runs at T, of the seeds that all these arms have; {}: there is no such seed."""
-    equal = {name: runs for name, all_runs in arms.items() if (runs := at_length(all_runs, 1.0))}
+def paired(arms: Arms, length: float = 1.0) -> dict[str, tuple[PilotRun, ...]]:
+    """Of each arm that has some, its runs of a length, by default T, of the seeds that all these arms have.
+
+    {}: there is no such seed.
+    """
+    equal = {name: runs for name, all_runs in arms.items() if (runs := at_length(all_runs, length))}
     seeds = set.intersection(*({run.seed for run in runs} for runs in equal.values())) if equal else set()
     return {name: tuple(run for run in runs if run.seed in seeds) for name, runs in equal.items()} if seeds else {}
 
@@ -194,6 +198,24 @@ def _speed(pair: _Pair, faster: Interval | None, num_seeds: int) -> str:
         f"{words.seconds(pair.seconds[pair.rival] / faster.value)} of step-seconds, "
         f"{words.speedup(faster)}, clock A" + (f" (n = {num_seeds})." if num_seeds != pair.seeds else ".")
     )
+
+
+def _elsewhere(lead: str, arms: Arms, val: Judged, resamples: int) -> list[str]:
+    """What the verdict's arm has at the other lengths, where the answer may be another one."""
+    told = []
+    for length in sorted({run.length for run in arms[lead]} - {1.0}):
+        equal = paired(arms, length)
+        others = {name: fmean(run.top1 for run in runs) for name, runs in equal.items() if name != lead}
+        if len(equal.get(lead, ())) < MIN_SEEDS or not others:
+            continue
+        rival = max(others, key=others.__getitem__)
+        gain = paired_interval(equal[lead], equal[rival], val, resamples)
+        best = f"{rival}, the best other arm there" if len(others) > 1 else rival
+        told.append(
+            f"At {words.times(length)} {lead} has {words.points(gain.value)} points against {best} "
+            f"({words.point_interval(gain)})."
+        )
+    return told
 
 
 def _cost(pair: _Pair, arms: Arms, unit: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from raymix.report import words
 from raymix.report.intervals import at_length, own_interval
 from raymix.report.pilot import PilotReport, PilotRun
-from raymix.report.plots import BLUE, GREEN, GREY, ORANGE, PINK, RED, legend_above, panel
+from raymix.report.plots import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, SKY, YELLOW, legend_above, panel
 
 ARM_STYLES = {  # colour and marker: the arms are told apart without colour too
     "sl": (GREY, "v"),
@@ -18,8 +18,21 @@ ARM_STYLES = {  # colour and marker: the arms are told apart without colour too
     "ssl_sl_drop": (RED, "D"),
     "mix": (BLUE, "o"),
 }
-OTHER_STYLE = (PINK, "P")
+OTHER_COLORS, OTHER_MARKERS = (PINK, SKY, YELLOW, INK), ("P", "X", "*", "h", "p", "<", ">")  # arms of the user's own
 Arms = Mapping[str, Sequence[PilotRun]]
+
+
+def arm_styles(arms: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each arm; of the user's own, no two alike among the first 28."""
+    styles: dict[str, tuple[str, str]] = {}
+    others = 0
+    for arm in arms:
+        if arm in ARM_STYLES:
+            styles[arm] = ARM_STYLES[arm]
+        else:
+            styles[arm] = OTHER_COLORS[others % len(OTHER_COLORS)], OTHER_MARKERS[others % len(OTHER_MARKERS)]
+            others += 1
+    return styles
 
 
 def pilot_plot(report: PilotReport, prefix: str) -> str:
@@ -51,8 +64,9 @@ def _draw_lengths(axis: Any, report: PilotReport, arms: Arms, lengths: Sequence[
     seconds = {
         length: report.workers * fmean(run.planned_seconds for run in at_length(every, length)) for length in lengths
     }
+    styles = arm_styles(arms)
     for place, (name, runs) in enumerate(arms.items()):
-        color, marker = ARM_STYLES.get(name, OTHER_STYLE)
+        color, marker = styles[name]
         aside = 1.03 ** (place - (len(arms) - 1) / 2)  # beside each other, so that dots do not hide dots
         found = [(seconds[length] * aside, here) for length in lengths if (here := at_length(runs, length))]
         for x, here in found:
@@ -79,8 +93,9 @@ def _errorbars(axis: Any, report: PilotReport, found: Sequence[tuple[float, Sequ
 
 
 def _draw_rows(axis: Any, report: PilotReport, arms: Arms) -> None:
+    styles = arm_styles(arms)
     for place, (name, runs) in enumerate(arms.items()):
-        color, marker = ARM_STYLES.get(name, OTHER_STYLE)
+        color, marker = styles[name]
         interval = own_interval(runs, report.judged)
         error = [[interval.value - interval.low], [interval.high - interval.value]]
         style = {"fmt": marker, "color": color, "markersize": 7, "capsize": 4, "elinewidth": 1.5}

@@ -7,7 +7,7 @@ from typing import Any
 
 from raymix.report.figure import Interval
 from raymix.report.plots import BLUE, GREEN, INK, ORANGE, PINK, RED, SKY, legend_above, panel
-from raymix.report.plots_pilot import ARM_STYLES, OTHER_STYLE
+from raymix.report.plots_pilot import arm_styles
 from raymix.report.sweep import AtLength, Cell, Gain, Line, SweepReport
 from raymix.report.sweep_words import AXIS_WORDS
 from raymix.spec import share_text
@@ -27,7 +27,7 @@ def top1_plots(report: SweepReport, prefix: str) -> list[tuple[str, str]]:
         tops: dict[str, Points] = {
             arm: [(cell.num_labelled, at.arms[arm]) for cell, at in cells if arm in at.arms] for arm in report.arms
         }
-        styles = {arm: ARM_STYLES.get(arm, OTHER_STYLE) for arm in tops}
+        styles = arm_styles(tops)
         title = f"Top-1, {line.other} {share_text(line.held)}"
         label = "labels" if line.axis == "data.label_fraction" else "labels, with the images they are of"
 

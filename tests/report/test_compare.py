@@ -133,6 +133,20 @@ def test_a_speedup_that_is_not_reached_is_not_told() -> None:
     assert "No speed-up told" in found.text
 
 
+def test_a_verdict_that_is_another_one_at_another_length_says_so() -> None:
+    at_t, short = make_arms({"sl": 20, "ssl_sl": 30, "mix": 40}), make_arms({"sl": 20, "ssl_sl": 40, "mix": 30})
+    arms = {
+        name: runs + tuple(run.model_copy(update={"length": 0.5}) for run in short[name]) for name, runs in at_t.items()
+    }
+    found = verdict(arms, Judged(2000))
+    assert found.text.startswith("mix wins: ")
+    gain = np.mean([run.top1 for run in short["mix"]]) - np.mean([run.top1 for run in short["ssl_sl"]])
+    assert f"At T/2 mix has {gain:+.2f} points against ssl_sl, the best other arm there (-" in found.text
+    assert "At T " not in found.text
+    few = {name: runs[:5] + runs[5:9] for name, runs in arms.items()}
+    assert "At T/2" not in verdict(few, Judged(2000)).text  # four seeds decide nothing
+
+
 def test_cost_is_told_where_there_is_a_price() -> None:
     tables = make_arms({"ssl_sl": 30, "mix": 40})
     priced = {name: tuple(run.model_copy(update={"cost": 1.5}) for run in runs) for name, runs in tables.items()}
