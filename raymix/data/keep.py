@@ -44,5 +44,8 @@ def decision(num_images: int, frame: Frame, room: int) -> str:
 
 
 def streamed_run(run: int, frame: Frame) -> int:
-    """Neighbouring rows that a stream reads together, at least 1: as they lie in their files, within WINDOW_BYTES."""
-    return max(1, min(run, WINDOW_BYTES // (SHARDS * frame.nbytes)))
+    """Neighbouring rows that a stream reads together, at least 1: as they lie in their files, within WINDOW_BYTES.
+
+    With tiles it counts those, and all of an image are read together.
+    """
+    return max(1, min(run, WINDOW_BYTES // (SHARDS * frame.nbytes))) * frame.num_tiles

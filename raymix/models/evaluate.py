@@ -242,8 +242,9 @@ def _trained_on(own: Own, labelled: Labelled) -> int:
 def _mistakes(trained: Trained, labelled: Labelled, seen: Seen, places: Ints) -> tuple[Mistake, ...]:
     """Read once more, those few alone."""
     ids, found = seen.ids[places], dict[int, str]()
+    frame = trained.frame._replace(tile=None)  # the image as a whole
     if len(ids):
-        for part in read_in_order(labelled.rows, ids, trained.frame, 64):
+        for part in read_in_order(labelled.rows, ids, frame, 64):
             found.update(zip(part.ids.tolist(), map(_picture, part.pixels), strict=True))
     names, predicted_N = trained.class_names, seen.p_NK[places].argmax(1)
     return tuple(
