@@ -362,7 +362,8 @@ def note_on(spec: JobSpec) -> str:
 def _samples_note(job: Job) -> str:
     """What a reader must know to judge the sample pictures."""
     objective, part = job.plan.spec.objective, "val" if len(job.splits.val) else "select"
-    note = f"Rows of {part}, spread over all of them; none was trained on."
+    which = "Rows" if job.plan.facts.tiles == 1 else "A tile each of images"
+    note = f"{which} of {part}, spread over all of them; none was trained on."
     if isinstance(objective, Mae) and objective.norm_pixels:
         note += " Of a hidden patch the shape is drawn; its brightness and contrast are those of the image."
     return note

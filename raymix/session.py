@@ -132,9 +132,8 @@ def decide(needs: Needs, room: int, sink: Sink) -> tuple[bool, int]:
     keep = is_kept(data, num, frame, room)
     if data.cache == "auto":
         sink.note(decision(num, frame, room))
-    if data.near_duplicates is not None and not (keep and data.tile is None):
-        where = "in tiles" if keep else "in a stream"
-        sink.note(f"data.near_duplicates: not looked for {where}; `raymix data check` does")
+    if not keep and data.near_duplicates is not None:
+        sink.note("data.near_duplicates: not looked for in a stream; `raymix data check` does")
     if needs.before is not None:
         return keep, needs.before.run
     return keep, 0 if keep else streamed_run(needs.rows.run, frame)
@@ -150,11 +149,11 @@ def known_unreadable(needs: Needs) -> dict[int, str] | None:
 
 
 def hashes_of(images: Images, needs: Needs, sink: Sink) -> Hashes | None:
-    """The hashes of images that are kept; None: none are asked for, or of an image there are tiles alone."""
-    if needs.spec.data.near_duplicates is None or needs.spec.data.tile is not None:
+    """The hashes of images that are kept; None: none are asked for."""
+    if needs.spec.data.near_duplicates is None:
         return None
     sink.stage("looking for near-duplicates")
-    return Hashes.of(images)
+    return Hashes.of(images, needs.frame.tile)
 
 
 def open_session(needs: Needs, sink: Sink) -> Session:

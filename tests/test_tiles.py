@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,12 @@ def test_predict_tells_an_image_and_the_tile_that_shows_it(
     marks = [mark_of(int(Path(row["uri"]).stem)) for row in found]
     assert np.mean([place == mark for place, mark in zip(places, marks, strict=True)]) > 0.9
     assert all(float(row["right"]) - float(row["left"]) == 0.5 for row in found)
+    told = raymix("predict", folder, tree, "--out", out, "--overwrite", "--set", "positive=good")
+    with out.open(newline="") as file:
+        good = [row for row in csv.DictReader(file) if "/bad/" in row["uri"]]
+    shown = [mark_of(int(Path(row["uri"]).stem)) for row in good]
+    places = [(float(row["top"]) * 2, float(row["left"]) * 2) for row in good]
+    assert all(place != mark for place, mark in zip(places, shown, strict=True)), "a tile that looks good"
 
 
 def test_evaluate_counts_images(tree: Path, folder: Path, tmp_path: Path, raymix: Raymix) -> None:
@@ -180,12 +187,26 @@ def test_plan_and_check_say_what_is_cut(tree: Path, done: RunReport, raymix: Ray
     auto = ("--set", "data.store_size=auto")
     told = raymix("data", "check", job, "--local", "--set", "data.image_size=300", "--json", *auto)
     assert json.loads(told.out)["sizes"]["below_image_size"] == 1, "a tile has 256 pixels"
+    assert json.loads(told.out)["sizes"]["unseen"] == 0
+    narrow = "data.tile={grid: [2, 4], overlap: 0.25}"
+    told = raymix("data", "check", job, "--local", "--set", narrow)
+    # tiles of 157.5 x 292.6: of each column the middle 157.5 twice, 219.4 apart
+    assert "38.5% of their area lies outside of every tile's middle square" in " ".join(told.out.split())
 
 
-def test_near_duplicates_are_left_to_the_check(tree: Path, done: RunReport, capsys: pytest.CaptureFixture[str]) -> None:
-    job = tiled_job(tree, "name=near", "data.max_bad_fraction=0.1", "data.near_duplicates=4", "schedule.sl_epochs=1")
-    assert run(job).rows.near is None
-    assert "not looked for in tiles; `raymix data check` does" in capsys.readouterr().err
+def test_near_duplicates_are_told_by_image(tmp_path: Path) -> None:
+    """Of a class that is there twice, under other names."""
+    tree = marked_tree(tmp_path / "images", per_class=16)
+    for path in sorted((tree / "bad").glob("*.png")):
+        shutil.copy(path, path.with_name(f"copy-{path.name}"))
+    report = run(tiled_job(tree, "data.near_duplicates=2", "schedule.sl_epochs=1"), quiet=True)
+    assert report.rows.near is not None
+    with (tree.parent / "runs" / "tiled" / "near_duplicates.tsv").open(newline="") as file:
+        found = list(csv.DictReader(file, delimiter="\t"))
+    assert report.rows.near.val + report.rows.near.select == len(found) > 0
+    for row in found:
+        assert row["path"].removeprefix("copy-")[-7:] == row["train path"].removeprefix("copy-")[-7:]
+        assert "/bad/" in row["path"]
 
 
 def test_splits_are_of_images_and_can_be_kept(tree: Path, done: RunReport, folder: Path) -> None:

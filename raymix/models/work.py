@@ -43,8 +43,8 @@ def predict(asked: Asked, spec: Predict, out: Path, overwrite: bool = False) -> 
     """Writes id, uri, class, score, above and problem of each image to a CSV, Parquet or JSONL file.
 
     The score is the softmax of the logits, of an image in tiles the mean of theirs; left, top, right and bottom are
-    then the tile on which the class has its highest score, in shares of the upright image. Of an image that cannot be
-    read problem is the cause, and all of these are null.
+    then the tile on which the class whose probability is the score has its highest, in shares of the upright image. Of
+    an image that cannot be read problem is the cause, and all of these are null.
 
     Raises:
         JobError: the run, SOURCE, the file or an option is wrong.
@@ -64,6 +64,7 @@ def write_predictions(trained: Trained, listing: tuple[Rows, Ids], spec: Predict
         share = softmax(values[:, :num_classes])
         best = share.argmax(1)
         score = share.max(1) if positive is None else share[:, positive]
+        scored = best if positive is None else np.full_like(best, positive)
         is_above = score >= spec.threshold
         names = [trained.class_names[place] for place in best]
         counts.update(names)
@@ -72,7 +73,7 @@ def write_predictions(trained: Trained, listing: tuple[Rows, Ids], spec: Predict
             "class": pa.array(names, pa.string()),
             "score": pa.array(score, pa.float32()),
             "above": pa.array(is_above),
-            **({} if trained.frame.tile is None else _tile_columns(trained.frame, values[:, num_classes])),
+            **({} if trained.frame.tile is None else _tile_columns(trained.frame, values[:, num_classes:], scored)),
         }
 
     output: Output = "logits" if trained.frame.tile is None else "located"
@@ -99,9 +100,9 @@ def embed(asked: Asked, spec: Embed, out: Path, overwrite: bool = False) -> Embe
     return Embedded(**dict(done), width=width, dtype=spec.dtype)
 
 
-def _tile_columns(frame: Frame, numbers: NDArray[np.float32]) -> Columns:
-    """The box of each of some tiles, in shares of the upright image."""
-    boxes = np.array(frame.boxes, np.float32)[numbers.astype(np.int64)]
+def _tile_columns(frame: Frame, tiles: NDArray[np.float32], scored: NDArray[np.int64]) -> Columns:
+    """The box of the tile that shows a class best, in shares of the upright image; `tiles` (N, classes): its number."""
+    boxes = np.array(frame.boxes, np.float32)[tiles[np.arange(len(tiles)), scored].astype(np.int64)]
     return {name: pa.array(boxes[:, side]) for side, name in enumerate(("left", "top", "right", "bottom"))}
 
 

@@ -24,7 +24,7 @@ from raymix.train.kept import best_of, newest_of
 from raymix.train.state import AVERAGED, MODEL
 from raymix.train.supply import as_tensor
 
-# both: logits, then features; located: logits, then the tile that shows the predicted class best
+# both: logits, then features; located: logits, then for each class the tile that shows it best
 Output = Literal["logits", "features", "both", "located"]
 
 
@@ -71,22 +71,20 @@ class Trained(nn.Module):
         return torch.cat(parts, 1)
 
     def located(self, images: Tensor) -> Tensor:
-        """Logits, and the tile on which the predicted class has its highest score, as a number: (B, classes + 1)."""
+        """Logits, and of each class the number of the tile that has its highest probability: (B, 2 * classes)."""
         rows, num_tiles = _rows(images)
         tiles = self.model.classify(rows)
-        logits = logits_of_images(tiles, num_tiles)
-        shares_BTK = tiles.float().softmax(1).reshape(-1, num_tiles, tiles.shape[1])
-        highest_BK = shares_BTK.argmax(1)
-        return torch.cat([logits, highest_BK.gather(1, logits.argmax(1, keepdim=True)).to(logits.dtype)], 1)
+        highest_BK = tiles.float().softmax(1).reshape(-1, num_tiles, tiles.shape[1]).argmax(1)
+        return torch.cat([logits_of_images(tiles, num_tiles).float(), highest_BK.float()], 1)
 
     def width(self, output: Output) -> int:
-        """Values of an image: classes, D, both, or classes and a tile."""
+        """Values of an image."""
         classes, features = len(self.class_names), self.model.f.width
         widths: dict[Output, int] = {
             "logits": classes,
             "features": features,
             "both": classes + features,
-            "located": classes + 1,
+            "located": 2 * classes,
         }
         return widths[output]
 

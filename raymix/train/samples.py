@@ -31,8 +31,8 @@ LARGEST_SIDE = 96  # pixels: the page with all of them stays below 2 MB
 def samples(plan: Plan, state: TrainState, splits: Splits, runtime: Runtime) -> Samples | None:
     """Rows of val, or without val of select, spread over them, or a tile of each; None: there are none. For one rank.
 
-    Nothing is changed. They are seen by the weights whose accuracy the run reports. Before any step with the objective's loss it has
-    nothing to show, and before any with labels the classifier has not.
+    Nothing is changed. They are seen by the weights whose accuracy the run reports. Before any step with the
+    objective's loss it has nothing to show, and before any with labels the classifier has not.
     """
     ids = splits.val if len(splits.val) else splits.select
     kinds = {kind for report in state.history.reports for kind, _ in report.segment.pattern}
