@@ -70,6 +70,7 @@ def test_rows_are_counted_by_image_and_steps_by_tile(done: RunReport, folder: Pa
     assert done.images.bytes == 127 * 4 * 16 * 16
     shown = page(folder, done)
     assert "4 of each: what training sees" in shown
+    assert "each in 4 tiles, which is what phases count, of 16 x 16 pixels" in shown
     assert f"{rows.val} val images" in shown
 
 

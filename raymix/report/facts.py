@@ -297,7 +297,9 @@ def images_line(report: RunReport) -> str:
     if images is None:
         return ""
     place = {"device": "kept on the GPU", "host": "kept in host memory", "stream": "streamed, read anew every epoch"}
-    what = f"{images.size} x {images.size} pixels, {images.channels}"
+    tiles = report.rows.tiles
+    cut = f"each in {tiles} tiles, which is what phases count, of " if tiles > 1 else ""
+    what = f"{cut}{images.size} x {images.size} pixels, {images.channels}"
     most = f" A GPU held {words.size(held)} at most." if held else ""
     return f"Images: {what}, {words.size(images.bytes)} decoded, {place[images.kept]}.{most}"
 
