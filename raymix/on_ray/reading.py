@@ -117,15 +117,21 @@ class _Executions:
     def read(self, chunks: Sequence[Ids]) -> Iterator[Pixels]:
         """The decoded chunks, in order, as they come.
 
-        They are copied: a reference to a block of Ray Data would outlive the block, which its executor frees.
+        They are copied: a reference to a block of Ray Data would outlive the block, which its executor frees. A chunk
+        is a block, unless Ray Data finds it too large and cuts it, as it may the tiles of a window of images.
         """
         tables = [self._table.take(chunk) for chunk in chunks]
         dataset = ray.data.from_arrow(tables).map_batches(
             _decode_all, batch_size=None, batch_format="numpy", fn_kwargs=self._options
         )
+        sizes, parts = iter(map(len, chunks)), list[Pixels]()
+        size = next(sizes, 0)
         for bundle in dataset.iter_internal_ref_bundles():
             for block in bundle.block_refs:
-                yield BlockAccessor.for_block(ray.get(block)).to_numpy(["pixels"])["pixels"]
+                parts.append(BlockAccessor.for_block(ray.get(block)).to_numpy(["pixels"])["pixels"])
+                if sum(map(len, parts)) == size:
+                    yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+                    size, parts = next(sizes, 0), []
 
 
 def streaming(rows: Rows, frame: Frame, workers: int, cpus_per_worker: float, store: int) -> Streaming:
@@ -143,7 +149,7 @@ def streaming(rows: Rows, frame: Frame, workers: int, cpus_per_worker: float, st
         cpus=max(1, int(free / workers)),
         store=share,
         chunk_bytes=chunk_bytes,
-        leg_chunks=min(_MOST_CHUNKS, share // (_EXECUTIONS * max(chunk_bytes, window, frame.nbytes))),
+        leg_chunks=max(1, min(_MOST_CHUNKS, share // (_EXECUTIONS * max(chunk_bytes, window, frame.nbytes)))),
     )
 
 
@@ -151,7 +157,8 @@ def _blocks(rows: Rows, ids: Ids, frame: Frame, function: Any, options: dict[str
     """References to what `function` makes of `ids`, block by block, as they come."""
     size = min(BLOCK_ROWS, max(1, BLOCK_BYTES // frame.nbytes))
     cpus = int(ray.cluster_resources().get("CPU", 1))
-    num_blocks = max(1, min(max(cpus, math.ceil(len(ids) / size)), math.ceil(len(ids) / 100)))
+    most = math.ceil(len(ids) * frame.num_tiles / 100)
+    num_blocks = max(1, min(max(cpus, math.ceil(len(ids) / size)), most, len(ids)))
     tables = [table_of(rows, ids, places) for places in np.array_split(np.arange(len(ids)), num_blocks)]
     dataset = ray.data.from_arrow(tables).map_batches(
         function,
