@@ -186,11 +186,11 @@ def check_installed(package: str) -> None:
 
 def _images(own: Own, ids: Ids, trained: Trained, num: int) -> Pixels:
     """Up to `num` images of the run, evenly over `ids`, or of as many images one tile; those that can be read."""
-    parts = [part.pixels for part in read_in_order(own.rows, evenly(ids, num), trained.frame, num)]
+    num_tiles, parts = trained.frame.num_tiles, list[Pixels]()
+    for part in read_in_order(own.rows, evenly(ids, num), trained.frame, max(1, num // num_tiles)):
+        places = np.arange(len(part.pixels))
+        parts.append(part.pixels if num_tiles == 1 else part.pixels[places, places % num_tiles])
     pixels: Pixels = np.concatenate(parts)
-    if trained.frame.tile is not None:
-        places = np.arange(len(pixels))
-        pixels = pixels[places, places % trained.frame.num_tiles]
     if not len(pixels):
         raise JobError("RUN", "none of the run's images that are wanted can be read any more")
     return pixels
