@@ -22,7 +22,7 @@ from raymix.jobfile import load_spec
 from raymix.report.html import page
 from raymix.report.intervals import unpack_correct
 from raymix.report.run import RunReport
-from raymix.spec import JobSpec, Tile
+from raymix.spec import Tile
 from raymix.train import measure
 from raymix.train.exported import About
 from tests.conftest import JOB, Raymix
@@ -211,11 +211,12 @@ def test_near_duplicates_are_told_by_image(tmp_path: Path) -> None:
 
 
 def test_splits_are_of_images_and_can_be_kept(tree: Path, done: RunReport, folder: Path) -> None:
-    """As without tiles, of which the select and val rows are the same."""
-    whole: JobSpec = tiled_job(tree, grid=None)
-    rows = index_data(whole.data)
-    splits, as_tiles = split(rows, whole.data, 0), split(index_data(tiled_job(tree).data), tiled_job(tree).data, 0)
-    assert (splits.val.tolist(), splits.select.tolist()) == (as_tiles.val.tolist(), as_tiles.select.tolist())
+    """As without tiles, with groups too: the select and val rows are the same."""
+    for more in ((), (r"data.group={pattern: '(\d)\.png'}", "data.label_fraction=0.5")):
+        jobs = [tiled_job(tree, *more, grid=grid) for grid in (None, GRID)]
+        whole, tiled = (split(index_data(job.data), job.data, job.seed) for job in jobs)
+        for part in ("train", "labelled", "select", "val"):
+            assert getattr(whole, part).tolist() == getattr(tiled, part).tolist()
     again = tiled_job(tree, "name=again", f"data.keep_splits={folder}", "data.max_bad_fraction=0.1")
     report = run(again.model_copy(update={"seed": 3}), quiet=True)
     assert (report.rows.select, report.rows.val) == (done.rows.select, done.rows.val)
