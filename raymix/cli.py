@@ -83,7 +83,8 @@ def validate(job: Job, overrides: Overrides = None, allow_import: AllowImport = 
     plan = make_plan(_load(job, overrides), tuple(allow_import or ()))
     phases = ", ".join(f"{phase.kind} {phase.steps}" for phase in plan.phases)
     facts = plan.facts
-    rows = f"{facts.num_train} training rows ({facts.num_labelled} labelled) of {facts.num_classes} classes"
+    tiles = f", {facts.tiles} tiles of each image" if facts.tiles > 1 else ""
+    rows = f"{facts.num_train} training rows ({facts.num_labelled} labelled{tiles}) of {facts.num_classes} classes"
     typer.echo(f"ok: {plan.spec.name}, {plan.num_steps} steps ({phases}), {rows}")
 
 

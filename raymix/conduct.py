@@ -362,7 +362,8 @@ def note_on(spec: JobSpec) -> str:
 def _samples_note(job: Job) -> str:
     """What a reader must know to judge the sample pictures."""
     objective, part = job.plan.spec.objective, "val" if len(job.splits.val) else "select"
-    note = f"Rows of {part}, spread over all of them; none was trained on."
+    which = "Rows" if job.plan.facts.tiles == 1 else "A tile each of images"
+    note = f"{which} of {part}, spread over all of them; none was trained on."
     if isinstance(objective, Mae) and objective.norm_pixels:
         note += " Of a hidden patch the shape is drawn; its brightness and contrast are those of the image."
     return note
@@ -382,15 +383,15 @@ def environment(session: Session) -> dict[str, str]:
 
 def _image_bytes(job: Job, session: Session) -> int:
     """Bytes of the run's images, decoded."""
-    facts = job.plan.facts
-    return (facts.num_train + facts.num_select + facts.num_val) * session.frame.nbytes
+    return job.plan.facts.num_images * session.frame.nbytes
 
 
 def _sources(job: Job, plan: Plan, history: History) -> dict[str, SourceRows]:
-    """The rows of data.train and, where there is one, of data.unlabelled: how many train, how often they were seen."""
+    """The images of data.train and, where there is one, of data.unlabelled: how many train, and how often."""
     second = (job.rows.source_of > 0) & ~job.rows.is_val
+    tiles = np.repeat(second, plan.facts.tiles)
     found, consumed = orders(plan, job.splits), positions(plan, history.done_steps)
-    seen = sum(order.count(consumed[stream], second) for stream, order in found.items()) if second.any() else 0
+    seen = sum(order.count(consumed[stream], tiles) for stream, order in found.items()) if second.any() else 0
     rows = int(np.count_nonzero(second[job.splits.train]))
     sources = {"train": SourceRows(rows=len(job.splits.train) - rows, seen=sum(consumed.values()) - seen)}
     if job.plan.spec.data.unlabelled is not None:

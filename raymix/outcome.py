@@ -97,7 +97,7 @@ def report_of(
         num_val=val.num,
         metric=metric,
         val_classes=pack_classes(val_labels) if val.factors is not None else "",
-        num_labelled=len(splits.labelled),
+        num_labelled=len(splits.labelled) * whole.spec.data.num_tiles,
         arms=arms,
         verdict=verdict(arms, val, preset, unit_on(session.device)),
         tried=1,

@@ -144,7 +144,7 @@ def compare(whole: Compared, crew: Crew, sink: Sink, clock: Clock) -> PilotRepor
             path = folder_of(whole, one.name).relative_to(whole.folder.path)
             done[one.arm].append(pilot_run(reports[one.name], plan, one.length, one.rates, path))
     result = report_of(whole, frozen, splits, session, done, status, clock, failed, crew.held_workers)
-    labels = {"train": known.num_labelled, "select": known.num_select, "val": known.num_val}
+    labels = {"train": known.num_labelled // known.tiles, "select": known.num_select, "val": known.num_val}
     result = write_pilot(whole.folder.path, with_roi(result, whole.spec.report, labels))
     if status == "done":
         _recommend(whole, frozen, result, sink)

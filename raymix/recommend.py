@@ -136,7 +136,8 @@ def _whole(arm: JobSpec, report: PilotReport) -> JobSpec:
 def _data_lines(arm: JobSpec, plan: Plan) -> list[str]:
     """Which rows it trains on, and what of them the pilot had."""
     facts: Facts = plan.facts
-    rows = f"{words.count(facts.num_train)} training rows, {words.count(facts.num_labelled)} of them labelled"
+    tiles = f" ({facts.tiles} tiles of each image)" if facts.tiles > 1 else ""
+    rows = f"{words.count(facts.num_train)} training rows{tiles}, {words.count(facts.num_labelled)} of them labelled"
     kept = f"{words.count(facts.num_select)} select and {words.count(facts.num_val)} val rows are kept out"
     lines = [f"Data: all {rows}; {kept}. Seed: one that the pilot did not run. Epochs: the arm's at T."]
     data = arm.data

@@ -153,7 +153,7 @@ def hashes_of(images: Images, needs: Needs, sink: Sink) -> Hashes | None:
     if needs.spec.data.near_duplicates is None:
         return None
     sink.stage("looking for near-duplicates")
-    return Hashes.of(images)
+    return Hashes.of(images, needs.frame.tile)
 
 
 def open_session(needs: Needs, sink: Sink) -> Session:

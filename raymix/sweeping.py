@@ -242,8 +242,8 @@ def _swept(cell: _Cell, spec: JobSpec, folder: RunFolder) -> Swept:
         label_fraction=data.label_fraction,
         folder=cell.whole.folder.path.relative_to(folder.path).as_posix(),
         status=None,
-        num_train=known.num_train,
-        num_labelled=known.num_labelled,
+        num_train=known.num_train // known.tiles,
+        num_labelled=known.num_labelled // known.tiles,
         num_select=known.num_select,
     )
     return filled(bare, cell.report) if cell.report is not None else Swept(bare)

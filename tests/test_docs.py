@@ -140,7 +140,7 @@ def test_quick_commands(tmp_path: Path) -> None:
     (tmp_path / "my-job.yaml").write_text(mine.replace("/data/", f"{data}/"))
     (tmp_path / "jobs").symlink_to(REPOSITORY / "jobs")
     quick = [command for command in commands() if begins(command, QUICK)]
-    assert len(quick) == 7
+    assert len(quick) == 8
     text = "\n".join(quick).replace("/data/", f"{data}/").replace("/fast/", f"{tmp_path}/fast-")
     said = paste(text, tmp_path)
     assert "worker-hours" in said

@@ -23,6 +23,7 @@ from raymix.data.images import Images
 from raymix.data.rows import Ids, Rows
 from raymix.data.splits import Splits
 from raymix.report.check import NearDuplicates, NearImage
+from raymix.spec import Tile
 
 SIDE = 64  # pixels a side that images are decoded to where only their hashes are wanted
 _LOWEST = 8
@@ -43,13 +44,18 @@ class Hashes(NamedTuple):
     known: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, images: Images) -> Hashes:
-        """Of images that are kept, by a thread for each core."""
+    def of(cls, images: Images, tile: Tile | None = None) -> Hashes:
+        """Of images that are kept, by a thread for each core; of those in tiles as a whole, put together again."""
         slots, pixels = np.flatnonzero(images.slots >= 0), images.pixels
         bits, known = np.zeros(len(images.slots), np.uint64), np.zeros(len(images.slots), np.bool_)
         step = max(1, _CHUNK_BYTES // max(1, pixels[:1].nbytes))
         firsts = range(0, len(pixels), step)
-        with closing(map_threads(lambda first: (first, *hashed(pixels[first : first + step])), firsts)) as found:
+
+        def part(first: int) -> tuple[int, Bits, NDArray[np.bool_]]:
+            some = pixels[first : first + step]
+            return (first, *hashed(some if tile is None else _together(some, tile)))
+
+        with closing(map_threads(part, firsts)) as found:
             row_of = slots[np.argsort(images.slots[slots])]
             for first, part_bits, part_known in found:
                 rows = row_of[first : first + step]
@@ -66,15 +72,24 @@ class Pair(NamedTuple):
 
 
 def hashed(pixels: Pixels) -> tuple[Bits, NDArray[np.bool_]]:
-    """The hashes (n,) of images (n, S, S, C), S at least 8, and which of them have the contrast to be told apart."""
-    num, side, channels = len(pixels), pixels.shape[1], pixels.shape[3]
-    across = (_cosines(side)[:, None, :] * np.array(_GREY[channels], np.float32)[None, :, None]).reshape(-1, _LOWEST)
-    lines = pixels.reshape(num * side, side * channels).astype(np.float32) @ across
-    waves = np.matmul(_cosines(side).T, lines.reshape(num, side, _LOWEST)).reshape(num, _LOWEST**2)[:, 1:]
-    known = np.sqrt(np.square(waves).sum(axis=1)) >= _LEAST_CONTRAST[pixels.dtype.itemsize] * side
+    """The hashes (n,) of images (n, H, W, C), H and W at least 8, and which have the contrast to be told apart."""
+    num, height, width, channels = pixels.shape
+    across = (_cosines(width)[:, None, :] * np.array(_GREY[channels], np.float32)[None, :, None]).reshape(-1, _LOWEST)
+    lines = pixels.reshape(num * height, width * channels).astype(np.float32) @ across
+    waves = np.matmul(_cosines(height).T, lines.reshape(num, height, _LOWEST)).reshape(num, _LOWEST**2)[:, 1:]
+    least = _LEAST_CONTRAST[pixels.dtype.itemsize] * np.sqrt(height * width)
+    known = np.sqrt(np.square(waves).sum(axis=1)) >= least
     signs = np.zeros((num, _LOWEST**2), np.bool_)
     signs[:, 1:] = waves > np.partition(waves, _MIDDLE, axis=1)[:, _MIDDLE, None]
     return np.packbits(signs, axis=1).view(np.uint64)[:, 0], known
+
+
+def _together(pixels: Pixels, tile: Tile) -> Pixels:
+    """Tiles (n, T, S, S, C) side by side as they lie in their images, (n, rows * S, columns * S, C)."""
+    num, _, side, _, channels = pixels.shape
+    rows, columns = tile.grid
+    grid = pixels.reshape(num, rows, columns, side, side, channels).transpose(0, 1, 3, 2, 4, 5)
+    return grid.reshape(num, rows * side, columns * side, channels)
 
 
 @lru_cache(maxsize=8)

@@ -32,7 +32,7 @@ from raymix.report.check import (
     Unreadable,
     UnreadableImage,
 )
-from raymix.spec import Channels, Data
+from raymix.spec import Channels, Data, boxes_of
 
 _SIDE = 8  # pixels that an image is decoded to: all its bytes are read, and a large JPEG takes a fraction of the time
 
@@ -162,10 +162,23 @@ def _sizes(sizes: NDArray[np.int32], data: Data) -> Sizes:
         for side in (sizes[:, 0], sizes[:, 1])
     )
     asked = data.image_size if "image_size" in data.model_fields_set else None
-    left, top, right, bottom = data.region or (0, 0, 1, 1)
+    left, top, right, bottom = boxes_of(data.region, data.tile)[0] or (0, 0, 1, 1)  # all tiles are as large
     used = (sizes * (right - left, bottom - top)).min(axis=1)
     below = float((used < asked).mean()) if asked else None
-    return Sizes(width=width, height=height, image_size=asked, below_image_size=below)
+    return Sizes(width=width, height=height, image_size=asked, below_image_size=below, unseen=_unseen(sizes, data))
+
+
+def _unseen(sizes: NDArray[np.int32], data: Data) -> float | None:
+    """The share of the region of images (n, 2) that no tile's middle square shows, their mean; None: no tiles."""
+    if data.tile is None:
+        return None
+    left, top, right, bottom = data.tile.boxes(data.region)[0]
+    tiles = sizes * (right - left, bottom - top)
+    seen = np.ones(len(sizes))
+    for side, num in ((0, data.tile.grid[1]), (1, data.tile.grid[0])):
+        square, step = tiles.min(axis=1), tiles[:, side] * (1 - data.tile.overlap)
+        seen *= ((num - 1) * np.minimum(square, step) + square) / ((num - 1) * step + tiles[:, side])
+    return float(1 - seen.mean())
 
 
 def _unreadable(rows: Rows, skipped: dict[int, str], limit: float) -> Unreadable:

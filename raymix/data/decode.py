@@ -19,7 +19,7 @@ from raymix.data.encoded import BadImage as BadImage
 from raymix.data.frame import Frame, Pixels
 from raymix.data.rows import RawImage
 from raymix.data.shown import shorter_side, shown
-from raymix.spec import Data
+from raymix.spec import Data, boxes_of
 
 _SMALL = 4_000_000  # bytes; what takes less is decoded without asking for room
 _TRIMMED = 32_000_000  # bytes from which on memory is given back at once
@@ -27,6 +27,8 @@ _TRIMMED = 32_000_000  # bytes from which on memory is given back at once
 
 def decode(raw: RawImage, frame: Frame) -> Pixels:
     """The centre square of an image's `frame.region` at `frame.size` pixels a side: (S, S, C) of `frame.dtype`.
+
+    With tiles that of each, (T, S, S, C); the image is decoded once for all of them.
 
     EXIF orientation is applied, transparency shown on white, of an animation the first frame taken. The shorter side
     is resized to S (bicubic, antialiased); where it is S already, pixels stay untouched. 16-bit grey keeps its values
@@ -47,7 +49,7 @@ def decode_many(
     """Decode a batch and go on past bad images.
 
     Returns:
-        Pixels of the good images (num_good, S, S, C), a mask of them (len(raws),), and (position, cause) of
+        Pixels of the good images (num_good, *frame.shape), a mask of them (len(raws),), and (position, cause) of
         the bad ones.
     """
     pixels = frame.empty(len(raws))
@@ -71,14 +73,14 @@ def store_size(data: Data, sample: Sequence[RawImage | OSError]) -> int:
     """Pixels a side to keep: data.store_size, or (auto) 1.15 x image_size where most images of the sample have it."""
     if data.store_size != "auto":
         return data.store_size
-    sides = []
+    sides, boxes = [], boxes_of(data.region, data.tile)
     for raw in sample:
         try:
             if isinstance(raw, bytes):
                 image = opened(raw)
-                sides.append(shorter_side(image.size, data.region, image))
+                sides.append(shorter_side(image.size, boxes, image))
             elif not isinstance(raw, OSError):
-                sides.append(shorter_side((raw.shape[1], raw.shape[0]), data.region))
+                sides.append(shorter_side((raw.shape[1], raw.shape[0]), boxes))
         except BadImage:  # it is counted when it is read, here it only has no size
             continue
     wanted = data.largest_stored
@@ -121,13 +123,13 @@ def _pixels(image: ImageFile.ImageFile, raw: bytes, frame: Frame) -> Pixels:
 
 def _prepared(image: ImageFile.ImageFile, raw: bytes, frame: Frame) -> int:
     """Bytes that decoding will take, once PIL is told to decode a large JPEG no larger than needed."""
-    size = image.size
+    size, boxes = image.size, frame.boxes
     try:
-        side = shorter_side(size, frame.region, image)
+        side = shorter_side(size, boxes, image)
         if side >= 4 * frame.size:
             # JPEGs are decoded at 1/2, 1/4 or 1/8, never below twice the size wanted: up to several times faster
             wanted = (2 * frame.size, 2 * frame.size)
-            if frame.region is not None:
+            if None not in boxes:
                 factor = side // (2 * frame.size)
                 wanted = (-(-size[0] // factor), -(-size[1] // factor))
             image.draft(None, wanted)
@@ -147,7 +149,7 @@ def _of_array(pixels: NDArray[Any], frame: Frame) -> Pixels:
     if pixels.ndim not in (2, 3) or channels not in ((1,) if deep else (1, 3, 4)) or not (deep or pixels.dtype == "u1"):
         raise BadImage("unknown colours")
     flat = pixels[..., 0] if channels == 1 and pixels.ndim == 3 else pixels
-    if frame.region is None and flat.shape[:2] == (frame.size, frame.size) and deep == (frame.channels == "gray16"):
+    if None in frame.boxes and flat.shape[:2] == (frame.size, frame.size) and deep == (frame.channels == "gray16"):
         if channels == 1:
             return np.broadcast_to(flat[..., None], frame.shape)
         if channels == frame.num_channels:

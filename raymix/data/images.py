@@ -13,7 +13,7 @@ from raymix.data.rows import Ids
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows, read: `ids` int64 (n,) of the good ones, `pixels` (n, S, S, C), and id -> cause of the others."""
+    """Some rows, read: `ids` int64 (n,) of the good ones, `pixels` (n, *Frame.shape), and id -> cause of the others."""
 
     ids: Ids
     pixels: Pixels
@@ -34,7 +34,7 @@ class Images:
     """What a reader returns.
 
     Attributes:
-        pixels: (n, S, S, C), good images by ascending row id, in whatever order they were read.
+        pixels: (n, *Frame.shape), good images by ascending row id, in whatever order they were read.
         slots: int64 over ALL rows: the place of a row in `pixels`, -1 where it is absent.
         skipped: row id -> cause, of the rows asked for that could not be read.
     """
@@ -42,6 +42,11 @@ class Images:
     pixels: Pixels
     slots: Ids
     skipped: dict[int, str]
+
+    @property
+    def num_tiles(self) -> int:
+        """T where pixels are (n, T, S, S, C), else 1."""
+        return self.pixels.shape[1] if self.pixels.ndim == 5 else 1
 
 
 class Assembly:
@@ -51,7 +56,7 @@ class Assembly:
         num_rows: of the whole index.
         ids: int64 row ids of all parts together.
         frame: how each image is kept.
-        pixels: room for them, (len(ids), S, S, C); made here where there is none.
+        pixels: room for them, (len(ids), *Frame.shape); made here where there is none.
     """
 
     def __init__(self, num_rows: int, ids: Ids, frame: Frame, pixels: Pixels | None = None) -> None:

@@ -37,12 +37,16 @@ def is_kept(data: Data, num_images: int, frame: Frame, room: int) -> bool:
 def decision(num_images: int, frame: Frame, room: int) -> str:
     """What `auto` has decided and why, in a sentence."""
     wanted = num_images * frame.nbytes
-    what = f"{num_images:,} images of {frame.size} pixels take {words.size(wanted)} decoded"
+    tiles = "" if frame.tile is None else f" in {frame.num_tiles} tiles"
+    what = f"{num_images:,} images{tiles} of {frame.size} pixels take {words.size(wanted)} decoded"
     if wanted <= room:
         return f"{what}: they are kept (a node has {words.size(room)} for them)"
     return f"{what}, more than the {words.size(room)} that a node has for them: they are streamed"
 
 
 def streamed_run(run: int, frame: Frame) -> int:
-    """Neighbouring rows that a stream reads together, at least 1: as they lie in their files, within WINDOW_BYTES."""
-    return max(1, min(run, WINDOW_BYTES // (SHARDS * frame.nbytes)))
+    """Neighbouring rows that a stream reads together, at least 1: as they lie in their files, within WINDOW_BYTES.
+
+    With tiles it counts those, and all of an image are read together.
+    """
+    return max(1, min(run, WINDOW_BYTES // (SHARDS * frame.nbytes))) * frame.num_tiles

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from raymix.data.rows import Ids
 from raymix.data.splits import Splits
+from raymix.data.tiles import images_of, tiles_of
 from raymix.plan import SHARDS, Plan, Stream
 
 
@@ -148,13 +149,17 @@ class Balanced(Order):
 
 
 def orders(plan: Plan, splits: Splits) -> dict[Stream, Order]:
-    """The order of each stream that has rows."""
+    """The order of each stream that has rows; with tiles, of their ids."""
     rows: dict[Stream, Ids] = {"all": splits.train, "labelled": splits.labelled, "unlabelled": splits.unlabelled}
-    seed, balance = plan.spec.seed, plan.spec.data.balance
-    found = {stream: Order(ids, seed, stream, plan.facts.run) for stream, ids in rows.items() if len(ids)}
+    seed, balance, num_tiles = plan.spec.seed, plan.spec.data.balance, plan.facts.tiles
+    found = {
+        stream: Order(tiles_of(ids, num_tiles), seed, stream, plan.facts.run)
+        for stream, ids in rows.items()
+        if len(ids)
+    }
     if balance and "labelled" in found:
-        labels = splits.labels[splits.labelled]
-        found["labelled"] = Balanced(splits.labelled, labels, seed, "labelled", balance)
+        ids = tiles_of(splits.labelled, num_tiles)
+        found["labelled"] = Balanced(ids, splits.labels[images_of(ids, num_tiles)], seed, "labelled", balance)
     return found
 
 

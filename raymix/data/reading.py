@@ -19,7 +19,7 @@ from raymix.spec import Data, JobError
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
-_PART = 256  # rows a thread takes at once
+_PART = 256  # rows, or tiles of them, that a thread takes at once
 _AHEAD = 256 * 2**20  # bytes of decoded images that wait for a model
 _SAMPLE = 64  # images whose size decides store_size
 
@@ -88,7 +88,7 @@ def stream_local(rows: Rows, frame: Frame, chunks: Sequence[Ids]) -> Generator[P
     waiting: deque[list[Future[Pixels]]] = deque()
     try:
         for chunk in chunks:
-            blocks = np.array_split(chunk, -(-len(chunk) // _PART))
+            blocks = np.array_split(chunk, -(-len(chunk) // _part_rows(frame)))
             waiting.append([pool.submit(read_all, rows, block, frame) for block in blocks])
             if len(waiting) > 2:
                 yield np.concatenate([future.result() for future in waiting.popleft()])
@@ -114,7 +114,8 @@ def read_all(rows: Rows, ids: Ids, frame: Frame) -> Pixels:
 
 def _parts(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None) -> Generator[Part, None, None]:
     """The parts of `ids` as they come, from a thread for each core."""
-    blocks = (ids[first : first + _PART] for first in range(0, len(ids), _PART))
+    size = _part_rows(frame)
+    blocks = (ids[first : first + size] for first in range(0, len(ids), size))
     done = 0
     with closing(map_threads(lambda block: read_part(rows, block, frame), blocks)) as parts:
         for part in parts:
@@ -124,12 +125,16 @@ def _parts(rows: Rows, ids: Ids, frame: Frame, progress: Progress | None) -> Gen
                 progress(done, len(ids))
 
 
+def _part_rows(frame: Frame) -> int:
+    return max(1, _PART // frame.num_tiles)
+
+
 def sample_frame(rows: Rows, data: Data, ids: Ids) -> Frame:
     """How each image is kept, from up to 64 evenly spaced rows of `ids`."""
     if data.store_size != "auto":
-        return Frame(data.store_size, data.channels, data.region)
+        return Frame(data.store_size, data.channels, data.region, data.tile)
     places = np.unique(np.linspace(0, len(ids) - 1, _SAMPLE).astype(np.int64)) if len(ids) else ids
-    return Frame(store_size(data, fetch(rows, ids[places])), data.channels, data.region)
+    return Frame(store_size(data, fetch(rows, ids[places])), data.channels, data.region, data.tile)
 
 
 def causes(skipped: Mapping[int, str]) -> dict[str, int]:

@@ -29,6 +29,7 @@ class Rows:
         source_of: uint8 (len,), index into `sources`.
         run: neighbouring rows that lie in one piece of a larger file and are read together; 1 where each has its file.
         num_shared: images of data.unlabelled that were left out because data.train or data.val has them.
+        tiles: T, the tiles that each image is cut into where it trains (`raymix.data.tiles`).
         groups: int64 (len,), index into group_names; None: rows stand each for itself.
         group_names: of what no split may cut through.
     """
@@ -41,6 +42,7 @@ class Rows:
     source_of: NDArray[np.uint8]
     run: int = 1
     num_shared: int = 0
+    tiles: int = 1
     groups: Ids | None = None
     group_names: tuple[str, ...] = ()
 

@@ -5,7 +5,7 @@ A large image is cut and made small piece by piece before its colours are conver
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,9 @@ _ORIENTED = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xm
 
 
 def shown(image: Image.Image, frame: Frame) -> Pixels:
-    """The centre square of `frame.region` at `frame.size`: (S, S, C), perhaps not writeable.
+    """The centre square of `frame.region`, or of each of its tiles, at `frame.size`: of `frame.shape`.
+
+    Perhaps not writeable.
 
     The shorter side is resized to S (bicubic, antialiased); where it is S already, pixels stay untouched.
 
@@ -54,11 +56,19 @@ def shown(image: Image.Image, frame: Frame) -> Pixels:
     """
     turn = _turn(image)
     full = _full(image) if image.mode == "F" else 65535.0
-    box = _box(image.size, frame.region, turn)
+    squares = [_shown(image, frame, region, turn, full) for region in frame.boxes]
+    return squares[0] if frame.tile is None else np.stack(squares)
+
+
+def _shown(
+    image: Image.Image, frame: Frame, region: Region | None, turn: Image.Transpose | None, full: float
+) -> Pixels:
+    """The centre square of one region, (S, S, C)."""
+    box = _box(image.size, region, turn)
     if (box[2] - box[0]) * (box[3] - box[1]) > _LARGE:
         image = _piecewise(image, frame, full, box)
     else:
-        image = _converted(image if frame.region is None else image.crop(box), frame, full)
+        image = _converted(image if region is None else image.crop(box), frame, full)
     if turn is not None:
         image = image.transpose(turn)
     values: NDArray[Any] = np.asarray(_square(image, frame.size))
@@ -80,14 +90,15 @@ def whole(image: Image.Image, channels: Channels) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def shorter_side(size: tuple[int, int], region: Region | None, image: Image.Image | None = None) -> int:
-    """Pixels of the shorter side of a region of an image of that width and height; `image`: its header, if it has one.
+def shorter_side(size: tuple[int, int], regions: Sequence[Region | None], image: Image.Image | None = None) -> int:
+    """Pixels of the shortest side of some regions of an image of that width and height; `image`: its header, if any.
 
     Only a JPEG's orientation is asked for: others may have to be decoded to say.
     """
-    turn = _turn(image) if image is not None and region is not None and image.format in ("JPEG", "MPO") else None
-    left, top, right, bottom = _box(size, region, turn)
-    return min(right - left, bottom - top)
+    turned = image is not None and None not in regions and image.format in ("JPEG", "MPO")
+    turn = _turn(image) if image is not None and turned else None
+    boxes = [_box(size, region, turn) for region in regions]
+    return min(min(right - left, bottom - top) for left, top, right, bottom in boxes)
 
 
 def _box(size: tuple[int, int], region: Region | None, turn: Image.Transpose | None) -> Box:

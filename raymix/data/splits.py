@@ -109,13 +109,15 @@ def split(rows: Rows, data: Data, seed: int, kept: Kept | None = None) -> Splits
 
 def facts(rows: Rows, splits: Splits, run: int = 0) -> Facts:
     """What the plan needs to know of them; `run` as `Facts` has it."""
+    class_images = np.bincount(splits.labels[splits.labelled], minlength=len(rows.class_names))
     return Facts(
-        num_train=len(splits.train),
-        num_labelled=len(splits.labelled),
+        num_train=rows.tiles * len(splits.train),
+        num_labelled=rows.tiles * len(splits.labelled),
         num_select=len(splits.select),
         num_val=len(splits.val),
         class_names=rows.class_names,
-        class_rows=tuple(np.bincount(splits.labels[splits.labelled], minlength=len(rows.class_names)).tolist()),
+        class_rows=tuple((rows.tiles * class_images).tolist()),
+        tiles=rows.tiles,
         run=run,
     )
 

@@ -58,7 +58,8 @@ def _use(about: About, file: str) -> str:
 
 def _data(own: Own) -> str:
     rows, data = own.report.rows, own.plan.spec.data
-    labelled = f"{words.count(rows.train)} training images, {words.count(rows.labelled)} of them labelled"
+    tiles = f" in {rows.tiles} tiles each" if rows.tiles > 1 else ""
+    labelled = f"{words.count(rows.train)} training images{tiles}, {words.count(rows.labelled)} of them labelled"
     where = getattr(data.train, "path", data.train.format)
     return f"{labelled}, {words.count(rows.select)} select and {words.count(rows.val)} val images, from `{where}`."
 

@@ -242,8 +242,11 @@ def _trained_on(own: Own, labelled: Labelled) -> int:
 def _mistakes(trained: Trained, labelled: Labelled, seen: Seen, places: Ints) -> tuple[Mistake, ...]:
     """Read once more, those few alone."""
     ids, found = seen.ids[places], dict[int, str]()
+    frame = trained.frame
+    if frame.tile is not None:  # the image as a whole is shown, not as small as a tile of it may be
+        frame = frame._replace(tile=None, size=max(frame.size, _SIDE))
     if len(ids):
-        for part in read_in_order(labelled.rows, ids, trained.frame, 64):
+        for part in read_in_order(labelled.rows, ids, frame, 64):
             found.update(zip(part.ids.tolist(), map(_picture, part.pixels), strict=True))
     names, predicted_N = trained.class_names, seen.p_NK[places].argmax(1)
     return tuple(

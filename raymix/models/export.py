@@ -27,7 +27,17 @@ from raymix.models.pruning import pruned
 from raymix.models.writing import check_folder, new_folder
 from raymix.session import RunFailed
 from raymix.spec import VIT_SIZES, Export, JobError, Vit
-from raymix.train.exported import ABOUT, PARTS, TENSORS, About, Blocks, Format, Transform
+from raymix.train.exported import (
+    ABOUT,
+    PARTS,
+    TENSORS,
+    TILE_INPUT,
+    TILE_OUTPUT,
+    About,
+    Blocks,
+    Format,
+    Transform,
+)
 from raymix.train.model import Trained, load
 from raymix.train.supply import as_tensor
 
@@ -95,6 +105,7 @@ def _bare(format_name: Format, spec: Export, made: Trained, part: Path) -> About
         name=made.spec.name,
         class_names=made.class_names,
         transform=Transform.of(made.frame),
+        **({} if made.frame.tile is None else {"input": TILE_INPUT, "output": TILE_OUTPUT}),
         spec=made.spec,
         max_difference=0.0,
         checked_images=0,
@@ -174,8 +185,11 @@ def check_installed(package: str) -> None:
 
 
 def _images(own: Own, ids: Ids, trained: Trained, num: int) -> Pixels:
-    """Up to `num` images of the run, evenly over `ids`; those that can be read."""
-    parts = [part.pixels for part in read_in_order(own.rows, evenly(ids, num), trained.frame, num)]
+    """Up to `num` images of the run, evenly over `ids`, or of as many images one tile; those that can be read."""
+    num_tiles, parts = trained.frame.num_tiles, list[Pixels]()
+    for part in read_in_order(own.rows, evenly(ids, num), trained.frame, max(1, num // num_tiles)):
+        places = np.arange(len(part.pixels))
+        parts.append(part.pixels if num_tiles == 1 else part.pixels[places, places % num_tiles])
     pixels: Pixels = np.concatenate(parts)
     if not len(pixels):
         raise JobError("RUN", "none of the run's images that are wanted can be read any more")

@@ -108,7 +108,7 @@ class Computing:
     gpu: bool
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Pixels (N, S, S, C) to values (N, width)."""
+        """Pixels (N, *Frame.shape) to values (N, width)."""
         if not len(pixels):
             return np.zeros((0, self.trained.width(self.output)), dtype=np.float32)
         device = torch.device("cuda", 0) if self.gpu else torch.device("cpu")
@@ -118,6 +118,7 @@ class Computing:
             "logits": self.trained,
             "features": self.trained.embed,
             "both": self.trained.both,
+            "located": self.trained.located,
         }
         compute = computes[self.output]
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
@@ -135,15 +136,16 @@ def answers(
         JobError: the job's cluster does not answer.
     """
     computing = Computing(trained, output, device_of(spec.cluster) == "cuda")
+    batch = max(1, spec.batch // trained.frame.num_tiles)
     if spec.cluster.max_workers == 0:
-        with closing(_here(computing, rows, ids, spec.batch)) as found:
+        with closing(_here(computing, rows, ids, batch)) as found:
             yield found
         return
     from raymix.on_ray.answers import answers_on_ray, ray_for_answers
 
     with (
         ray_for_answers(spec.cluster, verbose),
-        closing(answers_on_ray(computing, rows, ids, trained.frame, spec.batch, spec.cluster)) as found,
+        closing(answers_on_ray(computing, rows, ids, trained.frame, batch, spec.cluster)) as found,
     ):
         yield found
 

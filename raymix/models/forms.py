@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from raymix.data.frame import Frame, Pixels
 from raymix.data.reading import read_in_order
 from raymix.data.rows import Ids
+from raymix.method.tiles import logits_of_images
 from raymix.models.own import Own
 from raymix.report.intervals import interval_of
 from raymix.session import RunFailed
@@ -46,7 +48,7 @@ def side_by_side(
     """
     latencies = [{size: latency(form.logits, repeated(some, size)) for size in (1, spec.batch)} for form in forms]
     ids = own.val if spec.val_images is None else evenly(own.val, spec.val_images)
-    seconds = len(ids) / spec.batch * sum(found[spec.batch] for found in latencies) / 1000
+    seconds = len(ids) * frame.num_tiles / spec.batch * sum(found[spec.batch] for found in latencies) / 1000
     wanted = always or spec.val_images is not None or spec.max_lost is not None
     correct = _correct(forms, own, frame, ids, spec.batch) if wanted or seconds <= _SHORT else None
     sides: list[Side] = []
@@ -76,11 +78,18 @@ def _correct(forms: Sequence[Form], own: Own, frame: Frame, ids: Ids, batch: int
     Each image is read once, and all forms are shown the same.
     """
     found = [np.zeros((len(forms), 0), dtype=np.bool_)]
-    for part in read_in_order(own.rows, ids, frame, batch):
+    for part in read_in_order(own.rows, ids, frame, max(1, batch // frame.num_tiles)):
         if len(part.ids):
-            labels = own.rows.labels[part.ids]
-            found.append(np.stack([form.logits(part.pixels).argmax(1) == labels for form in forms]))
+            labels, rows = own.rows.labels[part.ids], part.pixels.reshape(-1, *part.pixels.shape[-3:])
+            found.append(np.stack([_predicted(form, rows, frame.num_tiles) == labels for form in forms]))
     return np.concatenate(found, axis=1)
+
+
+def _predicted(form: Form, rows: Pixels, num_tiles: int) -> NDArray[np.int64]:
+    """The class of each image; `rows` are the images, or all of their tiles."""
+    logits = logits_of_images(torch.from_numpy(form.logits(rows)), num_tiles).numpy()
+    found: NDArray[np.int64] = logits.argmax(1)
+    return found
 
 
 def latency(logits: Logits, pixels: Pixels) -> float:

@@ -37,7 +37,9 @@ def pruned(trained: Trained, own: Own, cut: Cut, num: int) -> Trained:
 
 def _losses(trained: Trained, own: Own, num: int) -> Iterator[Tensor]:
     model = trained.model
-    for part in read_in_order(own.rows, evenly(own.labelled, num), trained.frame, _BATCH):
+    num_tiles = trained.frame.num_tiles
+    for part in read_in_order(own.rows, evenly(own.labelled, num), trained.frame, max(1, _BATCH // num_tiles)):
         if len(part.ids):
-            logits = model.h(model.f(model.a.clean(as_tensor(part.pixels))))
-            yield F.cross_entropy(logits, torch.from_numpy(own.rows.labels[part.ids]))
+            logits = model.h(model.f(model.a.clean(as_tensor(part.pixels).flatten(0, -4))))
+            labels = own.rows.labels[part.ids].repeat(num_tiles)
+            yield F.cross_entropy(logits, torch.from_numpy(labels))

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raymix.data.blocks import encodable
+from raymix.data.frame import Frame
 from raymix.data.images import Answered
 from raymix.data.rows import Ids, Rows
 from raymix.datacmd.work import How, console, told
@@ -41,8 +42,9 @@ class Embedded(Done):
 def predict(asked: Asked, spec: Predict, out: Path, overwrite: bool = False) -> Predicted:
     """Writes id, uri, class, score, above and problem of each image to a CSV, Parquet or JSONL file.
 
-    The score is the softmax of the logits. Of an image that cannot be read class, score and above are null, and
-    problem is the cause.
+    The score is the softmax of the logits, of an image in tiles the mean of theirs; left, top, right and bottom are
+    then the tile on which the class whose probability is the score has its highest, in shares of the upright image. Of
+    an image that cannot be read problem is the cause, and all of these are null.
 
     Raises:
         JobError: the run, SOURCE, the file or an option is wrong.
@@ -54,14 +56,15 @@ def predict(asked: Asked, spec: Predict, out: Path, overwrite: bool = False) -> 
 
 def write_predictions(trained: Trained, listing: tuple[Rows, Ids], spec: Predict, out: Path, how: How) -> Predicted:
     """As `predict`, of a model and rows that are there already."""
-    positive = place_of(spec.positive, trained.class_names)
+    positive, num_classes = place_of(spec.positive, trained.class_names), len(trained.class_names)
     counts, above = Counter[str](), 0
 
     def columns(values: NDArray[np.float32]) -> Columns:
         nonlocal above
-        share = softmax(values)
+        share = softmax(values[:, :num_classes])
         best = share.argmax(1)
         score = share.max(1) if positive is None else share[:, positive]
+        scored = best if positive is None else np.full_like(best, positive)
         is_above = score >= spec.threshold
         names = [trained.class_names[place] for place in best]
         counts.update(names)
@@ -70,16 +73,19 @@ def write_predictions(trained: Trained, listing: tuple[Rows, Ids], spec: Predict
             "class": pa.array(names, pa.string()),
             "score": pa.array(score, pa.float32()),
             "above": pa.array(is_above),
+            **({} if trained.frame.tile is None else _tile_columns(trained.frame, values[:, num_classes:], scored)),
         }
 
-    done = _written(trained, listing, spec, "logits", columns, out, how)
+    output: Output = "logits" if trained.frame.tile is None else "located"
+    done = _written(trained, listing, spec, output, columns, out, how)
     return Predicted(**dict(done), above=above, classes=dict(counts.most_common()))
 
 
 def embed(asked: Asked, spec: Embed, out: Path, overwrite: bool = False) -> Embedded:
     """Writes id, uri, embedding and problem of each image to a Parquet file; embedding is a list of fixed size.
 
-    It is the mean of the backbone's tokens, as the classifier gets it. Errors are those of `predict`.
+    It is the mean of the backbone's tokens, as the classifier gets it, and of an image's tiles. Errors are those of
+    `predict`.
     """
     check_out(out, (".parquet",), overwrite)
     trained = loaded(asked, spec)
@@ -92,6 +98,12 @@ def embed(asked: Asked, spec: Embed, out: Path, overwrite: bool = False) -> Embe
 
     done = _written(trained, listed(spec.source, spec.part), spec, "features", columns, out, asked.how)
     return Embedded(**dict(done), width=width, dtype=spec.dtype)
+
+
+def _tile_columns(frame: Frame, tiles: NDArray[np.float32], scored: NDArray[np.int64]) -> Columns:
+    """The box of the tile that shows a class best, in shares of the upright image; `tiles` (N, classes): its number."""
+    boxes = np.array(frame.boxes, np.float32)[tiles[np.arange(len(tiles)), scored].astype(np.int64)]
+    return {name: pa.array(boxes[:, side]) for side, name in enumerate(("left", "top", "right", "bottom"))}
 
 
 def place_of(name: str | None, class_names: tuple[str, ...]) -> int | None:

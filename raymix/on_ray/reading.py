@@ -19,11 +19,12 @@ from raymix.data.keep import CHUNK_BYTES
 from raymix.data.reading import Progress, read_all, read_part
 from raymix.data.rows import Ids, Rows
 from raymix.on_ray.hold import Held, Kept, Memory
+from raymix.plan import SHARDS
 from raymix.spec import Source
 
 BLOCK_ROWS = 5_000  # smaller blocks cost more than they bring (measured: 10,000 to 17,000 images/s on two cores)
 BLOCK_BYTES = 64 * 2**20  # decoded; of another node, several blocks are in the object store at once
-_PART_ROWS = 256  # decoded before they are copied into place
+_PART_ROWS = 256  # or tiles of rows, decoded before they are copied into place
 _STORE_SHARE = 0.5  # of the object store that streams may fill
 _EXECUTIONS = 3  # of a worker, that fill the object store at once: a stream, what comes after it, another stream
 _LEAST_CHUNKS, _MOST_CHUNKS = 4, 64  # of an execution
@@ -116,21 +117,29 @@ class _Executions:
     def read(self, chunks: Sequence[Ids]) -> Iterator[Pixels]:
         """The decoded chunks, in order, as they come.
 
-        They are copied: a reference to a block of Ray Data would outlive the block, which its executor frees.
+        They are copied: a reference to a block of Ray Data would outlive the block, which its executor frees. A chunk
+        is a block, unless Ray Data finds it too large and cuts it, as it may the tiles of a window of images.
         """
         tables = [self._table.take(chunk) for chunk in chunks]
         dataset = ray.data.from_arrow(tables).map_batches(
             _decode_all, batch_size=None, batch_format="numpy", fn_kwargs=self._options
         )
+        sizes, parts = iter(map(len, chunks)), list[Pixels]()
+        size = next(sizes, 0)
         for bundle in dataset.iter_internal_ref_bundles():
             for block in bundle.block_refs:
-                yield BlockAccessor.for_block(ray.get(block)).to_numpy(["pixels"])["pixels"]
+                parts.append(BlockAccessor.for_block(ray.get(block)).to_numpy(["pixels"])["pixels"])
+                if sum(map(len, parts)) == size:
+                    yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+                    size, parts = next(sizes, 0), []
 
 
 def streaming(rows: Rows, frame: Frame, workers: int, cpus_per_worker: float, store: int) -> Streaming:
     """What the workers of a group need; `store`: bytes of the smallest node's object store."""
     free = ray.cluster_resources().get("CPU", 1) - workers * cpus_per_worker
     share = int(_STORE_SHARE * store / workers)
+    # tiles come in windows of whole images, which a chunk does not cut
+    window = SHARDS * frame.nbytes // workers if frame.tile is not None else 0
     chunk_bytes = min(CHUNK_BYTES, share // (_EXECUTIONS * _LEAST_CHUNKS))
     table = pa.table({"uri": pa.array(rows.uris, pa.large_string()), "source": rows.source_of})
     return Streaming(
@@ -140,7 +149,7 @@ def streaming(rows: Rows, frame: Frame, workers: int, cpus_per_worker: float, st
         cpus=max(1, int(free / workers)),
         store=share,
         chunk_bytes=chunk_bytes,
-        leg_chunks=min(_MOST_CHUNKS, share // (_EXECUTIONS * max(chunk_bytes, frame.nbytes))),
+        leg_chunks=max(1, min(_MOST_CHUNKS, share // (_EXECUTIONS * max(chunk_bytes, window, frame.nbytes)))),
     )
 
 
@@ -148,7 +157,8 @@ def _blocks(rows: Rows, ids: Ids, frame: Frame, function: Any, options: dict[str
     """References to what `function` makes of `ids`, block by block, as they come."""
     size = min(BLOCK_ROWS, max(1, BLOCK_BYTES // frame.nbytes))
     cpus = int(ray.cluster_resources().get("CPU", 1))
-    num_blocks = max(1, min(max(cpus, math.ceil(len(ids) / size)), math.ceil(len(ids) / 100)))
+    most = math.ceil(len(ids) * frame.num_tiles / 100)
+    num_blocks = max(1, min(max(cpus, math.ceil(len(ids) / size)), most, len(ids)))
     tables = [table_of(rows, ids, places) for places in np.array_split(np.arange(len(ids)), num_blocks)]
     dataset = ray.data.from_arrow(tables).map_batches(
         function,
@@ -191,8 +201,9 @@ def _decode(
     here = room.is_here()
     pixels = room.room(int(batch["place"][0]), int(batch["place"][-1]) + 1) if here else frame.empty(len(places))
     causes = np.full(len(places), "", dtype=object)
-    for first in range(0, len(places), _PART_ROWS):
-        part = read_part(rows, places[first : first + _PART_ROWS], frame)
+    size = max(1, _PART_ROWS // frame.num_tiles)
+    for first in range(0, len(places), size):
+        part = read_part(rows, places[first : first + size], frame)
         pixels[part.ids] = part.pixels
         for place, cause in part.skipped.items():
             causes[place] = cause

@@ -85,7 +85,10 @@ def _check_streaming(spec: JobSpec, facts: Facts) -> None:
     if not facts.run:
         return
     if facts.run > 1 and spec.data.balance:
-        problem = "images are streamed out of larger files, neighbours together, and rare classes cannot be read twice"
+        together = "images are streamed out of larger files, neighbours together"
+        if facts.tiles > 1:
+            together = "tiles of an image are streamed together"
+        problem = f"{together}, and rare classes cannot be read twice"
         raise JobError("data.balance", problem, "set data.cache=host, or optim.class_weights=balanced instead")
     if facts.run > 1 and SHARDS % workers:
         nearest = min((n for n in range(1, SHARDS + 1) if not SHARDS % n), key=lambda n: (abs(n - workers), n))

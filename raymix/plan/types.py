@@ -28,13 +28,21 @@ SHARDS = 48  # residues of a position that always stay on one rank where images 
 class Facts(Section):
     """What is known of the data and the machines before anything runs: rows, labels, workers."""
 
-    num_train: int = Field(ge=0, description="training rows, labelled or not, without select and val")
+    num_train: int = Field(
+        ge=0, description="training rows, labelled or not, without select and val: images, or all of their tiles"
+    )
     num_labelled: int = Field(ge=0, description="those of them that carry a label")
-    num_select: int = Field(ge=0)
-    num_val: int = Field(ge=0)
+    num_select: int = Field(ge=0, description="images, with and without tiles")
+    num_val: int = Field(ge=0, description="images, with and without tiles")
     class_names: tuple[str, ...]
     class_rows: tuple[int, ...] = Field((), description="labelled training rows of each class; empty: not counted")
+    tiles: int = Field(1, ge=1, description="rows that a training image is: its tiles, 1 without")
     run: int = Field(0, ge=0, description="0: images are kept; else they are streamed, so many neighbours at a time")
+
+    @property
+    def num_images(self) -> int:
+        """Of all parts."""
+        return self.num_train // self.tiles + self.num_select + self.num_val
 
     @property
     def num_classes(self) -> int:

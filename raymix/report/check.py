@@ -52,12 +52,18 @@ class Span(Section):
 
 
 class Sizes(Section):
-    """Sizes of the readable images. `below_image_size`: share whose shorter side is below the job's image_size."""
+    """Sizes of the readable images.
+
+    Attributes:
+        below_image_size: share of them of whose tiles, or of themselves, the shorter side is below image_size.
+        unseen: share of their area, or their region's, that is in no tile's middle square; None: there are no tiles.
+    """
 
     width: Span
     height: Span
     image_size: int | None
     below_image_size: float | None
+    unseen: float | None = None
 
 
 class KindCount(Section):
@@ -235,8 +241,12 @@ def _sizes(sizes: Sizes) -> list[Text]:
         for name, span in (("width", sizes.width), ("height", sizes.height))
     ]
     if sizes.below_image_size is not None:
-        text = f"{sizes.below_image_size:.1%} have a shorter side below data.image_size {sizes.image_size}"
+        whose = "" if sizes.unseen is None else "tiles with "
+        text = f"{sizes.below_image_size:.1%} have {whose}a shorter side below data.image_size {sizes.image_size}"
         lines.append(Text(text, style="yellow" if sizes.below_image_size > 0 else ""))
+    if sizes.unseen:
+        text = f"{sizes.unseen:.1%} of their area lies outside of every tile's middle square; square tiles show all"
+        lines.append(Text(text, style="yellow"))
     return lines
 
 

@@ -232,6 +232,8 @@ def rows_lines(report: RunReport) -> list[tuple[str, str, str]]:
         ("select", words.count(rows.select), "kept for choosing, never trained on"),
         ("val", words.count(rows.val), "read once, at the end"),
     ]
+    if rows.tiles > 1:
+        lines.insert(1, ("tiles", words.count(rows.tiles * rows.train), f"{rows.tiles} of each: what training sees"))
     if rows.groups is not None:
         lines += _group_lines(rows.groups)
     if rows.near is not None:
@@ -241,10 +243,12 @@ def rows_lines(report: RunReport) -> list[tuple[str, str, str]]:
     of = {"all": rows.train, "labelled": rows.labelled, "unlabelled": rows.unlabelled}
     for stream, seen in rows.seen.items():
         if seen:
-            lines.append((f"seen: {stream}", words.count(seen), _passes(seen, of[stream])))
+            lines.append((f"seen: {stream}", words.count(seen), _passes(seen, rows.tiles * of[stream])))
     if len(rows.sources) > 1:
         for name, source in rows.sources.items():
-            lines.append((f"seen of data.{name}", words.count(source.seen), _passes(source.seen, source.rows)))
+            lines.append(
+                (f"seen of data.{name}", words.count(source.seen), _passes(source.seen, rows.tiles * source.rows))
+            )
             if source.shared:
                 lines.append((f"left out of data.{name}", words.count(source.shared), "another source has them"))
     return lines
@@ -293,7 +297,9 @@ def images_line(report: RunReport) -> str:
     if images is None:
         return ""
     place = {"device": "kept on the GPU", "host": "kept in host memory", "stream": "streamed, read anew every epoch"}
-    what = f"{images.size} x {images.size} pixels, {images.channels}"
+    tiles = report.rows.tiles
+    cut = f"each in {tiles} tiles, which is what phases count, of " if tiles > 1 else ""
+    what = f"{cut}{images.size} x {images.size} pixels, {images.channels}"
     most = f" A GPU held {words.size(held)} at most." if held else ""
     return f"Images: {what}, {words.size(images.bytes)} decoded, {place[images.kept]}.{most}"
 

@@ -292,5 +292,5 @@ def _evaluate_seconds(plan: Plan, rates: Rates, train: float) -> float:
 def _data_bytes(plan: Plan) -> int:
     data, facts = plan.spec.data, plan.facts
     value_bytes = 2 if data.channels == "gray16" else 1
-    num_rows = facts.num_train + facts.num_select + facts.num_val
+    num_rows = facts.num_images * facts.tiles
     return num_rows * data.largest_stored**2 * data.num_channels * value_bytes

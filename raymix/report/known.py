@@ -34,6 +34,7 @@ class Key(Section):
     augment: dict[str, Any]
     speed: dict[str, Any]
     image_size: int
+    tiles: int = Field(description="of an image, which evaluation goes through; 1: none")
     channels: str
     num_classes: int
     batch: int
@@ -60,6 +61,7 @@ class Key(Section):
             **sections,
             augment=spec.data.augment.model_dump(mode="json"),
             image_size=spec.data.image_size,
+            tiles=plan.facts.tiles,
             channels=spec.data.channels,
             num_classes=plan.facts.num_classes,
             batch=spec.batch,

@@ -91,7 +91,9 @@ class PilotReport(Section):
     num_val: int
     metric: Metric = Field("top1", description="by which the figures named top1 are reckoned")
     val_classes: str = Field("", description="as `classes` of a run's final result")
-    num_labelled: int | None = Field(None, description="training rows with a label; null: not written down")
+    num_labelled: int | None = Field(
+        None, description="training rows (images, or tiles) with a label; null: not written down"
+    )
     arms: dict[str, tuple[PilotRun, ...]]
     verdict: Verdict
     tried: int = Field(description="configurations tried for each arm; 1: none was tuned")

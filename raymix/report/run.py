@@ -72,7 +72,7 @@ class SourceRows(Section):
     """The training rows of one source."""
 
     rows: int
-    seen: int = Field(description="rows consumed by training")
+    seen: int = Field(description="rows consumed by training: images, or tiles of them")
     shared: int = Field(0, description="rows left out because another source has them")
 
 
@@ -97,7 +97,7 @@ class NearRows(Section):
 
 
 class RowsReport(Section):
-    """Every row accounted for."""
+    """Every image accounted for."""
 
     train: int
     labelled: int
@@ -105,7 +105,8 @@ class RowsReport(Section):
     select: int
     val: int
     skipped: dict[str, int] = Field(description="unreadable images: cause -> count")
-    seen: dict[Stream, int] = Field(description="rows consumed by training, by stream")
+    tiles: int = Field(1, description="that each image is cut into; training consumes those (data.tile)")
+    seen: dict[Stream, int] = Field(description="images consumed by training, or tiles of them, by stream")
     sources: dict[str, SourceRows] = Field({}, description="training rows by source: train, unlabelled")
     groups: GroupRows | None = Field(None, description="null: no data.group was asked for")
     near: NearRows | None = Field(None, description="null: not looked for, or images were streamed")
@@ -324,11 +325,12 @@ def rows_report(
 ) -> RowsReport:
     """The rows of a run: where they stand and how many were used."""
     return RowsReport(
-        train=facts.num_train,
-        labelled=facts.num_labelled,
-        unlabelled=facts.num_train - facts.num_labelled,
+        train=facts.num_train // facts.tiles,
+        labelled=facts.num_labelled // facts.tiles,
+        unlabelled=(facts.num_train - facts.num_labelled) // facts.tiles,
         select=facts.num_select,
         val=facts.num_val,
+        tiles=facts.tiles,
         skipped=skipped,
         seen=seen,
         sources=sources,

@@ -161,8 +161,9 @@ def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:
     total = ["", words.count(plan.num_steps), "", images, labelled, "", "", seconds]
     table.add_row("all", *(c for c, there in zip(total, heads.values(), strict=True) if there), style="bold")
     facts_ = plan.facts
+    tiles = f" ({facts_.tiles} tiles of each image)" if facts_.tiles > 1 else ""
     rows = (
-        f"rows: {words.count(facts_.num_train)} train, {words.count(facts_.num_labelled)} of them labelled, "
+        f"rows: {words.count(facts_.num_train)} train{tiles}, {words.count(facts_.num_labelled)} of them labelled, "
         f"{words.count(facts_.num_select)} select, {words.count(facts_.num_val)} val; {facts_.num_classes} classes"
     )
     parts: list[RenderableType] = [Text(plan.spec.name, style="bold"), table, Text(rows)]

@@ -7,7 +7,7 @@ Nothing here reads a file, imports torch or knows how training works; `raymix.jo
 from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, Vit, long_form
 from raymix.spec.base import SPEC_VERSION, JobError, Section, masked
 from raymix.spec.cluster import Cluster, Elastic
-from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, GroupPattern, Region, ViewAugment
+from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, GroupPattern, Region, Tile, ViewAugment, boxes_of
 from raymix.spec.evaluate import TOP, CheckpointSpec, Metric, Weights
 from raymix.spec.finetune import Cut, Lora, Shrink
 from raymix.spec.job import JobSpec, Passes, check_decode_from, check_masks, nearest_size
@@ -109,6 +109,7 @@ __all__ = [
     "Sweep",
     "SweepAxis",
     "TableSource",
+    "Tile",
     "Timm",
     "TinyImageNetSource",
     "Torchvision",
@@ -121,6 +122,7 @@ __all__ = [
     "WebDatasetSource",
     "Weight",
     "Weights",
+    "boxes_of",
     "check_decode_from",
     "check_masks",
     "long_form",

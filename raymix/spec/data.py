@@ -159,6 +159,48 @@ def _is_region(region: Region) -> bool:
     return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
 
 
+MOST_TILES = 256  # of an image: all of them are decoded together
+
+
+class Tile(Section):
+    """The grid of equal parts that each image, or its region, is cut into."""
+
+    grid: tuple[int, int] = Field(description="[rows, columns]")
+    overlap: float = Field(0.0, ge=0, le=0.5, description="share of a tile's side that its neighbour shows as well")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if min(self.grid) < 1 or not 2 <= self.num <= MOST_TILES:
+            problem = f"{list(self.grid)} is no grid of tiles"
+            raise JobError("data.tile.grid", problem, f"[rows, columns], 2 to {MOST_TILES} tiles in all, as in [3, 4]")
+        return self
+
+    @property
+    def num(self) -> int:
+        """Tiles of an image."""
+        return self.grid[0] * self.grid[1]
+
+    def boxes(self, region: Region | None) -> tuple[Region, ...]:
+        """Each tile's [left, top, right, bottom] in shares of the upright image, row by row."""
+        left, top, right, bottom = region or (0.0, 0.0, 1.0, 1.0)
+        across, down = (
+            [tuple(first + (last - first) * share for share in span) for span in self._spans(num)]
+            for first, last, num in ((left, right, self.grid[1]), (top, bottom, self.grid[0]))
+        )
+        return tuple((x0, y0, x1, y1) for y0, y1 in down for x0, x1 in across)
+
+    def _spans(self, num: int) -> list[tuple[float, float]]:
+        """Where `num` neighbours begin and end, in shares of the whole."""
+        step = 1 - self.overlap
+        length = 1 + (num - 1) * step  # of the whole, in tiles
+        return [(place * step / length, (place * step + 1) / length) for place in range(num)]
+
+
+def boxes_of(region: Region | None, tile: Tile | None) -> tuple[Region | None, ...]:
+    """The parts of an image that rows are made of; None: all of it."""
+    return (region,) if tile is None else tile.boxes(region)
+
+
 STORE_MARGIN = 1.15  # kept beyond image_size, so that random crops have detail to lose
 
 
@@ -205,6 +247,12 @@ class Data(Section):
         description="[left, top, right, bottom] of the part that is used, in shares of the upright image; its middle "
         "square is kept, as of a whole image; null: all",
     )
+    tile: Tile | None = Field(
+        None,
+        description="cut each image, or its region, into a grid of equal tiles, of each of which the middle square is "
+        "kept; each trains as a row of its own with the image's label. Splits, accuracies and predictions are by "
+        "image: its probabilities are the mean of its tiles' softmax. null: the image as a whole",
+    )
     channels: Channels = Field("rgb", description="what is kept of an image; gray16 keeps 16-bit images whole")
     cache: Literal["auto", "device", "host", "stream"] = Field(
         "auto", description="where the decoded images are kept; stream: nowhere, each epoch reads them anew"
@@ -230,6 +278,11 @@ class Data(Section):
             raise JobError("data.region", problem, "0 <= left < right <= 1 and 0 <= top < bottom <= 1")
         check_channels("data.augment", self.augment, self.channels)
         return self
+
+    @property
+    def num_tiles(self) -> int:
+        """Rows that an image trains as: 1 without tiles."""
+        return 1 if self.tile is None else self.tile.num
 
     @property
     def num_channels(self) -> int:

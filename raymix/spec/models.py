@@ -28,7 +28,7 @@ class Reading(Section):
     checkpoint: Literal["newest", "best"] = Field(
         "newest", description="best: the one that classified the select rows best, where the run kept it"
     )
-    batch: int = Field(256, ge=1, le=65_536, description="images that go through the model at once")
+    batch: int = Field(256, ge=1, le=65_536, description="images, or tiles of them, that go through the model at once")
     cluster: Cluster = Field(
         Cluster(workers=0), description="as in a job; workers: 0 (the default here): in this process, without Ray"
     )

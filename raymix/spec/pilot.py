@@ -41,7 +41,7 @@ SHARED = {
         f"data.{field}": "all arms share images, rows and splits"
         for field in (
             *("train", "unlabelled", "val", "holdout", "select", "split_seed", "keep_splits", "group", "fraction"),
-            *("label_fraction", "image_size", "store_size", "region", "channels", "cache", "max_bad_fraction"),
+            *("label_fraction", "image_size", "store_size", "region", "tile", "channels", "cache", "max_bad_fraction"),
             "near_duplicates",
         )
     },

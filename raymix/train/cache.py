@@ -13,6 +13,7 @@ from torch import Tensor
 from raymix.data.images import Images
 from raymix.data.order import Order
 from raymix.data.rows import Ids
+from raymix.data.tiles import images_of
 from raymix.plan import Stream
 from raymix.spec import JobError
 from raymix.train.supply import EVAL_BATCH, Source, as_tensor, to_device
@@ -23,12 +24,15 @@ DEVICE_SHARE = 0.4  # of the device's memory that images may take
 class Cache:
     """Images (N, S, S, C), kept where `where` says (`auto`: on the device if they fit, else on the host).
 
+    With tiles those are the rows, T of them after another for each image.
+
     `share` of the device is this process's, where several train on it.
     """
 
     def __init__(self, images: Images, device: torch.device, where: str = "auto", share: float = 1.0) -> None:
         self.device, self._slots = device, images.slots
-        host_NSSC = as_tensor(images.pixels)
+        self._num_tiles = images.num_tiles
+        host_NSSC = as_tensor(images.pixels).flatten(0, -4)
         fits = (
             device.type == "cuda"
             and host_NSSC.nbytes <= DEVICE_SHARE * share * torch.cuda.get_device_properties(device).total_memory
@@ -71,7 +75,10 @@ class Cache:
 
     def _places(self, ids: Ids) -> Tensor:
         """Where rows lie, int64, on the device that holds the images."""
-        slots = torch.from_numpy(self._slots[ids])
+        found = self._slots[images_of(ids, self._num_tiles)]
+        if self._num_tiles > 1:
+            found = found * self._num_tiles + ids % self._num_tiles
+        slots = torch.from_numpy(found)
         return to_device(slots, self.device) if self.on_device else slots
 
     def _take(self, slots_B: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from raymix.data.splits import Splits
+from raymix.data.tiles import tiles_of
 from raymix.method.steps import Model
+from raymix.method.tiles import logits_of_images
 from raymix.plan import Plan
 from raymix.report.ranking import placements
 from raymix.spec import TOP, Metric, Weights
@@ -39,17 +41,22 @@ class Answers(NamedTuple):
 def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runtime: Runtime) -> Answers:
     """What the model says of the rows `ids`, on every rank; each rank computes its share.
 
-    `labels` are those of all rows, by row id. The model is left in evaluation mode, and not changed.
+    With tiles it says it of the image, by the mean of its tiles' probabilities. `labels` are those of all rows, by row
+    id. The model is left in evaluation mode, and not changed.
     """
     model.eval()
-    mine = ids[runtime.rank :: runtime.world]
+    mine, num_tiles = ids[runtime.rank :: runtime.world], plan.facts.tiles
+    at_once = _at_once(plan, runtime.world)
+    whole = max(1, at_once // num_tiles) * num_tiles  # tiles of one image come together
     truth, done = torch.from_numpy(labels[mine]).to(runtime.device), 0
     dtype, parts, metric = autocast_dtype(plan, runtime.device), list[Tensor](), plan.spec.metric
     with eager(), torch.autocast(runtime.device.type, dtype, enabled=dtype is not None):
-        for x_BSSC in runtime.supply.batches(mine, _at_once(plan, runtime.world)):
+        for x_BSSC in runtime.supply.batches(tiles_of(mine, num_tiles), whole):
             runtime.pulse.moves += 1
-            parts.append(_told(model.classify(x_BSSC), truth[done : done + len(x_BSSC)], metric))
-            done += len(x_BSSC)
+            tiles = torch.cat([model.classify(x_bSSC) for x_bSSC in torch.split(x_BSSC, at_once)])
+            logits = logits_of_images(tiles, num_tiles)
+            parts.append(_told(logits, truth[done : done + len(logits)], metric))
+            done += len(logits)
     local = torch.cat(parts).cpu().numpy() if parts else None
     ranks = [part for part in runtime.gather(local) if part is not None]
     told = np.empty((len(ids), ranks[0].shape[1] if ranks else 1), ranks[0].dtype if ranks else bool)
@@ -87,7 +94,7 @@ def settle_all(plan: Plan, state: TrainState, splits: Splits, runtime: Runtime) 
     """BatchNorm's running statistics, where there are any, as the present weights have them; see `norm.settle`."""
     for model in (state.model, state.averaged):
         if model is not None:
-            settle(plan, model, splits.train, runtime)
+            settle(plan, model, tiles_of(splits.train, plan.facts.tiles), runtime)
 
 
 def evaluate_all(

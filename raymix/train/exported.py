@@ -8,7 +8,7 @@ from pydantic import Field
 
 from raymix.data.frame import Frame
 from raymix.report.figure import Interval
-from raymix.spec import Channels, JobSpec, Region, Section
+from raymix.spec import Channels, JobSpec, Region, Section, Tile
 
 ABOUT, TENSORS = "model.json", "model.safetensors"
 PARTS = ("f.", "h.")  # of raymix's model: backbone and classifier
@@ -25,6 +25,7 @@ class Transform(Section):
     dtype: Literal["uint8", "int16"]
     layout: Literal["NHWC"] = "NHWC"
     region: Region | None = None
+    tile: Tile | None = None
 
     @classmethod
     def of(cls, frame: Frame) -> Transform:
@@ -38,11 +39,7 @@ class Transform(Section):
             "decode; of an animation the first frame",
             "turn as EXIF says",
             colours[frame.channels],
-            *(
-                []
-                if frame.region is None
-                else [f"cut out [left, top, right, bottom] = {list(frame.region)}, in shares"]
-            ),
+            *_cuts(frame),
             f"resize the shorter side to {frame.size} pixels, bicubic, antialiased",
             f"crop the centre, {frame.size} x {frame.size}",
         )
@@ -52,12 +49,33 @@ class Transform(Section):
             channels=frame.channels,
             dtype="int16" if frame.channels == "gray16" else "uint8",
             region=frame.region,
+            tile=frame.tile,
         )
 
     @property
     def frame(self) -> Frame:
         """As raymix has it."""
-        return Frame(self.size, self.channels, self.region)
+        return Frame(self.size, self.channels, self.region, self.tile)
+
+
+def _cuts(frame: Frame) -> list[str]:
+    """What is cut out of an upright image before it is resized."""
+    cuts = []
+    if frame.region is not None:
+        cuts.append(f"cut out [left, top, right, bottom] = {list(frame.region)}, in shares")
+    if frame.tile is not None:
+        rows, columns = frame.tile.grid
+        shared = f", neighbours sharing {frame.tile.overlap:g} of a tile's side" if frame.tile.overlap else ""
+        cuts.append(f"cut into {rows} rows of {columns} equal tiles{shared}, row by row; of each tile the following")
+    return cuts
+
+
+# of a model that works on tiles
+TILE_INPUT = "tiles of images (N, S, S, C) as `transform` gives them"
+TILE_OUTPUT = (
+    "logits (N, classes) of each tile, in the order of class_names; an image's probabilities are the mean of the "
+    "softmax of all of its tiles"
+)
 
 
 class Side(Section):

@@ -15,6 +15,7 @@ from torch import Tensor
 from raymix.data.order import orders
 from raymix.data.rows import Ids
 from raymix.data.splits import Splits
+from raymix.data.tiles import images_of
 from raymix.method import draw
 from raymix.method.steps import Batch
 from raymix.plan import Kind, Plan, Segment, Stream, classified_rows, positions, rows_per_step
@@ -112,12 +113,17 @@ class Feed:
     def _labelled(self, kind: Kind, ids_TB: Ids) -> Ids:
         """Rows of each batch that feed the supervised loss, over all ranks, (T,)."""
         seen_TB = ids_TB[:, : classified_rows(self.plan, kind, self.runtime.world)]
-        number: Ids = (self.splits.labels[seen_TB] >= 0).sum(1)
+        number: Ids = (self._labels(seen_TB) >= 0).sum(1)
         return number
+
+    def _labels(self, ids_TB: Ids) -> Ids:
+        """The labels of some rows: a tile has that of its image."""
+        labels: Ids = self.splits.labels[images_of(ids_TB, self.plan.facts.tiles)]
+        return labels
 
     def _joined(self, kind: Kind, ids_TB: Ids, epochs_TB: Ids, images: Iterator[Tensor]) -> Iterator[Batch]:
         """The batches of some steps and their images."""
-        runtime, labels_TB = self.runtime, self.splits.labels[ids_TB]
+        runtime, labels_TB = self.runtime, self._labels(ids_TB)
         # the count comes from the order function, so no collective is needed (DESIGN section 3, rule 8)
         labelled = self._labelled(kind, ids_TB)
         scales = np.where(labelled > 0, runtime.world / np.maximum(labelled, 1), 0.0)

@@ -69,15 +69,16 @@ def flops(plan: Plan, model: Model, kinds: tuple[Kind, ...], count: bool) -> dic
 
 
 def row_seconds(plan: Plan, model: Model, splits: Splits, runtime: Runtime) -> float:
-    """Seconds that evaluation takes a row, all ranks together; on training rows, since val is read once, at the end.
+    """Seconds that evaluation takes an image, all ranks together; on training rows, since val is read once, at the end.
 
     The model stays as it was, its mode included.
     """
     training = model.training
-    rows = splits.train[: min(plan.spec.batch, EVAL_BATCH * runtime.world)]
+    most = max(1, EVAL_BATCH * runtime.world // plan.facts.tiles)
+    rows = splits.train[: min(max(1, plan.spec.batch // plan.facts.tiles), most)]
     _evaluate_seconds(plan, model, rows, splits, runtime)  # the first pass of a kind takes longer
     once = _evaluate_seconds(plan, model, rows, splits, runtime)
-    fit = min(EVAL_BATCH * runtime.world, int(len(rows) * EVALUATED_SECONDS / max(once, 1e-6)))
+    fit = min(most, int(len(rows) * EVALUATED_SECONDS / max(once, 1e-6)))
     if fit > len(rows):  # a batch is little for a GPU, and too much of it would be what every call costs
         rows = splits.train[:fit]
         once = min(_evaluate_seconds(plan, model, rows, splits, runtime) for _ in range(2))

@@ -16,6 +16,7 @@ from raymix.data.frame import Frame
 from raymix.method import lora
 from raymix.method.backbones import How, shrinking
 from raymix.method.steps import Model
+from raymix.method.tiles import features_of_images, logits_of_images
 from raymix.plan import Plan
 from raymix.spec import JobError, JobSpec
 from raymix.train import checkpoint, exported
@@ -23,7 +24,8 @@ from raymix.train.kept import best_of, newest_of
 from raymix.train.state import AVERAGED, MODEL
 from raymix.train.supply import as_tensor
 
-Output = Literal["logits", "features", "both"]  # both: logits, then features
+# both: logits, then features; located: logits, then for each class the tile that shows it best
+Output = Literal["logits", "features", "both", "located"]
 
 
 class Trained(nn.Module):
@@ -40,7 +42,7 @@ class Trained(nn.Module):
         self.model, self.class_names, self.frame, self.spec = model, class_names, frame, spec
 
     def transform(self, image: str | Path | bytes) -> Tensor:
-        """An image file, or its bytes, as training stored it: (S, S, C).
+        """An image file, or its bytes, as training stored it: (S, S, C), of a job with tiles (T, S, S, C).
 
         Raises:
             raymix.data.decode.BadImage: it is not an image that can be read.
@@ -49,23 +51,47 @@ class Trained(nn.Module):
         return as_tensor(decode(raw, self.frame))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, S, S, C) as `transform` gives them, S >= the model's image size."""
-        return self.model.classify(images)
+        """Logits (B, classes) of images (B, S, S, C) as `transform` gives them, S >= the model's image size.
+
+        Of tiles (B, T, S, S, C) those of the images: their softmax is the mean of the tiles' softmax.
+        """
+        rows, num_tiles = _rows(images)
+        return logits_of_images(self.model.classify(rows), num_tiles)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Features (B, D) of the same images: the mean of the backbone's tokens."""
-        features: Tensor = self.model.f(self.model.a.clean(images)).mean(1)
-        return features
+        """Features (B, D) of the same images: the mean of the backbone's tokens, and of an image's tiles."""
+        rows, num_tiles = _rows(images)
+        return features_of_images(self.model.f(self.model.a.clean(rows)).mean(1), num_tiles)
 
     def both(self, images: Tensor) -> Tensor:
         """Logits and features of the same images by one pass of the backbone, side by side: (B, classes + D)."""
-        tokens = self.model.f(self.model.a.clean(images))
-        return torch.cat([self.model.h(tokens), tokens.mean(1)], 1)
+        rows, num_tiles = _rows(images)
+        tokens = self.model.f(self.model.a.clean(rows))
+        parts = logits_of_images(self.model.h(tokens), num_tiles), features_of_images(tokens.mean(1), num_tiles)
+        return torch.cat(parts, 1)
+
+    def located(self, images: Tensor) -> Tensor:
+        """Logits, and of each class the number of the tile that has its highest probability: (B, 2 * classes)."""
+        rows, num_tiles = _rows(images)
+        tiles = self.model.classify(rows)
+        highest_BK = tiles.float().softmax(1).reshape(-1, num_tiles, tiles.shape[1]).argmax(1)
+        return torch.cat([logits_of_images(tiles, num_tiles).float(), highest_BK.float()], 1)
 
     def width(self, output: Output) -> int:
-        """Values of an image: classes, D, or both."""
-        widths = {"logits": len(self.class_names), "features": self.model.f.width}
-        return sum(widths.values()) if output == "both" else widths[output]
+        """Values of an image."""
+        classes, features = len(self.class_names), self.model.f.width
+        widths: dict[Output, int] = {
+            "logits": classes,
+            "features": features,
+            "both": classes + features,
+            "located": 2 * classes,
+        }
+        return widths[output]
+
+
+def _rows(images: Tensor) -> tuple[Tensor, int]:
+    """(B, S, S, C) as it is, (B, T, S, S, C) as (B * T, S, S, C); and T."""
+    return images.flatten(0, -4), images.shape[1] if images.ndim == 5 else 1
 
 
 def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> Trained:
@@ -97,7 +123,8 @@ def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> T
         raise JobError(str(run), f"checkpoint {path.name} does not fit the run: {problem}") from None
     if spec.shrink is not None:
         shrinking.cut_off(model.f)
-    return Trained(model, plan.facts.class_names, Frame(size, spec.data.channels, spec.data.region), spec).eval()
+    frame = Frame(size, spec.data.channels, spec.data.region, spec.data.tile)
+    return Trained(model, plan.facts.class_names, frame, spec).eval()
 
 
 def _exported(folder: Path, allow_import: tuple[str, ...]) -> Trained:

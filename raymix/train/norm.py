@@ -38,8 +38,8 @@ def settle(plan: Plan, model: Model, ids: Ids, runtime: Runtime) -> None:
     """Sets the running mean and variance of the backbone's BatchNorm layers, the same on every rank.
 
     They are those of up to 50 batches without augmentation: the first of the job's own order of `ids`, the training
-    rows. A batch lies on one rank as a whole, so the number of ranks changes nothing. Nothing is read without such
-    layers. The model is left in evaluation mode; nothing else of it changes.
+    rows or their tiles. A batch lies on one rank as a whole, so the number of ranks changes nothing. Nothing is read
+    without such layers. The model is left in evaluation mode; nothing else of it changes.
     """
     layers = {name: layer for name, layer in model.f.named_modules() if _is_settled(layer)}
     if not layers:

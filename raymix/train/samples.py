@@ -29,25 +29,26 @@ LARGEST_SIDE = 96  # pixels: the page with all of them stays below 2 MB
 
 @torch.no_grad()
 def samples(plan: Plan, state: TrainState, splits: Splits, runtime: Runtime) -> Samples | None:
-    """Rows of val, or without val of select, spread over them; None: there are none. For one rank; changes nothing.
+    """Rows of val, or without val of select, spread over them, or a tile of each; None: there are none. For one rank.
 
-    They are seen by the weights whose accuracy the run reports. Before any step with the objective's loss it has
-    nothing to show, and before any with labels the classifier has not.
+    Nothing is changed. They are seen by the weights whose accuracy the run reports. Before any step with the
+    objective's loss it has nothing to show, and before any with labels the classifier has not.
     """
     ids = splits.val if len(splits.val) else splits.select
     kinds = {kind for report in state.history.reports for kind, _ in report.segment.pattern}
     if not len(ids) or not kinds:
         return None
     ids = ids[np.unique(np.linspace(0, len(ids) - 1, NUM).round().astype(int))]
+    tiles = ids * plan.facts.tiles + np.arange(len(ids)) % plan.facts.tiles  # of each image another one
     averaged = state.averaged if plan.spec.evaluate.weights == "ema" else None
     model = averaged or state.model
     model.eval()
     dtype = autocast_dtype(plan, runtime.device)
     with eager(), torch.autocast(runtime.device.type, dtype, enabled=dtype is not None):
-        x_NSSC = torch.cat(list(runtime.supply.batches(ids)))
+        x_NSSC = torch.cat(list(runtime.supply.batches(tiles)))
         pictures = {"image": _shown(model.a, model.a.clean(x_NSSC))}
         if kinds & {"ssl", *MIX_KINDS}:
-            rows_N = torch.from_numpy(ids).to(runtime.device)
+            rows_N = torch.from_numpy(tiles).to(runtime.device)
             key_N = draw.keys(plan.spec.seed, torch.zeros_like(rows_N), rows_N)
             found = _of_objective(plan, model, x_NSSC, key_N, "ssl" if "ssl" in kinds else "mix")
             pictures |= {name: _shown(model.a, x_NCHW) for name, x_NCHW in found.items()}

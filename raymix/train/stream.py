@@ -1,6 +1,7 @@
 """Images that do not fit: read, decoded and handed on in the order of the steps, every epoch anew.
 
 B batch of this rank, T steps, W ranks, S pixels a side. A rank takes the positions p of a stream with p mod W = rank.
+With tiles, rows are tiles; an image is read and decoded once for all of its tiles that a chunk asks for.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -23,7 +25,7 @@ from raymix.data.rows import Ids
 from raymix.plan import Stream
 from raymix.train.supply import EVAL_BATCH, Source, as_tensor, to_device
 
-# chunks of row ids -> the pixels of each chunk, in that order; closing the iterator ends the reading
+# chunks of ids of images -> the pixels of each chunk, in that order; closing the iterator ends the reading
 Read = Callable[[Sequence[Ids]], Generator[Pixels, None, None]]
 
 LEG_CHUNKS = 256  # that one execution of the reader serves, unless it is told otherwise
@@ -44,13 +46,16 @@ class Streamed:
         chunk_bytes: int = CHUNK_BYTES,
         leg_chunks: int | None = None,
     ) -> None:
-        self.frame, self.device, self._read = frame, device, read
-        self._chunk_rows, self._leg_chunks = max(1, chunk_bytes // frame.nbytes), max(2, leg_chunks or LEG_CHUNKS)
+        self.frame, self.device = frame, device
+        self._read = read if frame.tile is None else partial(_of_tiles, read, frame.num_tiles)
+        self._chunk_rows = max(1, chunk_bytes // frame.nbytes) * frame.num_tiles
+        self._leg_chunks = max(2, leg_chunks or LEG_CHUNKS)
 
     def open(self, orders: Mapping[Stream, Order], ends: Mapping[Stream, int], rank: int, world: int) -> _Flow:
         """For a task that takes every stream up to its position in `ends`."""
+        row = self.frame._replace(tile=None)
         taps = {
-            stream: _Tap(order, rank, world, ends[stream], self._chunk_rows, self._leg_chunks, self.frame, self._read)
+            stream: _Tap(order, rank, world, ends[stream], self._chunk_rows, self._leg_chunks, row, self._read)
             for stream, order in orders.items()
         }
         return _Flow(taps, self.device)
@@ -62,6 +67,14 @@ class Streamed:
         for first in range(0, len(chunks), self._leg_chunks):
             for pixels in self._read(chunks[first : first + self._leg_chunks]):
                 yield to_device(as_tensor(pixels), self.device)
+
+
+def _of_tiles(read: Read, num_tiles: int, chunks: Sequence[Ids]) -> Generator[Pixels, None, None]:
+    """The pixels of each chunk of ids of tiles."""
+    asked = [np.unique(chunk // num_tiles, return_inverse=True) for chunk in chunks]
+    with closing(read([images for images, _ in asked])) as reading:
+        for pixels, chunk, (_, places) in zip(reading, chunks, asked, strict=True):
+            yield pixels[places, chunk % num_tiles]
 
 
 class _Flow:

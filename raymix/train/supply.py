@@ -1,6 +1,7 @@
 """Where a step's images come from: kept (`cache.py`) or streamed (`stream.py`). B batch of this rank, T steps.
 
-A row is asked for by id where images are kept; where they are streamed, by its position, and in order.
+A row is asked for by id where images are kept; where they are streamed, by its position, and in order. With tiles
+those are the rows, and ids are theirs (`raymix.data.tiles`).
 """
 
 from __future__ import annotations

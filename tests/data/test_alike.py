@@ -13,6 +13,7 @@ from raymix.data.alike import Bits, Hashes, hashed, near, pairs
 from raymix.data.decode import decode
 from raymix.data.frame import Frame
 from raymix.data.images import Images
+from raymix.spec import Tile
 
 
 def scene(seed: int, size: int = 160) -> Image.Image:
@@ -68,6 +69,25 @@ def test_hashes_lie_at_their_rows() -> None:
     hashes = Hashes.of(Images(pixels=pixels, slots=slots, skipped={}))
     assert hashes.known.tolist() == (slots >= 0).tolist()
     assert (hashes.bits[slots >= 0] == hashed(pixels)[0][slots[slots >= 0]]).all()
+
+
+@pytest.mark.parametrize("tile", [Tile(grid=(3, 4)), Tile(grid=(2, 2), overlap=0.2), Tile(grid=(1, 2))])
+def test_images_in_tiles_are_held_against_each_other_as_a_whole(tile: Tile) -> None:
+    """Copies stay near, whatever the tiles leave out, and one half in common is not enough."""
+
+    def bits_of_tiled(images: list[Image.Image]) -> Bits:
+        pixels = np.stack([decode(saved(image), Frame(16, tile=tile)) for image in images])
+        return Hashes.of(Images(pixels=pixels, slots=np.arange(len(images)), skipped={}), tile).bits
+
+    originals = [scene(seed) for seed in range(12)]
+    halves = [image.copy() for image in originals]
+    for image, other in zip(halves, originals[1:] + originals[:1], strict=True):
+        image.paste(other.crop((0, 80, 160, 160)), (0, 80))
+    bits = bits_of_tiled(originals)
+    copies = apart(bits_of_tiled([image.filter(ImageFilter.GaussianBlur(1)) for image in originals]), bits)
+    assert np.diagonal(copies).max() <= 4
+    assert copies[~np.eye(12, dtype=bool)].min() > 8
+    assert apart(bits_of_tiled(halves), bits).min() > 4
 
 
 @pytest.mark.parametrize("distance", range(9))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pictures import data, drawn, encoded
-from PIL import Image
+from PIL import Image, ImageFile
 
 from raymix.bench import bombs
 from raymix.bench.drawer import KINDS, ODD, Kind, header, noise, png
@@ -18,6 +18,7 @@ from raymix.data import shown
 from raymix.data.decode import BadImage, decode, decode_many, store_size
 from raymix.data.frame import Frame
 from raymix.data.rows import RawImage
+from raymix.spec import Region, Tile
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
@@ -531,3 +532,81 @@ def bytes_of_orientation(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif.tobytes()
+
+
+# ---- tiles of it ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "array", "gray16"])
+@pytest.mark.parametrize("region", [None, (0.125, 0.0, 1.0, 0.75)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25])
+@pytest.mark.parametrize("large", [True, False])
+def test_each_tile_is_that_region_of_the_image(
+    kind: str, region: Region | None, overlap: float, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown, "_LARGE", 1000 if large else 10**9)
+    image, channels = drawn(1, 640, 416), "gray16" if kind == "gray16" else "rgb"
+    raw = np.asarray(image) if kind == "array" else encoded(image, "JPEG" if kind == "JPEG" else "PNG")
+    frame = Frame(20, channels, region, Tile(grid=(2, 4), overlap=overlap))
+    tiles = decode(raw, frame)
+    assert (tiles.shape, tiles.dtype) == (frame.shape, frame.dtype)
+    assert frame.nbytes == tiles.nbytes
+    assert len(frame.boxes) == len(tiles) == 8
+    for tile, box in zip(tiles, frame.boxes, strict=True):
+        assert (tile == decode(raw, Frame(20, channels, box))).all(), box
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiles_are_of_the_upright_image_row_by_row(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    raw = encoded(as_stored(quarters(360, 240), orientation), exif=exif)
+    tiles = decode(raw, Frame(12, tile=Tile(grid=(2, 2))))
+    for tile, colour in zip(tiles, [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)], strict=True):
+        assert (tile == colour).all(), colour
+
+
+def test_tiles_meet_or_overlap_and_cover_the_region() -> None:
+    boxes = Tile(grid=(1, 3)).boxes((0.25, 0.5, 1.0, 1.0))
+    assert np.allclose(boxes, [[0.25, 0.5, 0.5, 1], [0.5, 0.5, 0.75, 1], [0.75, 0.5, 1, 1]])
+    assert boxes[0][2] == boxes[1][0], "not a pixel between them"
+    overlapping = np.array(Tile(grid=(1, 3), overlap=0.25).boxes(None))
+    width = overlapping[:, 2] - overlapping[:, 0]
+    assert np.allclose(width, 0.4)
+    assert np.allclose(overlapping[:-1, 2] - overlapping[1:, 0], 0.25 * width[0])
+    assert overlapping[0, 0] == 0
+    assert overlapping[-1, 2] == pytest.approx(1)
+
+
+def test_an_image_is_decoded_once_for_all_of_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large JPEG no larger than its tiles need."""
+    sizes: list[tuple[int, int]] = []
+    load = ImageFile.ImageFile.load
+
+    def counted(image: ImageFile.ImageFile) -> Any:
+        if not sizes or sizes[-1] != image.size:
+            sizes.append(image.size)
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
+    raw = encoded(drawn(0, 1600, 1200), "JPEG")
+    for size, decoded in ((16, (200, 150)), (32, (400, 300)), (100, (800, 600)), (200, (1600, 1200))):
+        sizes.clear()
+        decode(raw, Frame(size, tile=Tile(grid=(3, 4))))
+        assert sizes == [decoded], "a tile has 400 pixels, and twice what is kept is enough"
+
+
+def test_what_is_kept_of_a_tile_goes_by_the_tiles_side() -> None:
+    large = [encoded(drawn(0, 400, 300))] * 3
+    section = {"format": "digits"}
+    assert store_size(data(section, image_size=80), large) == 92
+    assert store_size(data(section, image_size=80, tile={"grid": [3, 4]}), large) == 92
+    assert store_size(data(section, image_size=90, tile={"grid": [3, 4]}), large) == 90
+
+
+def test_a_broken_image_counts_once_for_all_of_its_tiles() -> None:
+    raws: list[RawImage | OSError] = [encoded(drawn(0)), b"no image", encoded(drawn(1))]
+    pixels, good, bad = decode_many(raws, Frame(4, tile=Tile(grid=(2, 3))))
+    assert pixels.shape == (2, 6, 4, 4, 3)
+    assert good.tolist() == [True, False, True]
+    assert bad == [(1, "not an image")]

@@ -7,7 +7,7 @@ from pictures import data
 
 from raymix.data.frame import Frame
 from raymix.data.keep import WINDOW_BYTES, is_kept, streamed_run
-from raymix.spec import JobError
+from raymix.spec import JobError, Tile
 
 FRAME = Frame(64)  # 12,288 bytes an image
 
@@ -41,3 +41,10 @@ def test_what_does_not_fit_cannot_be_kept(cache: str) -> None:
 def test_a_window_of_runs_stays_within_its_bytes(run: int, size: int, expected: int) -> None:
     assert streamed_run(run, Frame(size)) == expected
     assert expected == 1 or 48 * expected * Frame(size).nbytes <= WINDOW_BYTES
+
+
+def test_all_tiles_of_an_image_are_read_together() -> None:
+    """However large: read apart, each would cost the decoding of the whole image."""
+    assert streamed_run(1, FRAME._replace(tile=Tile(grid=(3, 4)))) == 12
+    assert streamed_run(256, FRAME._replace(tile=Tile(grid=(3, 4)))) == 12 * 9
+    assert streamed_run(1, Frame(512, tile=Tile(grid=(16, 16)))) == 256

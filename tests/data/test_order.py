@@ -9,7 +9,11 @@ import time
 import numpy as np
 import pytest
 
-from raymix.data.order import Order
+from raymix.data.formats import index_data
+from raymix.data.order import Order, orders
+from raymix.data.splits import facts, split
+from raymix.jobfile import load_spec
+from raymix.plan import resolve
 
 IDS = np.arange(100, 137, dtype=np.int64)
 
@@ -133,3 +137,30 @@ def test_count_is_what_the_sequence_holds(run: int) -> None:
     for end in (0, 1, 500, len(MANY), len(MANY) + 1, 3500):
         assert order.count(end, mask) == np.count_nonzero(mask[whole[:end]])
     assert Order(np.array([], dtype=np.int64), 0, "all").count(5, mask) == 0
+
+
+def test_tiles_of_an_image_have_its_label_and_all_of_them_come_once_in_an_epoch() -> None:
+    section = {"format": "digits"}
+    data = {"train": section, "tile": {"grid": [2, 3]}, "image_size": 8}
+    spec = load_spec({"name": "x", "data": data, "backbone": {"patch": 2}})
+    rows = index_data(spec.data)
+    splits = split(rows, spec.data, 0)
+    known = facts(rows, splits)
+    assert (known.tiles, known.num_train, known.num_val) == (6, 6 * len(splits.train), len(splits.val))
+    assert known.num_images == len(rows)
+    assert sum(known.class_rows) == known.num_labelled == 6 * len(splits.labelled)
+    found = orders(resolve(spec, known), splits)["all"]
+    ids = found.rows(0, len(found))[0]
+    assert sorted(ids) == [6 * row + tile for row in splits.train for tile in range(6)]
+    assert len(set(ids[:96] // 6)) > 80, "tiles are mixed, not only images"
+
+
+def test_rare_classes_are_drawn_more_often_by_tile_too() -> None:
+    section = {"train": {"format": "digits"}, "tile": {"grid": [1, 2]}, "image_size": 8, "balance": 1.0}
+    spec = load_spec({"name": "x", "data": section, "backbone": {"patch": 2}})
+    rows = index_data(spec.data)
+    splits = split(rows, spec.data, 0)
+    ids = orders(resolve(spec, facts(rows, splits)), splits)["labelled"].rows(0, 1000)[0]
+    assert set(ids % 2) == {0, 1}
+    counts = np.bincount(rows.labels[ids // 2])
+    assert counts.max() - counts.min() < 40

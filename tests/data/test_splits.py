@@ -56,6 +56,7 @@ def test_numbers_are_exact() -> None:
         "num_val": 200,
         "class_names": rows.class_names,
         "class_rows": (8,) * 10,
+        "tiles": 1,
         "run": 0,
     }
     assert set(Counter(rows.labels[splits.val].tolist()).values()) == {20}

@@ -66,6 +66,8 @@ def test_unknown_classes_and_streams_are_refused(digits_job: dict[str, Any]) -> 
     assert resolve(spec, FACTS.model_copy(update={"run": 1})).facts.run == 1
     with pytest.raises(JobError, match=r"^data.balance: images are streamed out of larger files"):
         resolve(spec, FACTS.model_copy(update={"run": 48}))
+    with pytest.raises(JobError, match=r"^data.balance: tiles of an image are streamed together"):
+        resolve(spec, FACTS.model_copy(update={"run": 12, "tiles": 12}))
 
 
 def test_a_run_with_rare_classes_counts_and_resumes(digits_job: dict[str, Any], tmp_path: Any) -> None:

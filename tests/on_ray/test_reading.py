@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from ray.data import DataContext
 
 from raymix.data.formats import index_data
 from raymix.data.frame import Frame
@@ -21,6 +23,7 @@ from raymix.jobfile import load_spec
 from raymix.on_ray import reading
 from raymix.on_ray.cluster import ENVIRONMENT
 from raymix.on_ray.hold import Memory
+from raymix.spec import Tile
 from raymix.train.stream import Streamed
 from raymix.train.supply import Source
 from tests.on_ray.conftest import tree_job
@@ -89,6 +92,22 @@ def test_three_ranks_stream_the_rows_of_the_order(damaged: Path) -> None:
         ids = order.rows(batch, (steps - 1) * batch)[0].reshape(-1, batch)
         for rank in range(world):
             assert (ranks[rank][number] == expected.pixels[expected.slots[ids[:, rank::world]]]).all()
+
+
+@pytest.mark.usefixtures("attached")
+def test_a_chunk_that_ray_cuts_into_blocks_comes_whole(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiles of a window of large images are more than a block of Ray Data holds."""
+    rows, frame = rows_of(damaged), FRAME._replace(tile=Tile(grid=(4, 4)))
+    expected = read_local(rows, np.arange(len(rows)), frame)
+    good = np.setdiff1d(np.arange(len(rows)), list(expected.skipped))
+    streaming = reading.streaming(rows, frame, 1, 1, 100 * 2**20)
+    chunks = [good[40:100], good[:3], good[10:40]]
+    context = DataContext.get_current()
+    monkeypatch.setattr(context, "execution_options", copy.deepcopy(context.execution_options))
+    monkeypatch.setattr(context, "target_max_block_size", 10 * frame.nbytes)
+    found = list(reading._Executions(streaming).read(chunks))
+    for pixels, chunk in zip(found, chunks, strict=True):
+        assert (pixels == expected.pixels[expected.slots[chunk]]).all()
 
 
 @pytest.mark.usefixtures("attached")

@@ -21,6 +21,7 @@ from raymix.local import LocalRuntime
 from raymix.plan import Decision, Plan, resolve
 from raymix.report.history import History, Rates, SegmentReport
 from raymix.report.run import RunReport
+from raymix.spec import Tile
 from raymix.train.cache import Cache
 from raymix.train.execute import execute
 from raymix.train.feed import Feed
@@ -121,6 +122,14 @@ def digits_of() -> Digits:
     splits = split(rows, spec.data, 0)
     images = read_local(rows, np.arange(len(rows)), Frame(8))
     return Digits(rows, images, splits, resolve(spec, facts(rows, splits)))
+
+
+def in_quarters(digits: Digits) -> Digits:
+    """The same job with each digit cut into four tiles of 4 pixels, which are kept at 8."""
+    frame = Frame(8, tile=Tile(grid=(2, 2)))
+    images = read_local(digits.rows, np.arange(len(digits.rows)), frame)
+    rows = replace(digits.rows, tiles=4)
+    return replace(digits, rows=rows, images=images, plan=resolve(digits.plan.spec, facts(rows, digits.splits)))
 
 
 def trained(

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score, top_k_accuracy_score
-from small_runs import Digits, trained
+from small_runs import Digits, in_quarters, trained
 
 from raymix.train import evaluate as module
-from raymix.train.evaluate import evaluate
+from raymix.train.evaluate import Answers, evaluate
+from raymix.train.state import TrainState
 
 DigitsOf = Callable[..., Digits]
 
@@ -99,15 +100,23 @@ def test_graded_answers_are_the_metric_on_any_number_of_ranks(digits: DigitsOf, 
     assert whole.judged.mean() == pytest.approx(expected, abs=1e-6)
     assert 0.5 < expected < 1
     assert np.array_equal(whole.correct, probabilities.argmax(1) == labels[ids])
+    for found in on_three_ranks(asked, state, ids):
+        assert np.array_equal(found.correct, whole.correct)
+        assert np.array_equal(found.judged, whole.judged)
+
+
+def on_three_ranks(asked: Digits, state: TrainState, ids: np.ndarray) -> list[Answers]:
+    """What each of three ranks comes to, each having computed its share of what one computes."""
     told: list[np.ndarray] = []
 
     def keep(value: np.ndarray) -> list[np.ndarray]:
         told.append(value)
         return [value]
 
-    runtime = asked.runtime()
+    runtime, labels = asked.runtime(), asked.splits.labels
     runtime.gather = keep  # type: ignore[assignment,method-assign]
     evaluate(asked.plan, state.model, ids, labels, runtime)
+    found = []
     for rank in range(3):
 
         def gather(value: np.ndarray, rank: int = rank) -> list[np.ndarray]:
@@ -116,6 +125,31 @@ def test_graded_answers_are_the_metric_on_any_number_of_ranks(digits: DigitsOf, 
 
         runtime = asked.runtime()
         runtime.rank, runtime.world, runtime.gather = rank, 3, gather  # type: ignore[assignment,method-assign]
-        found = evaluate(asked.plan, state.model, ids, labels, runtime)
-        assert np.array_equal(found.correct, whole.correct)
-        assert np.array_equal(found.judged, whole.judged)
+        found.append(evaluate(asked.plan, state.model, ids, labels, runtime))
+    return found
+
+
+@pytest.mark.parametrize("metric", ["top1", "top5", "auroc"])
+@pytest.mark.parametrize("at_once", [1024, 7, 2])
+def test_images_are_judged_by_the_mean_of_their_tiles_on_any_number_of_ranks(
+    digits: DigitsOf, monkeypatch: pytest.MonkeyPatch, metric: str, at_once: int
+) -> None:
+    """Quarters of the digits, also where a pass holds fewer rows than an image has tiles."""
+    monkeypatch.setattr(module, "_at_once", lambda plan, world: at_once)
+    asked = in_quarters(digits(metric=metric, schedule={"ssl_epochs": 0, "sl_epochs": 4}))
+    state = asked.state()
+    trained(asked, state, asked.runtime(), steps=100)
+    ids, labels = asked.splits.val[:50], asked.splits.labels
+    tiles = torch.from_numpy(asked.images.pixels[asked.images.slots[ids]])
+    shares = state.model.classify(tiles.flatten(0, 1)).softmax(1).reshape(50, 4, 10).mean(1).numpy()
+    one = evaluate(asked.plan, state.model, ids, labels, asked.runtime())
+    for found in (one, *on_three_ranks(asked, state, ids)):
+        assert np.array_equal(found.correct, shares.argmax(1) == labels[ids])
+        assert np.array_equal(found.judged, one.judged)
+    expected = {
+        "top1": float(np.mean(shares.argmax(1) == labels[ids])),
+        "top5": float(top_k_accuracy_score(labels[ids], shares, k=5, labels=range(10))),
+        "auroc": float(roc_auc_score(labels[ids], shares, multi_class="ovr")),
+    }[metric]
+    assert one.judged.mean() == pytest.approx(expected, abs=1e-6)
+    assert 0.2 < expected < 1

@@ -14,7 +14,9 @@ import torch
 from raymix.data.frame import Frame, Pixels
 from raymix.data.order import Order
 from raymix.data.reading import stream_local
+from raymix.data.tiles import tiles_of
 from raymix.plan import segment
+from raymix.spec import Tile
 from raymix.train import stream
 from raymix.train.execute import execute
 from raymix.train.feed import Feed
@@ -106,6 +108,32 @@ def test_each_run_is_asked_for_by_one_rank_at_once(world: int) -> None:
     ]
     assert len(pieces) == 2 * 96
     assert {count for _, count in pieces} == {5}
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_an_image_is_asked_for_once_for_all_of_its_tiles(world: int) -> None:
+    """By one rank in an epoch, wherever its tiles stand in the order; a tile is what was asked for, and no other."""
+    asked: list[np.ndarray] = []
+
+    def tiles(chunks: Sequence[np.ndarray]) -> Generator[Pixels, None, None]:
+        for chunk in chunks:
+            asked.append(chunk)
+            yield drawn(tiles_of(chunk, 6)).reshape(len(chunk), 6, *FRAME.shape)
+
+    frame = FRAME._replace(tile=Tile(grid=(2, 3)))
+    order = Order(tiles_of(np.arange(10, 10 + 96), 6), 0, "all", run=6)
+    supply = Streamed(frame, CPU, tiles, 100 * FRAME.nbytes)
+    parts = [(0, 48, 20), (960, 24, 8)]
+    expected = np.concatenate([order.rows(start, rows * steps)[0] for start, rows, steps in parts])
+    assert (taken(supply, order, parts, world, 1152) == expected).all()
+    images, counts = np.unique(np.concatenate(asked), return_counts=True)
+    assert images.tolist() == list(range(10, 106))
+    assert (counts == 2).all(), "once in each of two epochs"
+    asked.clear()
+    ids = tiles_of(np.array([40, 11, 77, 12, 13]), 6)
+    batches = list(supply.batches(ids, 12))
+    assert (np.concatenate([named(x) for x in batches]) == ids).all()
+    assert [chunk.tolist() for chunk in asked] == [[11, 40], [12, 77], [13]]
 
 
 def test_what_goes_wrong_while_reading_comes_through() -> None:

@@ -103,7 +103,7 @@ def index_data(data: Data) -> Rows:
         rows = _with_val(rows, val)
     if data.unlabelled is not None:
         rows = _with_unlabelled(rows, index_source(data.unlabelled, "data.unlabelled"))
-    return grouped(rows, data)
+    return replace(grouped(rows, data), tiles=data.num_tiles)
 
 
 def grouped(rows: Rows, data: Data) -> Rows:
