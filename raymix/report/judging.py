@@ -3,8 +3,8 @@
 Balanced accuracy, the mean of the classes' recalls, is such a mean: a row of a class with n of N rows and C classes
 counts N / (C * n), 1 on average. So whatever is reckoned of shares of rows holds for it, too: intervals over seeds and
 images with the rows' factors held (the Horvitz-Thompson form), differences, the smallest one that can be told. For
-top-5 and the area under the ROC curve (`raymix.report.ranking`) runs keep what each row counts beside whether it is
-right: they are graded.
+top-5 and what is reckoned of probabilities (`raymix.report.scoring`) runs keep what each row counts beside whether it
+is right: they are graded.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raymix.plan import Facts
+from raymix.report.scoring import COUNTS
 from raymix.spec import Metric
 
 if TYPE_CHECKING:
@@ -25,14 +26,17 @@ METRIC_WORDS: dict[Metric, str] = {
     "top5": "top-5",
     "balanced_accuracy": "balanced accuracy",
     "auroc": "AUROC",
+    "average_precision": "average precision",
 }
 METRIC_NOTES: dict[Metric, str] = {
     "top1": "",
     "top5": "Top-1 stands for top-5 here (metric): the class is among the five most likely.",
     "balanced_accuracy": "Top-1 stands for balanced accuracy here (metric): the mean of the classes' recalls.",
     "auroc": "Top-1 stands for AUROC here (metric), in percent: the mean over the classes, each against all others.",
+    "average_precision": "Top-1 stands for average precision here (metric), in percent: the mean over the "
+    "classes, each against all others.",
 }
-GRADED: tuple[Metric, ...] = ("top5", "auroc")
+GRADED: tuple[Metric, ...] = ("top5", *COUNTS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from raymix.spec.base import Seconds, Section, Share
 
-Metric = Literal["top1", "top5", "balanced_accuracy", "auroc"]
+Metric = Literal["top1", "top5", "balanced_accuracy", "auroc", "average_precision"]
 TOP = 5  # most likely classes, among which top5 wants the right one
 Weights = Literal["raw", "ema"]  # as the last step left them, or averaged
 
