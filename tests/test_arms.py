@@ -79,6 +79,10 @@ def test_an_arm_of_another_objective_needs_no_patches_to_drop(digits_job: dict[s
         ({"hot": {"set": {"data.fraction": 0.5}}}, "pilot.define.hot.set.data.fraction: no arm has a data.fraction of"),
         ({"hot": {"set": {"data": {}}}}, "pilot.define.hot.set.data: would set data.train, too: all arms share images"),
         (
+            {"hot": {"set": {"metric": "auroc"}}},
+            "pilot.define.hot.set.metric: no arm has a metric of its own: all arms",
+        ),
+        (
             {"hot": {"set": {"backbone.size": "tiny"}}},
             "pilot.define.hot.set.backbone.size: no arm has a backbone of",
         ),

@@ -189,8 +189,9 @@ def _judged(
 
     ones = np.ones(num_images, dtype=np.int64)
     balanced, f1, calibration = figures.bootstrap(decided, decided(ones), num_images, spec.resamples)
-    each = figures.ranked(p_NK, y_N, spec.false_alarms)
-    means, afforded = figures.rankings(p_NK, y_N, each, spec.false_alarms, spec.resamples)
+    rate = trained.spec.report.false_alarms if spec.false_alarms is None else spec.false_alarms
+    each = figures.ranked(p_NK, y_N, rate)
+    means, afforded = figures.rankings(p_NK, y_N, each, rate, spec.resamples)
     auroc, average_precision, recall_at = means or (None, None, None)
     mistakes = np.flatnonzero(~right_N)
     mistakes = mistakes[np.argsort(-confidence_N[mistakes], kind="stable")][: spec.gallery]
@@ -208,7 +209,7 @@ def _judged(
         seconds=0.0,
         resamples=spec.resamples,
         ranking_resamples=afforded,
-        false_alarms=spec.false_alarms,
+        false_alarms=rate,
         top1=figures.wilson(right_N),
         top5=figures.wilson(_among(p_NK, y_N, 5)) if num_classes > 5 else None,
         balanced_accuracy=balanced,

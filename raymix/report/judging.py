@@ -27,6 +27,7 @@ METRIC_WORDS: dict[Metric, str] = {
     "balanced_accuracy": "balanced accuracy",
     "auroc": "AUROC",
     "average_precision": "average precision",
+    "recall_at_false_alarms": "recall at false alarms",
 }
 METRIC_NOTES: dict[Metric, str] = {
     "top1": "",
@@ -35,6 +36,8 @@ METRIC_NOTES: dict[Metric, str] = {
     "auroc": "Top-1 stands for AUROC here (metric), in percent: the mean over the classes, each against all others.",
     "average_precision": "Top-1 stands for average precision here (metric), in percent: the mean over the "
     "classes, each against all others.",
+    "recall_at_false_alarms": "Top-1 stands for the recall at report.false_alarms here (metric), in percent: the mean "
+    "over the classes, each against all others.",
 }
 GRADED: tuple[Metric, ...] = ("top5", *COUNTS)
 

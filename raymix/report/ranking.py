@@ -12,6 +12,7 @@ without a row, or without one of another class, has no part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,23 @@ def precisions(scores_NC: Any, labels_N: Any) -> NDArray[np.float64]:
         float64 (N,); where no class has a part all rows count 1: all are of one class.
     """
     return _macro(_precise, scores_NC, labels_N, 1.0)
+
+
+def recalls(scores_NC: Any, labels_N: Any, false_alarms: float) -> NDArray[np.float64]:
+    """What each row counts by the recall at a false-alarm rate, macro, in [0, 1].
+
+    A is the largest share of the m rows of the class that are above a threshold with at most the share `false_alarms`
+    of the n others above it, which is F. A row of the class moves A, one of the others the threshold:
+
+        m dA/dw_i = [i above] - A,    n dA/dw_i = -s ([i above] - F),
+
+    with the slope s of the ROC curve there (Pepe 2003, section 5.2.4), taken as the rise between as many others before
+    and behind the threshold as the root of those above it, two at least.
+
+    Returns:
+        float64 (N,); where no class has a part all rows count 1: there is nothing to raise a false alarm.
+    """
+    return _macro(lambda scores_N, own_N: _recalled(scores_N, own_N, false_alarms), scores_NC, labels_N, 1.0)
 
 
 def _macro(of_class: OfClass, scores_NC: Any, labels_N: Any, otherwise: float) -> NDArray[np.float64]:
@@ -101,4 +119,19 @@ def _precise(scores_N: Any, own_N: NDArray[np.bool_]) -> NDArray[np.float64]:
     gained, lost = (np.cumsum((part / taken)[::-1])[::-1][place_N] for part in (own, own * precision))
     slope_N = own_N * (precision[place_N] - average + gained) - lost
     found: NDArray[np.float64] = average + len(scores_N) / own.sum() * slope_N
+    return found
+
+
+def _recalled(scores_N: Any, own_N: NDArray[np.bool_], false_alarms: float) -> NDArray[np.float64]:
+    import numpy as np
+
+    own, others = scores_N[own_N], np.sort(scores_N[~own_N])[::-1]
+    allowed = int(np.searchsorted(np.arange(len(others) + 1) / len(others), false_alarms, "right")) - 1
+    above_N = scores_N > others[allowed]
+    recall, rate = above_N[own_N].mean(), above_N[~own_N].mean()
+    reach = max(2, math.ceil(math.sqrt(allowed)))
+    before, behind = others[max(0, allowed - reach)], others[min(len(others) - 1, allowed + reach)]
+    rise, run = ((side > behind).mean() - (side > before).mean() for side in (own, others))
+    moved_N = np.where(own_N, (above_N - recall) / len(own), -(rise / (run or 1.0)) * (above_N - rate) / len(others))
+    found: NDArray[np.float64] = recall + len(scores_N) * moved_N
     return found

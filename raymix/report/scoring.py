@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from raymix.report.ranking import placements, precisions
+from raymix.report.ranking import placements, precisions, recalls
 from raymix.spec import Metric, ReportSpec
 
 if TYPE_CHECKING:
@@ -19,4 +19,5 @@ if TYPE_CHECKING:
 COUNTS: dict[Metric, Counts] = {
     "auroc": lambda p_NC, y_N, asked, names: placements(p_NC, y_N),
     "average_precision": lambda p_NC, y_N, asked, names: precisions(p_NC, y_N),
+    "recall_at_false_alarms": lambda p_NC, y_N, asked, names: recalls(p_NC, y_N, asked.false_alarms),
 }

@@ -8,7 +8,7 @@ from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, V
 from raymix.spec.base import SPEC_VERSION, JobError, Section, masked
 from raymix.spec.cluster import Cluster, Elastic
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, GroupPattern, Region, ViewAugment
-from raymix.spec.evaluate import TOP, CheckpointSpec, Metric, Weights
+from raymix.spec.evaluate import JUDGED_WITH, TOP, CheckpointSpec, Metric, Weights
 from raymix.spec.finetune import Cut, Lora, Shrink
 from raymix.spec.job import JobSpec, Passes, check_decode_from, check_masks, nearest_size
 from raymix.spec.kubernetes import Kubernetes
@@ -46,6 +46,7 @@ from raymix.spec.watch import Mlflow, Wandb, Watch
 
 __all__ = [
     "ARMS",
+    "JUDGED_WITH",
     "MIX_KINDS",
     "NUM_CHANNELS",
     "PRETRAINED",

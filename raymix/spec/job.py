@@ -63,7 +63,9 @@ class JobSpec(Section):
         "best checkpoint, on val for the result and a pilot's verdict. top1: the share of the images that are right; "
         "top5: of those whose class is among the five most likely; balanced_accuracy: the mean of top1 over the "
         "classes, each counting alike; auroc: the area under the ROC curve, the mean over the classes, each against "
-        "all others; average_precision: that under the precision-recall curve, likewise",
+        "all others; average_precision: that under the precision-recall curve, likewise; "
+        "recall_at_false_alarms: the share of a class that is found while report.false_alarms of all others are taken "
+        "for it, likewise",
     )
     pilot: Pilot = Pilot()
     tune: Tune | None = None

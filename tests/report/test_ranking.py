@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from raymix.jobfile import load_spec
 from raymix.report.facts import result_words
@@ -21,7 +21,7 @@ from raymix.spec import JobError, Metric, ReportSpec
 from tests.report.factory import make_pilot_run
 
 NAMES = ("a", "b", "c", "d")
-ASKED = ReportSpec()
+ASKED = ReportSpec(false_alarms=0.05)  # two of the 40 rows that are not of class 0
 LABELS = np.repeat([0, 1], [160, 40])
 
 
@@ -35,10 +35,17 @@ def macro(of_class: Callable[..., float]) -> Callable[..., float]:
     return figure
 
 
+def recall_at(y_N: np.ndarray, p_N: np.ndarray, sample_weight: None) -> float:
+    """The largest recall at no more than the false-alarm rate."""
+    rate, recall, _ = roc_curve(y_N, p_N, drop_intermediate=False)
+    return float(recall[rate <= ASKED.false_alarms].max())
+
+
 # what the mean must be; by the metric, in [0, 1], of probabilities, labels, and rows that are there so often
 FIGURES: dict[Metric, Callable[..., float]] = {
     "auroc": macro(roc_auc_score),
     "average_precision": macro(average_precision_score),
+    "recall_at_false_alarms": macro(recall_at),
 }
 METRICS = tuple(FIGURES)
 
@@ -77,7 +84,7 @@ def test_the_mean_is_the_figure(metric: Metric, digits: int) -> None:
     assert counts_of(metric, both, two).mean() == pytest.approx(FIGURES[metric](both, two))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
 def test_what_a_row_counts_is_what_more_of_it_changes(metric: Metric) -> None:
     """The figure with a row there a little more often, which scikit-learn takes as a weight."""
     rng, little = np.random.default_rng(0), 1e-6
@@ -89,14 +96,26 @@ def test_what_a_row_counts_is_what_more_of_it_changes(metric: Metric) -> None:
         assert whole + 90 * (more - whole) / little == pytest.approx(counts[row], abs=1e-3)
 
 
-@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_rows_vary_as_much_as_the_figure_does(metric: Metric) -> None:
+    """Of one run, over images drawn anew: what stands in for it where a derivative cannot be taken of so few rows."""
+    rng, figures, errors = np.random.default_rng(0), list[float](), list[float]()
+    for _ in range(400):
+        scores = 1.5 * LABELS + rng.normal(size=200)
+        counts = counts_of(metric, shares(np.stack([-scores, scores], 1) / 2), LABELS)
+        figures.append(counts.mean())
+        errors.append(counts.var() / 200)
+    assert np.mean(errors) ** 0.5 == pytest.approx(np.std(figures), rel=0.15)
+
+
+@pytest.mark.parametrize("metric", ["auroc", "average_precision", "recall_at_false_alarms"])
 def test_classes_without_rows_have_no_part(metric: Metric) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 50)
     scores = np.stack([-labels + rng.normal(size=50), labels + rng.normal(size=50), rng.normal(size=50)], 1)
     assert counts_of(metric, scores, labels).mean() == pytest.approx(counts_of(metric, scores[:, :2], labels).mean())
     alone = counts_of(metric, scores, np.zeros(50, dtype=int))
-    assert alone.tolist() == [{"auroc": 0.5, "average_precision": 1.0}[metric]] * 50
+    assert alone.tolist() == [0.5 if metric == "auroc" else 1.0] * 50
     assert counts_of(metric, scores[:0], labels[:0]).tolist() == []
 
 
@@ -186,12 +205,25 @@ def test_a_pilot_is_judged_by_it(digits_job: dict[str, Any], tmp_path: Path) -> 
     assert all(run.counts for runs in found.arms.values() for run in runs)
 
 
-def test_top5_of_few_classes_is_refused(digits_job: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("top5", r"^metric: of 5 classes the first 5 are all"),
+        (
+            "recall_at_false_alarms",
+            r"^report\.false_alarms: 0\.01 of about 5 val images that are not of the largest class is less than one "
+            r"\(raise it to 0\.21, or keep more val images\)",
+        ),
+    ],
+)
+def test_what_the_rows_cannot_tell_is_refused(
+    digits_job: dict[str, Any], tmp_path: Path, metric: Metric, said: str
+) -> None:
     from raymix.runner import check
 
     images = np.random.default_rng(0).integers(0, 255, (60, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "few.npz", images=images, labels=np.arange(60) % 5)
     data = {"train": {"format": "npz", "path": str(tmp_path / "few.npz")}, "image_size": 8}
-    job = {**digits_job, "storage": str(tmp_path), "data": data, "optim": {"batch": 16}, "metric": "top5"}
-    with pytest.raises(JobError, match=r"^metric: of 5 classes the first 5 are all"):
+    job = {**digits_job, "storage": str(tmp_path), "data": data, "optim": {"batch": 16}, "metric": metric}
+    with pytest.raises(JobError, match=said):
         check(load_spec(job))

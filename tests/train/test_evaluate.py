@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
 from small_runs import Digits, trained
 
+from raymix.models.figures import ranked
 from raymix.report.judging import METRIC_WORDS
 from raymix.train import evaluate as module
 from raymix.train.evaluate import evaluate
@@ -41,6 +42,12 @@ def test_a_model_that_always_says_three(digits: DigitsOf) -> None:
     correct = evaluate(asked.plan, state.model, ids, asked.splits.labels, asked.runtime()).correct
     assert np.array_equal(correct, asked.rows.labels[ids] == 3)
     assert 0.05 < correct.mean() < 0.15
+
+
+def recall_at(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Of each class among the others the largest recall at 1 % false alarms; the mean over the classes."""
+    each = ranked(probabilities, labels, 0.01)
+    return float(np.mean([one.recall_at for one in each])) / 100
 
 
 def test_nothing_to_evaluate(digits: DigitsOf) -> None:
@@ -83,7 +90,7 @@ def test_half_as_many_rows_at_once_as_a_pass_of_a_step_has(digits: DigitsOf, opt
     assert sum(seen) == len(asked.splits.train)
 
 
-@pytest.mark.parametrize("metric", ["top5", "auroc", "average_precision"])
+@pytest.mark.parametrize("metric", ["top5", "auroc", "average_precision", "recall_at_false_alarms"])
 def test_graded_answers_are_the_metric_on_any_number_of_ranks(digits: DigitsOf, metric: str) -> None:
     asked = digits(metric=metric)
     state = asked.state()
@@ -95,10 +102,11 @@ def test_graded_answers_are_the_metric_on_any_number_of_ranks(digits: DigitsOf, 
     expected = {
         "top5": lambda y, p: top_k_accuracy_score(y, p, k=5, labels=range(10)),
         "auroc": lambda y, p: roc_auc_score(y, p, multi_class="ovr"),
+        "recall_at_false_alarms": recall_at,
         "average_precision": lambda y, p: average_precision_score(np.eye(10)[y], p),
     }[metric](labels[ids], probabilities)
     assert whole.judged.mean() == pytest.approx(expected, abs=1e-6)
-    assert 0.1 < expected < 1
+    assert (0.05 if metric == "recall_at_false_alarms" else 0.1) < expected < 1
     assert np.array_equal(whole.correct, probabilities.argmax(1) == labels[ids])
     told: list[np.ndarray] = []
 
