@@ -28,6 +28,7 @@ METRIC_WORDS: dict[Metric, str] = {
     "auroc": "AUROC",
     "average_precision": "average precision",
     "recall_at_false_alarms": "recall at false alarms",
+    "brier": "1 - Brier/2",
 }
 METRIC_NOTES: dict[Metric, str] = {
     "top1": "",
@@ -38,6 +39,7 @@ METRIC_NOTES: dict[Metric, str] = {
     "classes, each against all others.",
     "recall_at_false_alarms": "Top-1 stands for the recall at report.false_alarms here (metric), in percent: the mean "
     "over the classes, each against all others.",
+    "brier": "Top-1 stands for the Brier score B here (metric), as 1 - B/2 in percent.",
 }
 GRADED: tuple[Metric, ...] = ("top5", *COUNTS)
 

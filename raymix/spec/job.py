@@ -65,7 +65,8 @@ class JobSpec(Section):
         "classes, each counting alike; auroc: the area under the ROC curve, the mean over the classes, each against "
         "all others; average_precision: that under the precision-recall curve, likewise; "
         "recall_at_false_alarms: the share of a class that is found while report.false_alarms of all others are taken "
-        "for it, likewise",
+        "for it, likewise; brier: the probabilities by the Brier score B, as 1 - B/2: calibration and telling classes "
+        "apart in one",
     )
     pilot: Pilot = Pilot()
     tune: Tune | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
 from raymix.jobfile import load_spec
 from raymix.report.facts import result_words
@@ -41,11 +41,18 @@ def recall_at(y_N: np.ndarray, p_N: np.ndarray, sample_weight: None) -> float:
     return float(recall[rate <= ASKED.false_alarms].max())
 
 
+def brier_left(p_NC: np.ndarray, y_N: np.ndarray, w_N: np.ndarray | None = None) -> float:
+    """Of two classes sklearn's score is half of the sum over the classes."""
+    each = [brier_score_loss(y_N == label, p_N, sample_weight=w_N) for label, p_N in enumerate(p_NC.T.astype(float))]
+    return 1 - float(np.sum(each)) / 2
+
+
 # what the mean must be; by the metric, in [0, 1], of probabilities, labels, and rows that are there so often
 FIGURES: dict[Metric, Callable[..., float]] = {
     "auroc": macro(roc_auc_score),
     "average_precision": macro(average_precision_score),
     "recall_at_false_alarms": macro(recall_at),
+    "brier": brier_left,
 }
 METRICS = tuple(FIGURES)
 
@@ -54,6 +61,12 @@ def shares(scores: np.ndarray) -> np.ndarray:
     """Their softmax, float32 as models give it."""
     powers = np.exp(scores - scores.max(1, keepdims=True))
     return (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+
+
+def normed(p_NC: np.ndarray) -> np.ndarray:
+    """Shares of a row that sum to 1; ties between rows stay such where the sum is the same."""
+    found: np.ndarray = p_NC / p_NC.sum(1, keepdims=True)
+    return found
 
 
 def counts_of(metric: Metric, p_NC: np.ndarray, y_N: np.ndarray) -> np.ndarray:
@@ -78,18 +91,18 @@ def test_the_mean_is_the_figure(metric: Metric, digits: int) -> None:
     """Scores to one digit have many ties."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 300)
-    p_NC = np.round(shares(rng.normal(size=(300, 4)) + np.eye(4)[labels]), digits)
+    p_NC = normed(np.round(shares(rng.normal(size=(300, 4)) + np.eye(4)[labels]), digits))
     assert counts_of(metric, p_NC, labels).mean() == pytest.approx(FIGURES[metric](p_NC, labels))
-    both, two = p_NC[:, :2], np.minimum(labels, 1)
+    both, two = normed(p_NC[:, :2] + 0.01), np.minimum(labels, 1)
     assert counts_of(metric, both, two).mean() == pytest.approx(FIGURES[metric](both, two))
 
 
-@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
+@pytest.mark.parametrize("metric", sorted(set(METRICS) - {"recall_at_false_alarms"}))
 def test_what_a_row_counts_is_what_more_of_it_changes(metric: Metric) -> None:
     """The figure with a row there a little more often, which scikit-learn takes as a weight."""
     rng, little = np.random.default_rng(0), 1e-6
     labels = rng.integers(0, 3, 90)
-    p_NC = np.round(shares(rng.normal(size=(90, 3)) + np.eye(3)[labels]), 2)
+    p_NC = normed(np.round(shares(rng.normal(size=(90, 3)) + np.eye(3)[labels]), 2))
     counts, whole = counts_of(metric, p_NC, labels), FIGURES[metric](p_NC, labels)
     for row in range(0, 90, 7):
         more = FIGURES[metric](p_NC, labels, 1 + little * (np.arange(90) == row))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, top_k_accuracy_score
 from small_runs import Digits, trained
 
 from raymix.models.figures import ranked
@@ -90,7 +90,7 @@ def test_half_as_many_rows_at_once_as_a_pass_of_a_step_has(digits: DigitsOf, opt
     assert sum(seen) == len(asked.splits.train)
 
 
-@pytest.mark.parametrize("metric", ["top5", "auroc", "average_precision", "recall_at_false_alarms"])
+@pytest.mark.parametrize("metric", ["top5", "auroc", "average_precision", "recall_at_false_alarms", "brier"])
 def test_graded_answers_are_the_metric_on_any_number_of_ranks(digits: DigitsOf, metric: str) -> None:
     asked = digits(metric=metric)
     state = asked.state()
@@ -103,6 +103,7 @@ def test_graded_answers_are_the_metric_on_any_number_of_ranks(digits: DigitsOf, 
         "top5": lambda y, p: top_k_accuracy_score(y, p, k=5, labels=range(10)),
         "auroc": lambda y, p: roc_auc_score(y, p, multi_class="ovr"),
         "recall_at_false_alarms": recall_at,
+        "brier": lambda y, p: 1 - sum(brier_score_loss(y == label, p[:, label]) for label in range(10)) / 2,
         "average_precision": lambda y, p: average_precision_score(np.eye(10)[y], p),
     }[metric](labels[ids], probabilities)
     assert whole.judged.mean() == pytest.approx(expected, abs=1e-6)
