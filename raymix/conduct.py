@@ -46,6 +46,7 @@ from raymix.report.run import (
     rows_report,
     totals,
 )
+from raymix.report.scoring import cost_per_row
 from raymix.report.start import Start
 from raymix.runfolder import NEAR_FILE, Attempt, RunFolder
 from raymix.session import Bill, RunFailed, Session
@@ -247,8 +248,9 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
         labels, metric = job.splits.labels[job.splits.val], job.plan.spec.metric
         val = judged(metric, labels)
         counts = outcome.counts or outcome.correct
+        top1 = val.score(counts[weights])
         final = Final(
-            top1=val.score(counts[weights]),
+            top1=top1,
             metric=metric,
             classes=pack_classes(labels) if val.factors is not None else "",
             num_val=len(correct),
@@ -256,6 +258,7 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
             counts=pack_counts(counts[weights]) if val.graded else "",
             select_top1=next((top1 for top1 in reversed(selects) if top1 is not None), None),
             weights=weights,
+            cost=cost_per_row(top1, labels, job.plan.spec, job.plan.facts.class_names),
             by_weights={name: val.score(found) for name, found in counts.items()},
             by_class=_by_class(job, correct),
         )

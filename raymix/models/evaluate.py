@@ -22,12 +22,13 @@ from raymix.data.reading import read_in_order
 from raymix.data.rows import Ids, Rows
 from raymix.datacmd.work import console, told
 from raymix.models import figures, probing
-from raymix.models.costs import cost_figures, matrix
+from raymix.models.costs import cost_figures
 from raymix.models.figures import Floats, Ints
 from raymix.models.flow import Asked, answers, device_of, listed, loaded
 from raymix.models.own import Own, own_rows
 from raymix.models.work import num_rows, softmax
 from raymix.models.writing import check_folder, new_folder
+from raymix.plan import cost_matrix
 from raymix.report.beside import png
 from raymix.report.evaluation import Evaluated, Mistake
 from raymix.report.page_evaluation import evaluation_html
@@ -74,7 +75,7 @@ def evaluate(asked: Asked, spec: Evaluation, out: Path | None, overwrite: bool =
     costs, field = spec.costs, "costs"
     if costs is None:
         costs, field = trained.spec.report.costs, "report.costs"
-    C_KK = None if costs is None else matrix(costs, trained.class_names, field)
+    C_KK = None if costs is None else np.array(cost_matrix(costs, trained.class_names, field))
     own = _own(asked, spec)
     started = time.perf_counter()
     with console(asked.how, "nothing is kept") as sink:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from raymix.plan.mistakes import cost_matrix
 from raymix.plan.turns import asked, merged
 from raymix.plan.types import SHARDS, Facts, Kind, Phase, Plan
 from raymix.spec import MIX_KINDS, TOP, JobError, JobSpec
@@ -70,6 +71,12 @@ def _check_metric(spec: JobSpec, facts: Facts) -> None:
             problem = f"{rate:g} of about {others:.0f} val images that are not of the largest class is less than one"
             hint = f"raise it to {math.ceil(1000 / max(2.0, others)) / 1000:g}, or keep more val images"
             raise JobError("report.false_alarms", problem, hint)
+    if spec.metric == "cost" and spec.report.costs is not None:
+        matrix = cost_matrix(spec.report.costs, facts.class_names, "report.costs")
+        for name, costs in zip(facts.class_names, zip(*matrix, strict=True), strict=True):
+            if not any(costs):
+                problem = f"to take every image for {name} costs nothing, so there is nothing to save"
+                raise JobError("report.costs", problem, "set what mistakes cost")
 
 
 def _trains_classifier(spec: JobSpec) -> bool:

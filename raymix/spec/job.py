@@ -66,7 +66,8 @@ class JobSpec(Section):
         "all others; average_precision: that under the precision-recall curve, likewise; "
         "recall_at_false_alarms: the share of a class that is found while report.false_alarms of all others are taken "
         "for it, likewise; brier: the probabilities by the Brier score B, as 1 - B/2: calibration and telling classes "
-        "apart in one",
+        "apart in one; cost: by report.costs, the share saved of what the best decision costs that is the same for all "
+        "images",
     )
     pilot: Pilot = Pilot()
     tune: Tune | None = None
@@ -100,6 +101,8 @@ class JobSpec(Section):
         _check_tune(self)
         _check_pretrained(self)
         _check_finetune(self)
+        if self.metric == "cost" and self.report.costs is None:
+            raise JobError("report.costs", "metric cost judges by it", "set it, as in {defect: {good: 50}}")
         if self.data.labelled_share is not None and self.schedule.interleave == "alternate":
             problem = "interleave: alternate has no mix batch, each step is all SSL or all SL"
             raise JobError("data.labelled_share", problem, "leave it out, or set schedule.interleave=joint")

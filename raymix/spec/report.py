@@ -28,8 +28,8 @@ class ReportSpec(Section):
     )
     costs: Costs | None = Field(
         None,
-        description="class -> what it is taken for -> what such an image costs, for `raymix evaluate`; a pair that is "
-        "not named costs 0 where it is right and 1 where it is wrong",
+        description="class -> what it is taken for -> what such an image costs, for `raymix evaluate` and metric: "
+        "cost; a pair that is not named costs 0 where it is right and 1 where it is wrong",
     )
     false_alarms: Share = Field(
         0.01,

@@ -12,16 +12,19 @@ import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
 from raymix.jobfile import load_spec
+from raymix.models.costs import cost_figures
+from raymix.plan import Plan
 from raymix.report.facts import result_words
-from raymix.report.intervals import own_interval, paired_interval
+from raymix.report.intervals import foretold, own_interval, paired_interval
 from raymix.report.judging import METRIC_NOTES, METRIC_WORDS, judged, pack_counts, unpack_counts
 from raymix.report.pilot import PilotRun
-from raymix.report.scoring import COUNTS
+from raymix.report.scoring import COUNTS, cost_per_row
 from raymix.spec import JobError, Metric, ReportSpec
 from tests.report.factory import make_pilot_run
 
 NAMES = ("a", "b", "c", "d")
-ASKED = ReportSpec(false_alarms=0.05)  # two of the 40 rows that are not of class 0
+# two of the 40 rows that are not of class 0
+ASKED = ReportSpec(false_alarms=0.05, costs={"b": {"a": 5.0}})
 LABELS = np.repeat([0, 1], [160, 40])
 
 
@@ -47,12 +50,21 @@ def brier_left(p_NC: np.ndarray, y_N: np.ndarray, w_N: np.ndarray | None = None)
     return 1 - float(np.sum(each)) / 2
 
 
+def cost_saved(p_NC: np.ndarray, y_N: np.ndarray, w_N: np.ndarray | None = None) -> float:
+    """Of a table of costs in which to take b for a costs 5."""
+    C = 1 - np.eye(p_NC.shape[1])
+    C[1, 0] = 5
+    told = np.average(C[y_N, (p_NC @ C).argmin(1)], weights=w_N)
+    return 1 - float(told / np.average(C[y_N], axis=0, weights=w_N).min())
+
+
 # what the mean must be; by the metric, in [0, 1], of probabilities, labels, and rows that are there so often
 FIGURES: dict[Metric, Callable[..., float]] = {
     "auroc": macro(roc_auc_score),
     "average_precision": macro(average_precision_score),
     "recall_at_false_alarms": macro(recall_at),
     "brier": brier_left,
+    "cost": cost_saved,
 }
 METRICS = tuple(FIGURES)
 
@@ -185,6 +197,7 @@ def job_of(digits_job: dict[str, Any], tmp_path: Path, metric: Metric) -> dict[s
         "schedule": {"ssl_epochs": 1, "sl_epochs": 3, "mix_ratio": 0.5},
         "evaluate": {"every": 0.3, "max_share": 1},
         "metric": metric,
+        "report": {"costs": {"3": {"8": 5}}},
     }
 
 
@@ -205,6 +218,29 @@ def test_a_run_is_judged_by_it(digits_job: dict[str, Any], tmp_path: Path, metri
     assert final.select_top1 is not None
     assert final.select_top1 >= 5, "the goal that ended it"
     assert result_words(final).startswith(METRIC_WORDS[metric])
+    assert (final.cost is not None) == (metric == "cost")
+
+
+def test_what_is_saved_of_what_is_spent_blindly() -> None:
+    """Nothing is 0, all is 100, and harm is less than nothing, in intervals, too."""
+    asked, labels = ReportSpec(costs={"b": {"a": 9.0}}), np.repeat([0, 1], [90, 10])
+
+    def saved(p_b: np.ndarray) -> np.ndarray:
+        return COUNTS["cost"](np.stack([1 - p_b, p_b], 1), labels, asked, NAMES[:2])
+
+    assert saved(np.full(100, 0.05)).mean() == pytest.approx(0), "all pass: 10 times 9 of 100, as dear as 90 alarms"
+    assert saved(labels.astype(float)).mean() == 1
+    harm = saved(1 - labels.astype(float))
+    assert harm.mean() == pytest.approx(1 - (90 + 90) / 90)
+    run = make_pilot_run(labels > 1, 0).model_copy(update={"counts": pack_counts(harm)})
+    found = own_interval([run], judged("cost", labels))
+    assert found.value == pytest.approx(-100)
+    assert found.low < found.value < found.high
+    job = {"name": "a", "data": {"train": {"format": "digits"}}, "metric": "cost"}
+    spec = load_spec({**job, "report": {"costs": asked.costs}})
+    told = cost_figures(np.array([[0, 1], [9, 0.0]]), np.stack([labels, 1.0 - labels], 1), labels, NAMES[:2], 100)
+    assert told.cheapest.value == pytest.approx(1.8)
+    assert cost_per_row(-100.0, labels, spec, NAMES[:2]) == pytest.approx(1.8)
 
 
 def test_a_pilot_is_judged_by_it(digits_job: dict[str, Any], tmp_path: Path) -> None:
@@ -215,22 +251,31 @@ def test_a_pilot_is_judged_by_it(digits_job: dict[str, Any], tmp_path: Path) -> 
     assert found.metric == "auroc"
     assert found.verdict is not None
     assert "stands for AUROC" in found.note
+    facts = Plan.model_validate_json(next(tmp_path.rglob("plan.json")).read_bytes()).facts
+    assert found.detectable == foretold(load_spec(job), facts, 1), "as was told before it began"
     assert all(run.counts for runs in found.arms.values() for run in runs)
 
 
 @pytest.mark.parametrize(
-    ("metric", "said"),
+    ("metric", "asked", "said"),
     [
-        ("top5", r"^metric: of 5 classes the first 5 are all"),
+        ("top5", {}, r"^metric: of 5 classes the first 5 are all"),
         (
             "recall_at_false_alarms",
+            {},
             r"^report\.false_alarms: 0\.01 of about 5 val images that are not of the largest class is less than one "
             r"\(raise it to 0\.21, or keep more val images\)",
+        ),
+        ("cost", {"costs": {"9": {"1": 2}}}, r"^report\.costs: the model has no class 9 \(it has 0, 1, 2, 3, 4\)"),
+        (
+            "cost",
+            {"costs": {label: {"1": 0} for label in "0234"}},
+            r"^report\.costs: to take every image for 1 costs nothing, so there is nothing to save",
         ),
     ],
 )
 def test_what_the_rows_cannot_tell_is_refused(
-    digits_job: dict[str, Any], tmp_path: Path, metric: Metric, said: str
+    digits_job: dict[str, Any], tmp_path: Path, metric: Metric, asked: dict[str, Any], said: str
 ) -> None:
     from raymix.runner import check
 
@@ -238,5 +283,11 @@ def test_what_the_rows_cannot_tell_is_refused(
     np.savez(tmp_path / "few.npz", images=images, labels=np.arange(60) % 5)
     data = {"train": {"format": "npz", "path": str(tmp_path / "few.npz")}, "image_size": 8}
     job = {**digits_job, "storage": str(tmp_path), "data": data, "optim": {"batch": 16}, "metric": metric}
+    job["report"] = asked
     with pytest.raises(JobError, match=said):
         check(load_spec(job))
+
+
+def test_costs_must_be_named_where_they_judge(digits_job: dict[str, Any]) -> None:
+    with pytest.raises(JobError, match=r"^report\.costs: metric cost judges by it \(set it, as in"):
+        load_spec({**digits_job, "metric": "cost"})

@@ -54,7 +54,8 @@ def test_nothing_to_evaluate(digits: DigitsOf) -> None:
     asked = digits()
     none = np.zeros(0, dtype=np.int64)
     for metric in METRIC_WORDS:
-        found = evaluate(digits(metric=metric).plan, asked.state().model, none, asked.splits.labels, asked.runtime())
+        asked = digits(metric=metric, report={"costs": {"3": {"8": 5}}})
+        found = evaluate(asked.plan, asked.state().model, none, asked.splits.labels, asked.runtime())
         assert len(found.correct) == len(found.judged) == 0
 
 
@@ -90,9 +91,9 @@ def test_half_as_many_rows_at_once_as_a_pass_of_a_step_has(digits: DigitsOf, opt
     assert sum(seen) == len(asked.splits.train)
 
 
-@pytest.mark.parametrize("metric", ["top5", "auroc", "average_precision", "recall_at_false_alarms", "brier"])
+@pytest.mark.parametrize("metric", ["top5", "auroc", "average_precision", "recall_at_false_alarms", "brier", "cost"])
 def test_graded_answers_are_the_metric_on_any_number_of_ranks(digits: DigitsOf, metric: str) -> None:
-    asked = digits(metric=metric)
+    asked = digits(metric=metric, report={"costs": {"3": {"3": 0}}})  # a mistake costs 1
     state = asked.state()
     trained(asked, state, asked.runtime(), steps=20)
     ids, labels = asked.splits.val[:101], asked.splits.labels
@@ -103,11 +104,12 @@ def test_graded_answers_are_the_metric_on_any_number_of_ranks(digits: DigitsOf, 
         "top5": lambda y, p: top_k_accuracy_score(y, p, k=5, labels=range(10)),
         "auroc": lambda y, p: roc_auc_score(y, p, multi_class="ovr"),
         "recall_at_false_alarms": recall_at,
+        "cost": lambda y, p: 1 - (1 - top_k_accuracy_score(y, p, k=1)) / (1 - np.bincount(y).max() / len(y)),
         "brier": lambda y, p: 1 - sum(brier_score_loss(y == label, p[:, label]) for label in range(10)) / 2,
         "average_precision": lambda y, p: average_precision_score(np.eye(10)[y], p),
     }[metric](labels[ids], probabilities)
     assert whole.judged.mean() == pytest.approx(expected, abs=1e-6)
-    assert (0.05 if metric == "recall_at_false_alarms" else 0.1) < expected < 1
+    assert {"recall_at_false_alarms": 0.05, "cost": -0.2}.get(metric, 0.1) < expected < 1
     assert np.array_equal(whole.correct, probabilities.argmax(1) == labels[ids])
     told: list[np.ndarray] = []
 
