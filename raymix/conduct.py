@@ -246,11 +246,10 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
         correct = outcome.correct[weights]
         selects = [select_of(report, weights) for report in outcome.history.reports]
         labels, metric = job.splits.labels[job.splits.val], job.plan.spec.metric
-        val = judged(metric, labels)
-        counts = outcome.counts or outcome.correct
-        top1 = val.score(counts[weights])
+        val, counts = judged(metric, labels), outcome.counts or outcome.correct
+        scores = {name: val.score(found) for name, found in counts.items()}
         final = Final(
-            top1=top1,
+            top1=scores[weights],
             metric=metric,
             classes=pack_classes(labels) if val.factors is not None else "",
             num_val=len(correct),
@@ -258,8 +257,8 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
             counts=pack_counts(counts[weights]) if val.graded else "",
             select_top1=next((top1 for top1 in reversed(selects) if top1 is not None), None),
             weights=weights,
-            cost=cost_per_row(top1, labels, job.plan.spec, job.plan.facts.class_names),
-            by_weights={name: val.score(found) for name, found in counts.items()},
+            cost=cost_per_row(scores[weights], labels, job.plan.spec, job.plan.facts.class_names),
+            by_weights=scores,
             by_class=_by_class(job, correct),
         )
     return _build(job, session, books, status, final, outcome.history, outcome)
