@@ -9,7 +9,7 @@ from raymix.spec.base import SPEC_VERSION, JobError, Section, masked
 from raymix.spec.cluster import Cluster, Elastic
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, GroupPattern, Region, ViewAugment
 from raymix.spec.evaluate import JUDGED_WITH, TOP, CheckpointSpec, Metric, Weights
-from raymix.spec.finetune import Cut, Lora, Shrink
+from raymix.spec.finetune import Cut, Lora, Shrink, check_adapted
 from raymix.spec.job import JobSpec, Passes, check_decode_from, check_masks, nearest_size
 from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import MIX_KINDS, SHARED_PASSES, Mae, MixKind, Optim, SimClr, num_visible
@@ -122,6 +122,7 @@ __all__ = [
     "WebDatasetSource",
     "Weight",
     "Weights",
+    "check_adapted",
     "check_decode_from",
     "check_masks",
     "long_form",
