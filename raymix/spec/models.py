@@ -112,10 +112,13 @@ class Export(Section):
     val_images: int | None = Field(
         None,
         ge=1,
-        description="of the run's val rows, evenly over them, on which top-1 of original and export is compared; "
+        description="of the run's val rows, evenly over them, on which original and export are compared; "
         "null: all; where nothing is quantised, only if that takes less than 20 s",
     )
     max_lost: float | None = Field(
-        None, ge=0, le=100, description="points of top-1 that the export may lose; more is refused; null: any"
+        None,
+        ge=0,
+        le=100,
+        description="points of the job's metric that it may lose; more is refused; null: any",
     )
     licence: str | None = Field(None, min_length=1, description="of the model, for its card, as in apache-2.0")
