@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,22 @@ def test_arms_of_a_pilot_are_exported_side_by_side(tmp_path: Path, command: Raym
     assert shown.code == 0, shown.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["half", "mix"]
     assert "top-1, mean" in shown.out
+
+
+def test_a_form_that_answers_for_another_is_asked_once(trained_run: Path) -> None:
+    own, frame = own_rows(trained_run), raymix.load_model(trained_run).frame
+    asked = {"slow": 0, "same": 0}
+
+    def logits(name: str, pixels: Pixels) -> np.ndarray:
+        asked[name] += len(pixels) not in (1, 8)  # those are timed
+        return np.eye(3, dtype=np.float32)[np.zeros(len(pixels), int)]
+
+    slow, same = (partial(logits, name) for name in asked)
+    forms = [Form("slow", slow, 1, answers=same), Form("same", same, 1)]
+    some = next(iter(read_in_order(own.rows, own.val, frame, 8))).pixels
+    sides, num = side_by_side(forms, own, frame, Export(batch=8, val_images=3), some, always=True)
+    assert (asked, num) == ({"slow": 0, "same": 1}, 3)
+    assert sides[0].top1 == sides[1].top1
 
 
 def test_an_export_is_judged_by_the_jobs_metric(trained_run: Path, tmp_path: Path, command: Raymix) -> None:
