@@ -5,7 +5,7 @@ from __future__ import annotations
 from raymix.jobfile import with_defined
 from raymix.plan import Facts, Plan, resolve
 from raymix.report.history import Rates
-from raymix.spec import PRETRAINED, FixedSchedule, JobError, JobSpec, Mae, Pilot
+from raymix.spec import PRETRAINED, FixedSchedule, JobError, JobSpec, Mae, Pilot, check_adapted
 
 
 def arms_of(spec: JobSpec, drops: bool = True) -> tuple[str, ...]:
@@ -23,11 +23,17 @@ def arm_spec(spec: JobSpec, arm: str) -> JobSpec:
         JobError: the job cannot be compared, or refuses what `pilot.define` sets.
     """
     if arm in spec.pilot.define:
-        return with_defined(spec, arm, arm_spec(spec, spec.pilot.define[arm].base))
+        return with_defined(spec, arm, _built_in(spec, spec.pilot.define[arm].base))
     if arm == PRETRAINED:
         backbone = spec.backbone.model_copy(update={"weights": spec.pilot.weights})
         alone = {"backbone": backbone, "pilot": Pilot()}  # with pilot.weights it would be refused when read back
-        return arm_spec(spec, "sl").model_copy(update=alone)
+        return _built_in(spec, "sl").model_copy(update=alone)
+    made = _built_in(spec, arm)
+    check_adapted(made, f"arm {arm}", "set backbone.weights, or leave the arm out")
+    return made
+
+
+def _built_in(spec: JobSpec, arm: str) -> JobSpec:
     schedule, optim = epochs_of(spec), spec.optim
     conventional = {"mix_ratio": 0.0, "sl_drop": 0.0}
     if arm == "mix":

@@ -46,6 +46,7 @@ from raymix.report.run import (
     rows_report,
     totals,
 )
+from raymix.report.scoring import cost_per_row
 from raymix.report.start import Start
 from raymix.runfolder import NEAR_FILE, Attempt, RunFolder
 from raymix.session import Bill, RunFailed, Session
@@ -245,10 +246,10 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
         correct = outcome.correct[weights]
         selects = [select_of(report, weights) for report in outcome.history.reports]
         labels, metric = job.splits.labels[job.splits.val], job.plan.spec.metric
-        val = judged(metric, labels)
-        counts = outcome.counts or outcome.correct
+        val, counts = judged(metric, labels), outcome.counts or outcome.correct
+        scores = {name: val.score(found) for name, found in counts.items()}
         final = Final(
-            top1=val.score(counts[weights]),
+            top1=scores[weights],
             metric=metric,
             classes=pack_classes(labels) if val.factors is not None else "",
             num_val=len(correct),
@@ -256,7 +257,8 @@ def _report(job: Job, session: Session, outcome: Outcome, books: Books) -> RunRe
             counts=pack_counts(counts[weights]) if val.graded else "",
             select_top1=next((top1 for top1 in reversed(selects) if top1 is not None), None),
             weights=weights,
-            by_weights={name: val.score(found) for name, found in counts.items()},
+            cost=cost_per_row(scores[weights], labels, job.plan.spec, job.plan.facts.class_names),
+            by_weights=scores,
             by_class=_by_class(job, correct),
         )
     return _build(job, session, books, status, final, outcome.history, outcome)

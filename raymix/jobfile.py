@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from raymix.joberrors import first_error
 from raymix.secrets import check_secrets
-from raymix.spec import JobError, JobSpec, Pilot, Tune, long_form, masked
+from raymix.spec import JUDGED_WITH, JobError, JobSpec, Pilot, Tune, long_form, masked
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -121,6 +121,12 @@ def stored_job(file: Path) -> dict[str, Any]:
     """
     whole: dict[str, Any] = JobSpec.model_validate_json(file.read_bytes()).model_dump(mode="json")
     return whole
+
+
+def part_of_job(job: dict[str, Any], without: Collection[str]) -> dict[str, Any]:
+    """A whole job as JSON has it, without some sections; of `report` what its metric is reckoned with stays."""
+    kept = {name: value for name, value in job.items() if name not in without}
+    return {**kept, "report": {field: job["report"][field] for field in JUDGED_WITH.get(job["metric"], ())}}
 
 
 def with_defined(spec: JobSpec, name: str, base: JobSpec | None = None) -> JobSpec:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from raymix.freeze import FROZEN_FILE, Compared, Frozen, finished, keep_frozen, name_of, read_frozen
-from raymix.jobfile import stored_job
+from raymix.jobfile import part_of_job, stored_job
 from raymix.plan import Plan
 from raymix.runfolder import MAY_CHANGE, first_difference
 from raymix.spec import JobError
@@ -72,10 +72,7 @@ def _check_copy(whole: Compared, mine: Frozen, folder: Path) -> None:
         raise JobError(FIELD, problem, "name a copy of this one") from None
     if not mine.device:
         raise JobError(FIELD, f"{FROZEN_FILE} does not say on which device this pilot began", "start anew: --overwrite")
-    for job in (here, there):
-        for section in MAY_CHANGE:
-            job.pop(section, None)
-    if (field := first_difference(here, there)) is not None:
+    if (field := first_difference(part_of_job(here, MAY_CHANGE), part_of_job(there, MAY_CHANGE))) is not None:
         raise JobError(FIELD, f"{folder} is of another job: {field} differs", "name a copy of this pilot")
     for name in ("device", "rates", "unit_seconds"):
         _same(f"{FROZEN_FILE}: {name}", getattr(theirs, name), getattr(mine, name), folder)

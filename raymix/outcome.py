@@ -15,7 +15,7 @@ from raymix.plan import Plan
 from raymix.report.compare import verdict
 from raymix.report.folder import RUN_FILE
 from raymix.report.history import Rates
-from raymix.report.intervals import detectable
+from raymix.report.intervals import foretold
 from raymix.report.judging import METRIC_NOTES, judged, pack_classes
 from raymix.report.notes import failed_note, packed_note
 from raymix.report.pilot import FailedRun, PilotReport, PilotRun
@@ -74,7 +74,7 @@ def report_of(
     """The report of all runs; this attempt has held so many workers until now."""
     seconds, metric = clock.seconds, whole.spec.metric
     val_labels = splits.labels[splits.val]
-    val = judged(metric, val_labels)
+    val, known = judged(metric, val_labels), whole.checked[whole.spec.seed].plan.facts
     cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
     notes = (
@@ -101,7 +101,7 @@ def report_of(
         arms=arms,
         verdict=verdict(arms, val, preset, unit_on(session.device)),
         tried=1,
-        detectable=detectable(round(val.effective), min(whole.spec.pilot.pairs(tuple(whole.arms)).values())),
+        detectable=foretold(whole.spec, known, min(whole.spec.pilot.pairs(tuple(whole.arms)).values())),
         step_seconds=dict(frozen.rates.step_seconds),
         wall_seconds=whole.earlier_seconds + seconds,
         held_worker_seconds=whole.earlier_held + held_workers * seconds,

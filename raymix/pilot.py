@@ -60,7 +60,7 @@ def pilot(
     opening = opened(first, ids, whole.folder.held, verbose=verbose, quiet=quiet, num_runs=num_runs, start=start)
     with opening as (crew, sink, signals):
         merge(whole, brought)
-        foretold = foretold_line(spec.pilot.pairs(tuple(whole.arms)), spec.metric, first.plan.facts)
+        foretold = foretold_line(spec.pilot.pairs(tuple(whole.arms)), spec, first.plan.facts)
         sink.note(f"pilot: {foretold}")
         report = compare(whole, crew, sink, clock)
     if report.status == "interrupted":

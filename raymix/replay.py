@@ -18,7 +18,7 @@ from raymix.bucket import shown, visited
 from raymix.conduct import Job, train_one
 from raymix.data.fingerprint import MARKS_FILE, Fingerprint, changed, read_marks
 from raymix.data.splits import facts
-from raymix.jobfile import load_spec
+from raymix.jobfile import load_spec, part_of_job
 from raymix.plan import Decision, Facts, Plan, Replay
 from raymix.plan import changed as plan_after
 from raymix.report.environment import ENVIRONMENT_FILE, Environment
@@ -159,7 +159,7 @@ def _where(before: Original, overrides: list[str] | tuple[str, ...]) -> JobSpec:
 
 def _what(spec: JobSpec) -> Any:
     """All of a job that says what is trained."""
-    what = json.loads(spec.model_dump_json(exclude={"name", *WHERE}))
+    what = part_of_job(json.loads(spec.model_dump_json()), ("name", *WHERE))
     del what["data"]["cache"]
     for source in filter(None, (what["data"][part] for part in ("train", "val", "unlabelled"))):
         source.pop("path", None)

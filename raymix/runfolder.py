@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from raymix import bucket
 from raymix.data.rows import Rows
-from raymix.jobfile import job_text
+from raymix.jobfile import job_text, part_of_job
 from raymix.lock import LOCK_FILE, Tell, check_free, held
 from raymix.plan import Facts, Plan
 from raymix.report.folder import CHECKPOINTS, JOB_FILE, write_text
@@ -216,9 +216,7 @@ class RunFolder:
         before, now = (json.loads(spec.model_dump_json()) for spec in (self.stored, self.spec))
         if self.spec.data.store_size == "auto":
             before["data"]["store_size"] = "auto"
-        for name in MAY_CHANGE:
-            before.pop(name, None)
-            now.pop(name, None)
+        before, now = part_of_job(before, MAY_CHANGE), part_of_job(now, MAY_CHANGE)
         if may_grow and self.spec.schedule.policy == self.stored.schedule.policy == "fixed":
             for name in _MAY_GROW:
                 if now["schedule"][name] > before["schedule"][name]:

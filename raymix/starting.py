@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from raymix import bucket
+from raymix.data.kept import FIELD as KEEP_SPLITS
 from raymix.data.kept import SPLITS_FILE, Found, Kept, Parts, check_kept, find, read_splits, write_splits
 from raymix.data.rows import Ids, Rows
 from raymix.data.splits import Splits
@@ -31,7 +32,7 @@ def kept_of(spec: JobSpec, rows: Rows, own: Path | None = None) -> Kept | None:
         return None
     if own is not None and (own / SPLITS_FILE).is_file():
         return read_splits(own, str(own))
-    kept = read_splits(_local(bucket.visited(source)), source)
+    kept = read_splits(_local(bucket.visited(source, field=KEEP_SPLITS)), source)
     check_kept(kept, rows)
     return kept
 

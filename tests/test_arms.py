@@ -62,6 +62,20 @@ def test_an_arm_of_another_objective_needs_no_patches_to_drop(digits_job: dict[s
     assert arm_spec(spec, "contrast").objective.type == "simclr"
 
 
+def test_an_arm_without_ssl_has_nothing_to_adapt(digits_job: dict[str, Any]) -> None:
+    """Unless it begins with weights, or is defined to train all."""
+    whole = {"plain": {"base": "sl", "set": {"lora": None}}}
+    spec = load_spec({**job_of(digits_job, whole, arms=["sl", "plain", "ssl_sl"]), "lora": {"rank": 2}})
+    line = "lora: arm sl has neither SSL epochs nor weights to begin with, so adapters would fit a random backbone"
+    with pytest.raises(JobError) as error:
+        arm_spec(spec, "sl")
+    assert str(error.value) == f"{line} (set backbone.weights, or leave the arm out)"
+    assert arm_spec(spec, "plain").lora is None
+    assert arm_spec(spec, "ssl_sl").lora
+    begun = spec.model_copy(update={"pilot": spec.pilot.model_copy(update={"weights": "w.safetensors"})})
+    assert arm_spec(begun, "pretrained").lora
+
+
 @pytest.mark.parametrize(
     ("define", "line"),
     [
@@ -78,6 +92,10 @@ def test_an_arm_of_another_objective_needs_no_patches_to_drop(digits_job: dict[s
         ({"hot": {"set": {"cluster.workers": 3}}}, "pilot.define.hot.set.cluster.workers: no arm has a cluster of its"),
         ({"hot": {"set": {"data.fraction": 0.5}}}, "pilot.define.hot.set.data.fraction: no arm has a data.fraction of"),
         ({"hot": {"set": {"data": {}}}}, "pilot.define.hot.set.data: would set data.train, too: all arms share images"),
+        (
+            {"hot": {"set": {"metric": "auroc"}}},
+            "pilot.define.hot.set.metric: no arm has a metric of its own: all arms",
+        ),
         (
             {"hot": {"set": {"backbone.size": "tiny"}}},
             "pilot.define.hot.set.backbone.size: no arm has a backbone of",

@@ -348,6 +348,14 @@ def test_another_job_is_not_resumed(spec_of: SpecOf, field: str, changed: dict[s
     assert everything_in(folder_of(spec)) == before
 
 
+def test_prices_may_change_but_not_what_the_metric_is_reckoned_with(spec_of: SpecOf) -> None:
+    judged = {"metric": "recall_at_false_alarms"}
+    start_only(spec_of(**judged, report={"false_alarms": 0.02}))
+    with pytest.raises(JobError, match=r"^report\.false_alarms: .* holds another job"):
+        run(spec_of(**judged), resume=True, quiet=True)
+    run(spec_of(**judged, report={"false_alarms": 0.02, "price_per_label": 1}), resume=True, quiet=True)
+
+
 def start_only(spec: JobSpec) -> None:
     """A run folder as it is when training begins."""
     from raymix.runfolder import RunFolder

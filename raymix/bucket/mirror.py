@@ -62,10 +62,10 @@ def shown(path: Path) -> str:
     return str(path) if uri is None else uri
 
 
-def visited(path: str | Path, only: str | None = None, must: bool = False) -> Path:
+def visited(path: str | Path, only: str | None = None, must: bool = False, field: str | None = None) -> Path:
     """A local folder with what is below a place in a bucket now, checkpoints aside; another path as it is.
 
-    `only`: files of that name; `must`: there is something.
+    `only`: files of that name; `must`: there is something; `field`: of the job, which names the place; None: none does.
 
     Raises:
         JobError: the bucket cannot be read, or has nothing there and must.
@@ -75,9 +75,11 @@ def visited(path: str | Path, only: str | None = None, must: bool = False) -> Pa
         return Path(path)
     storage, _, name = named[1].rstrip("/").rpartition("/")
     folder = storage_root(f"s3://{storage}") / name if storage else storage_root(f"s3://{name}")
-    Mirror(folder, shown(folder)).fetch(only)
+    Mirror(folder, shown(folder)).fetch(only, field or "storage")
     if must and not folder.exists():
-        raise JobError(shown(folder), "there is nothing by that name in the bucket", "see raymix runs ls --storage")
+        where, hint = shown(folder), "see raymix runs ls --storage"
+        told = "there is nothing by that name in the bucket"
+        raise JobError(where, told, hint) if field is None else JobError(field, f"{where}: {told}", hint)
     return folder
 
 
@@ -123,7 +125,7 @@ class Mirror:
         self._same: dict[str, tuple[int, int]] = {}  # files as they are in the bucket: time and size here
         self._syncing, self._told_at = threading.Lock(), -_TELL_SECONDS
 
-    def fetch(self, only: str | None = None) -> None:
+    def fetch(self, only: str | None = None, field: str = "storage") -> None:
         """Makes the local folder what the bucket holds, or as much of it as `visited` says.
 
         Raises:
@@ -136,7 +138,7 @@ class Mirror:
             wanted = [name for name in names if _is_ours(name) and only in (None, name.rpartition("/")[2])]
             in_threads(lambda name: self._get(name, names[name]), wanted)
         except OSError as error:
-            raise refused(self.store.uri, error) from None
+            raise refused(self.store.uri, error, field) from None
         if any(name.startswith(f"{CHECKPOINTS}/") for name in names):
             (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         self._same = self._files()

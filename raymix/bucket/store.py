@@ -112,10 +112,10 @@ class Store:
         return file_system(self.uri)
 
 
-def refused(uri: str, error: OSError) -> JobError:
-    """The user's view of a storage that cannot be used."""
+def refused(uri: str, error: OSError, field: str = "storage") -> JobError:
+    """The user's view of a place in a bucket that cannot be used; `field`: of the job, which names it."""
     found = problem(uri, error)
-    return JobError("storage", found.problem, found.hint or "name a bucket that there is, as in s3://bucket/prefix")
+    return JobError(field, found.problem, found.hint or "name a bucket that there is, as in s3://bucket/prefix")
 
 
 def _copy(source: str, target: str, source_system: Any, target_system: Any, uri: str) -> None:

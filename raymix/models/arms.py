@@ -11,6 +11,7 @@ from raymix.models.export import export
 from raymix.models.flow import Asked
 from raymix.report import words
 from raymix.report.folder import read_pilot
+from raymix.report.judging import METRIC_WORDS
 from raymix.spec import Export, JobError, Section
 from raymix.train.exported import About, Format
 
@@ -60,7 +61,8 @@ def export_arms(
 
 def arm_heads(found: tuple[Exported, ...]) -> list[str]:
     """What stands over the columns of `arm_cells`."""
-    return ["arm", "top-1, mean", "seeds", "this file", "MB", *(f"ms for {n}" for n in found[0].about.latency_ms)]
+    metric = METRIC_WORDS[found[0].about.spec.metric]
+    return ["arm", f"{metric}, mean", "seeds", "this file", "MB", *(f"ms for {n}" for n in found[0].about.latency_ms)]
 
 
 def arm_cells(found: tuple[Exported, ...]) -> list[list[str]]:
@@ -69,6 +71,10 @@ def arm_cells(found: tuple[Exported, ...]) -> list[list[str]]:
     for one in found:
         last = one.about.sides[-1]
         times = [f"{ms:.2f}" for ms in last.latency_ms.values()]
-        accuracies = [words.percent(one.mean_top1), str(one.num_seeds), words.percent(last.top1)]
+        accuracies = [
+            words.percent(one.mean_top1),
+            str(one.num_seeds),
+            words.percent(last.top1 if last.score is None else last.score),
+        ]
         lines.append([one.arm, *accuracies, f"{last.bytes / 1e6:.2f}", *times])
     return lines

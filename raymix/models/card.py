@@ -99,22 +99,32 @@ def _file(about: About, file: str) -> str:
 
 def side_heads(about: About) -> list[str]:
     """What stands over the columns of `side_cells`."""
-    return ["", "top-1", "points lost", "MB", *(f"ms for {size}" for size in about.latency_ms)]
+    return ["", *_judged_by(about), "points lost", "MB", *(f"ms for {size}" for size in about.latency_ms)]
+
+
+def _judged_by(about: About) -> list[str]:
+    """The job's metric and top-1."""
+    return list(dict.fromkeys((METRIC_WORDS[about.spec.metric], METRIC_WORDS["top1"])))
 
 
 def side_cells(about: About) -> list[list[str]]:
-    """A line for each form of the model: name, top-1, points lost, MB, a latency for each size."""
-    lines = []
+    """A line for each form of the model: name, the job's metric, top-1, points lost, MB, a latency for each size."""
+    lines, by_metric = [], about.spec.metric != "top1"
     for side in about.sides:
         lost = "" if side.lost is None else f"{side.lost.value:.2f} ({words.point_interval(side.lost)})"
         times = [f"{ms:.2f}" for ms in side.latency_ms.values()]
-        lines.append([side.name, words.percent(side.top1), lost, f"{side.bytes / 1e6:.2f}", *times])
+        scores = [words.percent(score) for score in (*([side.score] if by_metric else []), side.top1)]
+        lines.append([side.name, *scores, lost, f"{side.bytes / 1e6:.2f}", *times])
     return lines
 
 
 def sides_note(about: About) -> str:
     """What the figures of `side_cells` are of."""
-    told = f"Top-1 on {words.count(about.judged_images)} val images, points lost with their 95 % interval; "
+    names = _judged_by(about)
+    of = f" of {names[0]}" if len(names) > 1 else ""
+    figures = " and ".join(names)
+    figures = figures[0].upper() + figures[1:]
+    told = f"{figures} on {words.count(about.judged_images)} val images, points{of} lost with their 95 % interval; "
     if not about.judged_images:
-        told = "Top-1 was not told: it takes long here, and val_images=N asks for it; "
+        told = f"{figures} {'were' if of else 'was'} not told: it takes long here, and val_images=N asks for it; "
     return f"{told}latencies on the CPU that exported it."

@@ -5,34 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raymix.models.figures import Floats, Ints, bootstrap
 from raymix.report.evaluation import CostFigures
-from raymix.spec import Costs, JobError
-
-
-def matrix(costs: Costs, class_names: tuple[str, ...], field: str) -> NDArray[np.float64]:
-    """C_KK; a pair that `costs` does not name costs 0 where it is right and 1 where it is wrong.
-
-    Raises:
-        JobError: the model has no class of a name in `field`.
-    """
-    place = {name: number for number, name in enumerate(class_names)}
-    C_KK = 1.0 - np.eye(len(class_names))
-    for name, decisions in costs.items():
-        check_known(name, place, field)
-        for decided, cost in decisions.items():
-            check_known(decided, place, f"{field}.{name}")
-            C_KK[place[name], place[decided]] = cost
-    return C_KK
-
-
-def check_known(name: str, known: dict[str, int], field: str) -> None:
-    """Refuses a class that the model does not have."""
-    if name not in known:
-        some = ", ".join(list(known)[:8]) + (", ..." if len(known) > 8 else "")
-        raise JobError(field, f"the model has no class {name}", f"it has {some}")
 
 
 def cost_figures(C_KK: Floats, p_NK: Floats, y_N: Ints, class_names: tuple[str, ...], resamples: int) -> CostFigures:

@@ -22,12 +22,13 @@ from raymix.data.reading import read_in_order
 from raymix.data.rows import Ids, Rows
 from raymix.datacmd.work import console, told
 from raymix.models import figures, probing
-from raymix.models.costs import cost_figures, matrix
+from raymix.models.costs import cost_figures
 from raymix.models.figures import Floats, Ints
 from raymix.models.flow import Asked, answers, device_of, listed, loaded
 from raymix.models.own import Own, own_rows
 from raymix.models.work import num_rows, softmax
 from raymix.models.writing import check_folder, new_folder
+from raymix.plan import cost_matrix
 from raymix.report.beside import png
 from raymix.report.evaluation import Evaluated, Mistake
 from raymix.report.page_evaluation import evaluation_html
@@ -74,7 +75,7 @@ def evaluate(asked: Asked, spec: Evaluation, out: Path | None, overwrite: bool =
     costs, field = spec.costs, "costs"
     if costs is None:
         costs, field = trained.spec.report.costs, "report.costs"
-    C_KK = None if costs is None else matrix(costs, trained.class_names, field)
+    C_KK = None if costs is None else np.array(cost_matrix(costs, trained.class_names, field))
     own = _own(asked, spec)
     started = time.perf_counter()
     with console(asked.how, "nothing is kept") as sink:
@@ -189,8 +190,9 @@ def _judged(
 
     ones = np.ones(num_images, dtype=np.int64)
     balanced, f1, calibration = figures.bootstrap(decided, decided(ones), num_images, spec.resamples)
-    each = figures.ranked(p_NK, y_N, spec.false_alarms)
-    means, afforded = figures.rankings(p_NK, y_N, each, spec.false_alarms, spec.resamples)
+    rate = trained.spec.report.false_alarms if spec.false_alarms is None else spec.false_alarms
+    each = figures.ranked(p_NK, y_N, rate)
+    means, afforded = figures.rankings(p_NK, y_N, each, rate, spec.resamples)
     auroc, average_precision, recall_at = means or (None, None, None)
     mistakes = np.flatnonzero(~right_N)
     mistakes = mistakes[np.argsort(-confidence_N[mistakes], kind="stable")][: spec.gallery]
@@ -208,7 +210,7 @@ def _judged(
         seconds=0.0,
         resamples=spec.resamples,
         ranking_resamples=afforded,
-        false_alarms=spec.false_alarms,
+        false_alarms=rate,
         top1=figures.wilson(right_N),
         top5=figures.wilson(_among(p_NK, y_N, 5)) if num_classes > 5 else None,
         balanced_accuracy=balanced,

@@ -3,6 +3,7 @@
 from raymix.plan.change import added_epochs, changed, followed, kinds_to_come
 from raymix.plan.counts import check_fixed, worker_counts
 from raymix.plan.curves import rate, weight
+from raymix.plan.mistakes import cost_matrix
 from raymix.plan.resolve import resolve
 from raymix.plan.steps import classified_rows, pattern, positions, rows_per_step, runs, segment
 from raymix.plan.types import (
@@ -45,6 +46,7 @@ __all__ = [
     "changed",
     "check_fixed",
     "classified_rows",
+    "cost_matrix",
     "followed",
     "kinds_to_come",
     "pattern",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from raymix.plan.mistakes import cost_matrix
 from raymix.plan.turns import asked, merged
 from raymix.plan.types import SHARDS, Facts, Kind, Phase, Plan
 from raymix.spec import MIX_KINDS, TOP, JobError, JobSpec
@@ -48,8 +49,7 @@ def resolve(spec: JobSpec, facts: Facts) -> Plan:
 
 def _check_rows(spec: JobSpec, facts: Facts) -> None:
     batch = spec.batch
-    if spec.metric == "top5" and facts.num_classes <= TOP:
-        raise JobError("metric", f"of {facts.num_classes} classes the first {TOP} are all", "take top1")
+    _check_metric(spec, facts)
     if facts.num_classes < 2:
         raise JobError("data.train", f"{facts.num_classes} class(es) found", "a classifier needs two or more")
     if _trains_classifier(spec) and not facts.num_labelled:
@@ -58,6 +58,25 @@ def _check_rows(spec: JobSpec, facts: Facts) -> None:
         raise JobError(
             "optim.batch", f"{batch} is larger than the {facts.num_train} training rows", "take a smaller batch"
         )
+
+
+def _check_metric(spec: JobSpec, facts: Facts) -> None:
+    """The rows that it is judged on can tell it."""
+    if spec.metric == "top5" and facts.num_classes <= TOP:
+        raise JobError("metric", f"of {facts.num_classes} classes the first {TOP} are all", "take top1")
+    if spec.metric == "recall_at_false_alarms" and facts.num_val:
+        rate, largest = spec.report.false_alarms, max(facts.class_rows, default=0) / max(1, sum(facts.class_rows))
+        others = facts.num_val * (1 - largest)  # val rows have the training rows' shares, about
+        if rate * others < 1:
+            problem = f"{rate:g} of about {others:.0f} val images that are not of the largest class is less than one"
+            hint = f"raise it to {math.ceil(1000 / max(2.0, others)) / 1000:g}, or keep more val images"
+            raise JobError("report.false_alarms", problem, hint)
+    if spec.metric == "cost" and spec.report.costs is not None:
+        matrix = cost_matrix(spec.report.costs, facts.class_names, "report.costs")
+        for name, costs in zip(facts.class_names, zip(*matrix, strict=True), strict=True):
+            if not any(costs):
+                problem = f"to take every image for {name} costs nothing, so there is nothing to save"
+                raise JobError("report.costs", problem, "set what mistakes cost")
 
 
 def _trains_classifier(spec: JobSpec) -> bool:

@@ -10,12 +10,12 @@ from raymix.plan import Facts
 from raymix.report import words
 from raymix.report.compare import paired
 from raymix.report.forecast import Forecast
-from raymix.report.intervals import RESAMPLES, at_length, detectable, paired_interval
+from raymix.report.intervals import RESAMPLES, at_length, foretold, paired_interval
 from raymix.report.judging import METRIC_WORDS, expected
 from raymix.report.pilot import Interval, PilotReport, PilotRun
 from raymix.report.run import Final, GroupRows, NearRows, PhaseReport, RunReport
 from raymix.report.start import Shares
-from raymix.spec import Metric
+from raymix.spec import JobSpec
 
 RESAMPLED_IMAGES = 10_000_000  # over many val rows fewer resamples do: they give an interval its shape, not its width
 
@@ -125,7 +125,8 @@ def result_words(final: Final) -> str:
     if final.metric == "top1" or not final.by_class:
         return told
     right = sum(hits for _, hits in final.by_class) / sum(rows for rows, _ in final.by_class)
-    return f"{told} (top-1 {words.percent(100 * right)})"
+    cost = "" if final.cost is None else f"{final.cost:.3g} an image; "
+    return f"{told} ({cost}top-1 {words.percent(100 * right)})"
 
 
 def weights_line(report: RunReport) -> str:
@@ -308,22 +309,22 @@ def _passes(seen: int, rows: int) -> str:
     return f"{seen / rows:.2f} passes over {words.count(rows)} rows" if rows else "no rows"
 
 
-def foretold_line(pairs: Mapping[str, int], metric: Metric, known: Facts) -> str:
-    """The smallest difference that a pilot can tell, before it starts; see `raymix.report.intervals.detectable`.
+def foretold_line(pairs: Mapping[str, int], spec: JobSpec, known: Facts) -> str:
+    """The smallest difference that a pilot can tell, before it starts; see `raymix.report.intervals.foretold`.
 
     Args:
         pairs: For each arm the seeds that it is paired over; where they differ, each number is told with its arms.
-        metric: By which it judges.
+        spec: The job, by whose metric it judges.
         known: The rows that there are.
     """
     if set(pairs.values()) == {1}:
         return "one seed has no spread, so no difference can be told; it decides nothing"
-    effective = expected(metric, known)
+    effective = expected(spec, known)
     alike = f" (as much as {words.count(effective)} that count alike)" if effective < known.num_val else ""
     images = f"{words.count(known.num_val)} val images{alike}"
     told = [
         f"with {words.plural(n, 'seed')}{_whose(pairs, n)} and {images}, "
-        + (f"differences from {detectable(effective, n):.1f} points on" if n > 1 else "none")
+        + (f"differences from {foretold(spec, known, n):.1f} points on" if n > 1 else "none")
         for n in sorted(set(pairs.values()), reverse=True)
     ]
     return f"{'; '.join(told)} can be told (at 20 % top-1, 95 %, power 80 %)"

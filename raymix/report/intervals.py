@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
-from raymix.report.judging import Judged, unpack_counts
+from raymix.plan import Facts
+from raymix.report.judging import Judged, expected, unpack_counts
 from raymix.report.pilot import Interval, PilotRun
+from raymix.spec import JobSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -178,7 +180,8 @@ def own_interval(runs: Sequence[Answers], val: Judged) -> Interval:
         return judged_interval(100 * float(right.mean()), val)
     error, freedom = standard_error(right)
     value, half = 100 * float(right.mean()), 100 * t_quantile(0.5 + LEVEL / 2, freedom) * error
-    return Interval(value=value, low=max(0.0, value - half), high=min(100.0, value + half))
+    least = -math.inf if val.signed else 0.0
+    return Interval(value=value, low=max(least, value - half), high=min(100.0, value + half))
 
 
 def judged_interval(score: float, val: Judged) -> Interval:
@@ -222,6 +225,11 @@ def detectable(
     error = math.sqrt(images + (seed_sd / 100) ** 2 / seeds)
     freedom = max(1, seeds - 1)
     return 100 * (t_quantile(0.5 + LEVEL / 2, freedom) + t_quantile(POWER, freedom)) * error
+
+
+def foretold(spec: JobSpec, facts: Facts, num_seeds: int) -> float:
+    """`detectable` of a job by its metric: as told before a pilot begins, and kept in its report."""
+    return detectable(expected(spec, facts), num_seeds)
 
 
 def t_quantile(q: float, freedom: float) -> float:

@@ -41,6 +41,7 @@ class Final(Section):
     classes: str = Field(
         "", description="class of each val row, as hex of 16 bits; empty: by top1 all rows count alike"
     )
+    cost: float | None = Field(None, description="per val image, by report.costs; null: another metric judges")
     by_weights: dict[Weights, float] = Field({}, description="top-1 of the raw weights and, if kept, of averaged ones")
     by_class: tuple[tuple[int, int], ...] = Field(
         (), description="of each class, in order of class_names: val rows, and how many of them are right"

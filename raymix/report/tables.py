@@ -177,7 +177,7 @@ def plan_table(plan: Plan, forecast: Forecast | None = None) -> RenderableType:
         parts.append(Text(text, style="yellow"))
     if facts_.num_val:
         pilot = plan.spec.pilot
-        foretold = facts.foretold_line(pilot.pairs(pilot.compared), plan.spec.metric, facts_)
+        foretold = facts.foretold_line(pilot.pairs(pilot.compared), plan.spec, facts_)
         parts.append(Text(f"pilot: {foretold}", style="dim"))
     return Group(*parts)
 

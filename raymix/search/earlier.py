@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from raymix.jobfile import stored_job
+from raymix.jobfile import part_of_job, stored_job
 from raymix.search.journal import JOURNAL_FILE, Journal
 from raymix.search.trial import OPEN, Trial
 from raymix.spec import JobError, JobSpec, Tune
@@ -58,7 +58,7 @@ def _job(folder: Path) -> dict[str, Any]:
 def _key(job: dict[str, Any]) -> dict[str, Any]:
     """All of a job that its trials' accuracy and seconds depend on, and the space."""
     tune = job["tune"]
-    key = {name: value for name, value in job.items() if name not in (*_OTHER, "tune")}
+    key = part_of_job(job, (*_OTHER, "tune"))
     key["cluster"] = {name: value for name, value in job["cluster"].items() if name not in _OTHER_CLUSTER}
     key["data"] = {name: value for name, value in job["data"].items() if name != "store_size"}
     return {**key, "space": tune["space"], "arms": tune["arms"]}

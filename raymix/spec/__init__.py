@@ -8,8 +8,8 @@ from raymix.spec.backbone import VIT_SIZES, Import, Plugin, Timm, Torchvision, V
 from raymix.spec.base import SPEC_VERSION, JobError, Section, masked
 from raymix.spec.cluster import Cluster, Elastic
 from raymix.spec.data import NUM_CHANNELS, Augment, Channels, Data, GroupPattern, Region, Tile, ViewAugment, boxes_of
-from raymix.spec.evaluate import TOP, CheckpointSpec, Metric, Weights
-from raymix.spec.finetune import Cut, Lora, Shrink
+from raymix.spec.evaluate import JUDGED_WITH, TOP, CheckpointSpec, Metric, Weights
+from raymix.spec.finetune import Cut, Lora, Shrink, check_adapted
 from raymix.spec.job import JobSpec, Passes, check_decode_from, check_masks, nearest_size
 from raymix.spec.kubernetes import Kubernetes
 from raymix.spec.method import MIX_KINDS, SHARED_PASSES, Mae, MixKind, Optim, SimClr, num_visible
@@ -46,6 +46,7 @@ from raymix.spec.watch import Mlflow, Wandb, Watch
 
 __all__ = [
     "ARMS",
+    "JUDGED_WITH",
     "MIX_KINDS",
     "NUM_CHANNELS",
     "PRETRAINED",
@@ -123,6 +124,7 @@ __all__ = [
     "Weight",
     "Weights",
     "boxes_of",
+    "check_adapted",
     "check_decode_from",
     "check_masks",
     "long_form",

@@ -8,7 +8,11 @@ from pydantic import Field
 
 from raymix.spec.base import Seconds, Section, Share
 
-Metric = Literal["top1", "top5", "balanced_accuracy", "auroc"]
+Metric = Literal[
+    "top1", "top5", "balanced_accuracy", "auroc", "average_precision", "recall_at_false_alarms", "brier", "cost"
+]
+# what a metric is reckoned with, of the job's `report`: other values there judge otherwise
+JUDGED_WITH: dict[Metric, tuple[str, ...]] = {"recall_at_false_alarms": ("false_alarms",), "cost": ("costs",)}
 TOP = 5  # most likely classes, among which top5 wants the right one
 Weights = Literal["raw", "ema"]  # as the last step left them, or averaged
 

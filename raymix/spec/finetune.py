@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
+from raymix.spec.backbone import VIT_SIZES, Timm, Vit
 from raymix.spec.base import JobError, Section, Share
+from raymix.spec.schedule import BudgetedSchedule, PhasesSchedule
+
+if TYPE_CHECKING:
+    from raymix.spec.job import JobSpec
 
 
 class Cut(Section):
@@ -52,3 +57,37 @@ class Lora(Section):
 
     rank: int = Field(8, ge=1, le=1024)
     alpha: float = Field(16.0, gt=0, le=4096, description="alpha / rank is a factor on what they add")
+
+
+def check_finetune(spec: JobSpec) -> None:
+    """Raises JobError where what the SL phase does beside training all weights fits no backbone or schedule."""
+    if spec.shrink is not None:
+        if not isinstance(spec.backbone, Vit):
+            problem = f"takes parts out of raymix's own ViT, and the backbone is of type {spec.backbone.type}"
+            raise JobError("shrink", problem, "leave it out, or set backbone.type=vit")
+        width, _, heads = VIT_SIZES[spec.backbone.size]
+        spec.shrink.check_block(4 * width, heads)
+    if spec.lora is not None:
+        if spec.schedule.interleave == "alternate":
+            problem = "interleave: alternate trains all weights in the SL steps of its mix phase"
+            raise JobError("lora", problem, "leave it out, or set schedule.interleave=joint")
+        if not isinstance(spec.backbone, Vit | Timm):
+            problem = f"adapts raymix's own ViTs and timm's, and the backbone is of type {spec.backbone.type}"
+            raise JobError("lora", problem, "leave it out, or take another backbone")
+        check_adapted(spec, "the job", "set backbone.weights or SSL epochs, or leave lora out")
+
+
+def check_adapted(spec: JobSpec, whose: str, hint: str) -> None:
+    """Raises JobError where adapters would be trained, in the job or an arm, on a backbone as its seed drew it."""
+    schedule, backbone = spec.schedule, spec.backbone
+    if spec.lora is None or backbone.weights is not None or (isinstance(backbone, Timm) and backbone.pretrained):
+        return
+    if isinstance(schedule, PhasesSchedule):
+        learns = any(phase.kind != "sl" for phase in schedule.phases)
+    elif isinstance(schedule, BudgetedSchedule) and schedule.shares is not None:
+        learns = bool(schedule.shares.ssl or schedule.shares.mix)
+    else:
+        learns = schedule.policy == "adaptive" or bool(schedule.ssl_epochs)
+    if not learns:
+        problem = f"{whose} has neither SSL epochs nor weights to begin with, so adapters would fit a random backbone"
+        raise JobError("lora", problem, hint)

@@ -13,7 +13,7 @@ from raymix.spec.cluster import Cluster
 from raymix.spec.data import Data, check_channels
 from raymix.spec.evaluate import CheckpointSpec, Evaluate, Metric
 from raymix.spec.failures import Failures
-from raymix.spec.finetune import Lora, Shrink
+from raymix.spec.finetune import Lora, Shrink, check_finetune
 from raymix.spec.method import (
     MIX_KINDS,
     SHARED_PASSES,
@@ -63,7 +63,11 @@ class JobSpec(Section):
         "best checkpoint, on val for the result and a pilot's verdict. top1: the share of the images that are right; "
         "top5: of those whose class is among the five most likely; balanced_accuracy: the mean of top1 over the "
         "classes, each counting alike; auroc: the area under the ROC curve, the mean over the classes, each against "
-        "all others",
+        "all others; average_precision: that under the precision-recall curve, likewise; "
+        "recall_at_false_alarms: the share of a class that is found while report.false_alarms of all others are taken "
+        "for it, likewise; brier: the probabilities by the Brier score B, as 1 - B/2: calibration and telling classes "
+        "apart in one; cost: by report.costs, the share saved of what the best decision costs that is the same for all "
+        "images",
     )
     pilot: Pilot = Pilot()
     tune: Tune | None = None
@@ -96,7 +100,9 @@ class JobSpec(Section):
         _check_compute(self)
         _check_tune(self)
         _check_pretrained(self)
-        _check_finetune(self)
+        check_finetune(self)
+        if self.metric == "cost" and self.report.costs is None:
+            raise JobError("report.costs", "metric cost judges by it", "set it, as in {defect: {good: 50}}")
         if self.data.labelled_share is not None and self.schedule.interleave == "alternate":
             problem = "interleave: alternate has no mix batch, each step is all SSL or all SL"
             raise JobError("data.labelled_share", problem, "leave it out, or set schedule.interleave=joint")
@@ -293,23 +299,6 @@ def _check_pretrained(spec: JobSpec) -> None:
     if pretrained or spec.backbone.weights is not None:
         field = "pretrained" if pretrained else "weights"
         raise JobError("pilot.weights", f"with backbone.{field} all arms start from weights", "give one of the two")
-
-
-def _check_finetune(spec: JobSpec) -> None:
-    """What the SL phase does beside training all weights fits backbone and schedule."""
-    if spec.shrink is not None:
-        if not isinstance(spec.backbone, Vit):
-            problem = f"takes parts out of raymix's own ViT, and the backbone is of type {spec.backbone.type}"
-            raise JobError("shrink", problem, "leave it out, or set backbone.type=vit")
-        width, _, heads = VIT_SIZES[spec.backbone.size]
-        spec.shrink.check_block(4 * width, heads)
-    if spec.lora is not None:
-        if spec.schedule.interleave == "alternate":
-            problem = "interleave: alternate trains all weights in the SL steps of its mix phase"
-            raise JobError("lora", problem, "leave it out, or set schedule.interleave=joint")
-        if not isinstance(spec.backbone, Vit | Timm):
-            problem = f"adapts raymix's own ViTs and timm's, and the backbone is of type {spec.backbone.type}"
-            raise JobError("lora", problem, "leave it out, or take another backbone")
 
 
 def _check_workers(spec: JobSpec) -> None:

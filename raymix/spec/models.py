@@ -9,10 +9,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raymix.spec.base import JobError, Section, Share
+from raymix.spec.base import Section, Share
 from raymix.spec.cluster import Cluster
 from raymix.spec.finetune import Cut
-from raymix.spec.report import Costs
+from raymix.spec.report import Costs, check_rate
 from raymix.spec.sources import Source
 
 ClassName = Annotated[str, Field(min_length=1)]
@@ -62,7 +62,11 @@ class Evaluation(Reading):
     part: Literal["auto", "all", "train", "val"] = Field(  # type: ignore[assignment]  # one value more than others have
         "auto", description="of a source that has a validation set of its own: that (auto, val), the other rows, or all"
     )
-    false_alarms: Share = Field(0.01, description="false-alarm rate at which recall and threshold of a class are told")
+    false_alarms: Share | None = Field(
+        None,
+        description="false-alarm rate at which recall and threshold of a class are told; null: report.false_alarms of "
+        "the job",
+    )
     bins: int = Field(15, ge=2, le=100, description="of confidence, of equal width, for the calibration error")
     resamples: int = Field(1000, ge=100, le=100_000, description="of the images, for bootstrap intervals")
     knn: int | None = Field(
@@ -77,8 +81,8 @@ class Evaluation(Reading):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not 0 < self.false_alarms < 1:
-            raise JobError("false_alarms", f"must be above 0 and below 1, got {self.false_alarms:g}")
+        if self.false_alarms is not None:
+            check_rate("false_alarms", self.false_alarms)
         return self
 
 
@@ -108,10 +112,13 @@ class Export(Section):
     val_images: int | None = Field(
         None,
         ge=1,
-        description="of the run's val rows, evenly over them, on which top-1 of original and export is compared; "
+        description="of the run's val rows, evenly over them, on which original and export are compared; "
         "null: all; where nothing is quantised, only if that takes less than 20 s",
     )
     max_lost: float | None = Field(
-        None, ge=0, le=100, description="points of top-1 that the export may lose; more is refused; null: any"
+        None,
+        ge=0,
+        le=100,
+        description="points of the job's metric that it may lose; more is refused; null: any",
     )
     licence: str | None = Field(None, min_length=1, description="of the model, for its card, as in apache-2.0")

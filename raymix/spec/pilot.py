@@ -30,6 +30,8 @@ SHARED = {
     "optim.precision": "arms are compared in the same precision",
     "budget": "it would end runs that are compared at equal seconds",
     "goal": "it would end runs that are compared at equal seconds",
+    "metric": "all arms must be judged alike",
+    "report": "it is no part of a single run",
     "pilot": "it is the comparison itself",
     "tune": "it is no part of a single run",
     "sweep": "it is no part of a single run",

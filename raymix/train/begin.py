@@ -129,7 +129,7 @@ def check_there(told: WeightsReport) -> dict[str, Tensor]:
 
 def _place(source: str) -> _Place:
     """Raises JobError where there is neither a run, nor an export, nor a file of tensors."""
-    path = Path(os.path.abspath(os.path.expanduser(_visited(source))))
+    path = Path(os.path.abspath(os.path.expanduser(visited(source, must=True, field=FIELD))))
     if not os.path.exists(path):
         raise JobError(FIELD, f"{source}: no such file", "name a .safetensors file, or a run's folder")
     if path.is_file() and path.name == exported.TENSORS and (path.parent / exported.ABOUT).is_file():
@@ -137,13 +137,6 @@ def _place(source: str) -> _Place:
     if path.is_file():
         return _Place("file", path, "", source)
     return _exported(path, source) if (path / exported.ABOUT).is_file() else _run(path, source)
-
-
-def _visited(source: str) -> Path:
-    try:
-        return visited(source, must=True)
-    except JobError as error:
-        raise JobError(FIELD, f"{source}: {error.problem}", error.hint) from None
 
 
 def _exported(path: Path, source: str) -> _Place:
@@ -165,7 +158,8 @@ def _run(path: Path, source: str) -> _Place:
     try:
         newest = newest_of(path, checkpoint.run_of(plan.spec))
     except JobError as error:
-        raise JobError(FIELD, f"{source} {error.problem}", error.hint) from None
+        named = error.problem if error.field == "storage" else f"{source} {error.problem}"  # a bucket's place is in it
+        raise JobError(FIELD, named, error.hint) from None
     averaged = plan.spec.evaluate.weights == "ema"
     told = f"{source}, {newest.name}{' (averaged weights)' if averaged else ''}"
     return _Place(

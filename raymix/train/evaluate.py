@@ -13,7 +13,7 @@ from raymix.data.tiles import tiles_of
 from raymix.method.steps import Model
 from raymix.method.tiles import logits_of_images
 from raymix.plan import Plan
-from raymix.report.ranking import placements
+from raymix.report.scoring import COUNTS
 from raymix.spec import TOP, Metric, Weights
 from raymix.train.compiling import eager
 from raymix.train.norm import settle
@@ -63,8 +63,8 @@ def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runt
     for rank, part in enumerate(ranks):  # those without rows are the last ones
         told[rank :: runtime.world] = part
     correct = told[:, 0].astype(bool)
-    if metric == "auroc":
-        return Answers(correct, placements(told[:, 1:], labels[ids]))
+    if (count := COUNTS.get(metric)) is not None:
+        return Answers(correct, count(told[:, 1:], labels[ids], plan.spec.report, plan.facts.class_names))
     return Answers(correct, told[:, 1].astype(np.float64) if metric == "top5" and ranks else None)
 
 
@@ -77,7 +77,7 @@ def _told(logits_BC: Tensor, truth_B: Tensor, metric: Metric) -> Tensor:
     if metric == "top5":
         among_B1 = (logits_BC.topk(TOP, 1).indices == truth_B[:, None]).any(1, keepdim=True)
         return torch.cat((right_B1, among_B1), 1)
-    if metric == "auroc":
+    if metric in COUNTS:
         return torch.cat((right_B1, logits_BC.float().softmax(1)), 1)
     return right_B1
 

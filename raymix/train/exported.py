@@ -83,7 +83,10 @@ class Side(Section):
 
     name: str
     top1: float | None = Field(description="percent of the val images that all sides were shown; null: not told")
-    lost: Interval | None = Field(None, description="points of top-1 less than the original, paired by image")
+    score: float | None = Field(None, description="the same by the job's metric, in percent; null: not told")
+    lost: Interval | None = Field(
+        None, description="points less than the original, by the job's metric, paired by image"
+    )
     bytes: int
     latency_ms: dict[int, float] = Field(description="images at once -> milliseconds, on the CPU that exported it")
 
@@ -110,6 +113,6 @@ class About(Section):
     bytes: int
     latency_ms: dict[int, float]
     sides: tuple[Side, ...] = Field((), description="the original first, what was exported last")
-    judged_images: int = Field(0, description="val images that their top-1 is of")
+    judged_images: int = Field(0, description="val images that they were judged on")
     quantize: Literal["none", "int8"] = "none"
     cut: Blocks | None = Field(None, description="null: its blocks are whole")

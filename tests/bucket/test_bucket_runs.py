@@ -177,3 +177,12 @@ def test_what_cannot_be_used_is_a_line_before_anything_starts(
         server.authorise(10**9)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert said(STORAGE).startswith(f"storage: {STORAGE}/digits cannot be read: ")
+    taken_over = {
+        "backbone.weights": {"backbone": {"type": "vit", "size": "nano", "patch": 2, "weights": f"{STORAGE}/digits"}},
+        "data.keep_splits": {
+            "data": {"train": {"format": "digits"}, "image_size": 8, "keep_splits": f"{STORAGE}/digits"}
+        },
+    }
+    for field, asked in taken_over.items():
+        with pytest.raises(JobError, match=rf"^{field}: {STORAGE}/digits cannot be read: (?!.*{STORAGE})"):
+            check(spec_of(**asked))

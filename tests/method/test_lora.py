@@ -79,6 +79,12 @@ def test_what_has_no_adapters_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         fit.check(spec_of(lora={}, backbone="timm/test_resnet"))
     with pytest.raises(JobError, match="lora: interleave: alternate trains all weights"):
         spec_of(lora={}, schedule={"interleave": "alternate"})
+    alone = {"schedule": {"ssl_epochs": 0, "sl_epochs": 1}}
+    phases = {"schedule": {"policy": "phases", "phases": [{"kind": "sl", "for": "1ep"}]}}
+    for schedule in (alone, phases):
+        with pytest.raises(JobError, match=r"^lora: the job has neither SSL epochs nor weights to begin with, so"):
+            spec_of(lora={}, **schedule)
+    assert spec_of(lora={}, **alone, backbone={"size": "nano", "patch": 2, "weights": "w.safetensors"}).lora
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "peft", raising=False)
     with pytest.raises(JobError, match=r"lora: needs peft, which is not installed \(pip install 'raymix\[peft\]'\)"):

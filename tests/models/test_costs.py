@@ -5,28 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raymix.models.costs import cost_figures, matrix, threshold
-from raymix.spec import JobError
+from raymix.models.costs import cost_figures, threshold
+from raymix.plan import cost_matrix
 
 NAMES = ("good", "defect")
 COSTS = {"defect": {"good": 9.0}}
 
 
-def test_a_pair_that_is_not_named_costs_one_where_it_is_wrong() -> None:
-    assert matrix(COSTS, NAMES, "costs").tolist() == [[0, 1], [9, 0]]
-
-
-@pytest.mark.parametrize(
-    ("costs", "field"), [({"bad": {"good": 1.0}}, "costs"), ({"good": {"bad": 1.0}}, "costs.good")]
-)
-def test_a_class_that_the_model_does_not_have_is_refused(costs: dict[str, dict[str, float]], field: str) -> None:
-    with pytest.raises(JobError, match=f"{field}: the model has no class bad .it has good, defect") as error:
-        matrix(costs, NAMES, "costs")
-    assert error.value.field == field
-
-
 def test_the_cheapest_decision_and_its_threshold() -> None:
-    C = matrix(COSTS, NAMES, "costs")
+    C = np.array(cost_matrix(COSTS, NAMES, "costs"))
     assert threshold(C, NAMES) == {"defect": pytest.approx(0.1)}
     p_defect = np.array([0.05, 0.2, 0.2, 0.7])
     y = np.array([0, 1, 0, 1])
@@ -36,5 +23,7 @@ def test_the_cheapest_decision_and_its_threshold() -> None:
     assert found.foretold == pytest.approx((9 * 0.05 + 0.8 + 0.8 + 0.3) / 4)
     assert (found.changed, found.decided) == (2, {"good": 1, "defect": 3})
     assert found.threshold == {"defect": pytest.approx(0.1)}
-    every = cost_figures(matrix(COSTS, (*NAMES, "c"), "costs"), np.full((2, 3), 1 / 3), y[:2], (*NAMES, "c"), 200)
+    every = cost_figures(
+        np.array(cost_matrix(COSTS, (*NAMES, "c"), "costs")), np.full((2, 3), 1 / 3), y[:2], (*NAMES, "c"), 200
+    )
     assert every.threshold == {}, "of three classes no single one decides"

@@ -107,18 +107,20 @@ def test_probes_learn_from_labelled_training_rows_of_the_run(trained_run: Path, 
     assert "<svg" in found._repr_html_()
 
 
-def test_hidden_labels_stay_hidden_and_the_job_may_hold_the_costs(
+def test_hidden_labels_stay_hidden_and_the_job_may_hold_costs_and_rate(
     trained_run: Path, images: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(trained_run, tmp_path / "run")
     plan = json.loads((run / "plan.json").read_text())
     plan["spec"]["data"]["label_fraction"] = 0.5
-    plan["spec"]["report"]["costs"] = {"class1": {"class0": 7}}
+    plan["spec"]["report"] |= {"costs": {"class1": {"class0": 7}}, "false_alarms": 0.2}
     (run / "plan.json").write_text(json.dumps(plan))
     found = raymix.evaluate(run, images, ["resamples=100"], quiet=True)
     assert {probe.fitted_images for probe in found.probes} == {19}, "half of 48, less select"
     assert found.costs.matrix[1] == (7.0, 0.0, 1.0)
-    few = raymix.evaluate(run, images, ["resamples=100", "probe_images=9", "knn=null"], quiet=True)
+    assert found.false_alarms == 0.2
+    few = raymix.evaluate(run, images, ["resamples=100", "probe_images=9", "knn=null", "false_alarms=0.1"], quiet=True)
+    assert few.false_alarms == 0.1
     assert [(probe.kind, probe.fitted_images) for probe in few.probes] == [("linear", 9)]
 
 

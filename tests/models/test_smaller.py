@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 
 import raymix
 from raymix.data.frame import Pixels
+from raymix.data.reading import read_in_order
 from raymix.models.forms import Form, side_by_side
 from raymix.models.own import own_rows
+from raymix.report.judging import METRIC_WORDS
 from raymix.session import RunFailed
 from raymix.spec import Export
 from raymix.train.exported import About
@@ -133,3 +138,51 @@ def test_arms_of_a_pilot_are_exported_side_by_side(tmp_path: Path, command: Raym
     assert shown.code == 0, shown.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["half", "mix"]
     assert "top-1, mean" in shown.out
+
+
+def test_a_form_that_answers_for_another_is_asked_once(trained_run: Path) -> None:
+    own, frame = own_rows(trained_run), raymix.load_model(trained_run).frame
+    asked = {"slow": 0, "same": 0}
+
+    def logits(name: str, pixels: Pixels) -> np.ndarray:
+        asked[name] += len(pixels) not in (1, 8)  # those are timed
+        return np.eye(3, dtype=np.float32)[np.zeros(len(pixels), int)]
+
+    slow, same = (partial(logits, name) for name in asked)
+    forms = [Form("slow", slow, 1, answers=same), Form("same", same, 1)]
+    some = next(iter(read_in_order(own.rows, own.val, frame, 8))).pixels
+    sides, num = side_by_side(forms, own, frame, Export(batch=8, val_images=3), some, always=True)
+    assert (asked, num) == ({"slow": 0, "same": 1}, 3)
+    assert sides[0].top1 == sides[1].top1
+
+
+def test_an_export_is_judged_by_the_jobs_metric(trained_run: Path, tmp_path: Path, command: Raymix) -> None:
+    """The points lost are of the metric, and top-1 stands beside it."""
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    plan = json.loads((run / "plan.json").read_text())
+    own, trained = own_rows(trained_run), raymix.load_model(trained_run)
+    pixels = np.concatenate([part.pixels for part in read_in_order(own.rows, own.val, trained.frame, 64)])
+    labels = own.rows.labels[own.val]
+    with torch.inference_mode():
+        p = trained(torch.from_numpy(pixels)).softmax(1).numpy()
+    expected = {
+        "auroc": np.mean([roc_auc_score(labels == label, p[:, label]) for label in range(3)]),
+        "brier": 1 - sum(brier_score_loss(labels == label, p[:, label]) for label in range(3)) / 2,
+        "balanced_accuracy": balanced_accuracy_score(labels, p.argmax(1)),
+    }
+    for metric, value in expected.items():
+        plan["spec"]["metric"] = metric
+        (run / "plan.json").write_text(json.dumps(plan))
+        out = tmp_path / metric
+        done = command("export", run, "--out", out, "--set", "shrink.mlp=0.9")
+        assert done.code == 0, done.err
+        about = about_of(out)
+        whole, pruned = about.sides[0], about.sides[-1]
+        assert whole.score == pytest.approx(100 * value, abs=1e-3)
+        assert whole.top1 == pytest.approx(100 * (p.argmax(1) == labels).mean())
+        assert pruned.score is not None
+        assert pruned.lost is not None
+        assert pruned.lost.value == pytest.approx(whole.score - pruned.score)
+        text = (out / "README.md").read_text()
+        assert f"|  | {METRIC_WORDS[metric]} | top-1 | points lost |" in text
+        assert f"points of {METRIC_WORDS[metric]} lost with their 95 % interval" in text

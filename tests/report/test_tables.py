@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
+from raymix.jobfile import load_spec
 from raymix.plan import Facts
 from raymix.report import course, facts
 from raymix.report.forecast import forecast
+from raymix.report.intervals import foretold
 from raymix.report.run import BudgetReport
 from raymix.report.tables import pilot_table, plan_table, run_table, runs_table, what_if_table
-from raymix.spec import Goal
+from raymix.spec import Goal, JobSpec
 from tests.report.factory import NOW, make_course, make_entry, make_pilot, make_plan, make_run
 
 
@@ -170,8 +172,17 @@ def test_pairs_of_unlike_numbers_of_seeds_print_theirs() -> None:
     rows = Facts(
         num_train=900, num_labelled=900, num_select=0, num_val=300, class_names=("a", "b"), class_rows=(891, 9)
     )
-    told = facts.foretold_line({"ssl_sl": 8, "sl": 5}, "top1", rows)
+    told = facts.foretold_line({"ssl_sl": 8, "sl": 5}, judged_by("top1"), rows)
     assert told.startswith("with 8 seeds (ssl_sl) and 300 val images, differences from ")
     assert "; with 5 seeds (sl) and 300 val images" in told
-    rare = facts.foretold_line({"mix": 5}, "balanced_accuracy", rows)
+    rare = facts.foretold_line({"mix": 5}, judged_by("balanced_accuracy"), rows)
     assert rare.startswith("with 5 seeds and 300 val images (as much as 12 that count alike), differences from ")
+    tenth = rows.model_copy(update={"class_rows": (810, 90)})
+    dear = facts.foretold_line({"mix": 5}, judged_by("cost", costs={"b": {"a": 9}}), tenth)
+    assert dear.startswith("with 5 seeds and 300 val images (as much as 27 that count alike), differences from ")
+    spec = judged_by("balanced_accuracy")
+    assert f"{foretold(spec, rows, 5):.1f} points" in rare
+
+
+def judged_by(metric: str, **asked: Any) -> JobSpec:
+    return load_spec({"name": "a", "data": {"train": {"format": "digits"}}, "metric": metric, "report": asked})

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score, top_k_accuracy_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, top_k_accuracy_score
 from small_runs import Digits, in_quarters, trained
 
+from raymix.models.figures import ranked
+from raymix.report.judging import METRIC_WORDS
 from raymix.train import evaluate as module
 from raymix.train.evaluate import Answers, evaluate
 from raymix.train.state import TrainState
@@ -43,11 +45,18 @@ def test_a_model_that_always_says_three(digits: DigitsOf) -> None:
     assert 0.05 < correct.mean() < 0.15
 
 
+def recall_at(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Of each class among the others the largest recall at 1 % false alarms; the mean over the classes."""
+    each = ranked(probabilities, labels, 0.01)
+    return float(np.mean([one.recall_at for one in each])) / 100
+
+
 def test_nothing_to_evaluate(digits: DigitsOf) -> None:
     asked = digits()
     none = np.zeros(0, dtype=np.int64)
-    for metric in ("top1", "top5", "balanced_accuracy", "auroc"):
-        found = evaluate(digits(metric=metric).plan, asked.state().model, none, asked.splits.labels, asked.runtime())
+    for metric in METRIC_WORDS:
+        asked = digits(metric=metric, report={"costs": {"3": {"8": 5}}})
+        found = evaluate(asked.plan, asked.state().model, none, asked.splits.labels, asked.runtime())
         assert len(found.correct) == len(found.judged) == 0
 
 
@@ -83,22 +92,25 @@ def test_half_as_many_rows_at_once_as_a_pass_of_a_step_has(digits: DigitsOf, opt
     assert sum(seen) == len(asked.splits.train)
 
 
-@pytest.mark.parametrize("metric", ["top5", "auroc"])
+@pytest.mark.parametrize("metric", ["top5", "auroc", "average_precision", "recall_at_false_alarms", "brier", "cost"])
 def test_graded_answers_are_the_metric_on_any_number_of_ranks(digits: DigitsOf, metric: str) -> None:
-    asked = digits(metric=metric)
+    asked = digits(metric=metric, report={"costs": {"3": {"3": 0}}})  # a mistake costs 1
     state = asked.state()
     trained(asked, state, asked.runtime(), steps=20)
     ids, labels = asked.splits.val[:101], asked.splits.labels
     whole = evaluate(asked.plan, state.model, ids, labels, asked.runtime())
     slots = asked.images.slots[ids]
     probabilities = state.model.classify(torch.from_numpy(asked.images.pixels[slots])).softmax(1).numpy()
-    expected = (
-        top_k_accuracy_score(labels[ids], probabilities, k=5, labels=range(10))
-        if metric == "top5"
-        else roc_auc_score(labels[ids], probabilities, multi_class="ovr")
-    )
+    expected = {
+        "top5": lambda y, p: top_k_accuracy_score(y, p, k=5, labels=range(10)),
+        "auroc": lambda y, p: roc_auc_score(y, p, multi_class="ovr"),
+        "recall_at_false_alarms": recall_at,
+        "cost": lambda y, p: 1 - (1 - top_k_accuracy_score(y, p, k=1)) / (1 - np.bincount(y).max() / len(y)),
+        "brier": lambda y, p: 1 - sum(brier_score_loss(y == label, p[:, label]) for label in range(10)) / 2,
+        "average_precision": lambda y, p: average_precision_score(np.eye(10)[y], p),
+    }[metric](labels[ids], probabilities)
     assert whole.judged.mean() == pytest.approx(expected, abs=1e-6)
-    assert 0.5 < expected < 1
+    assert {"recall_at_false_alarms": 0.05, "cost": -0.2}.get(metric, 0.1) < expected < 1
     assert np.array_equal(whole.correct, probabilities.argmax(1) == labels[ids])
     for found in on_three_ranks(asked, state, ids):
         assert np.array_equal(found.correct, whole.correct)
