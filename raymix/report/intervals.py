@@ -181,7 +181,7 @@ def own_interval(runs: Sequence[Answers], val: Judged) -> Interval:
     error, freedom = standard_error(right)
     value, half = 100 * float(right.mean()), 100 * t_quantile(0.5 + LEVEL / 2, freedom) * error
     least = -math.inf if val.signed else 0.0
-    return Interval(value=value, low=max(least, value - half), high=min(100.0, value + half))
+    return Interval(value=value, low=min(value, max(least, value - half)), high=max(value, min(100.0, value + half)))
 
 
 def judged_interval(score: float, val: Judged) -> Interval:
@@ -191,10 +191,12 @@ def judged_interval(score: float, val: Judged) -> Interval:
 
 def share_interval(right: float, num: float) -> Interval:
     """95 % interval of a share in percent, `right` of `num` images being right (Wilson 1927)."""
-    z, p = NormalDist().inv_cdf(0.5 + LEVEL / 2), right / num
+    z, p = NormalDist().inv_cdf(0.5 + LEVEL / 2), min(1.0, max(0.0, right / num))
     middle = (p + z * z / (2 * num)) / (1 + z * z / num)
     half = z / (1 + z * z / num) * math.sqrt(p * (1 - p) / num + (z / (2 * num)) ** 2)
-    return Interval(value=100 * p, low=100 * max(0.0, middle - half), high=100 * min(1.0, middle + half))
+    # where all or none are right rounding would put the share itself outside
+    low, high = max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))
+    return Interval(value=100 * p, low=100 * low, high=100 * high)
 
 
 def detectable_in(d: Floats) -> float:

@@ -181,6 +181,16 @@ def test_the_interval_of_a_share_is_wilsons(right: int, num: int, low: float, hi
     assert (found.low, found.high) == (pytest.approx(low, abs=0.01), pytest.approx(high, abs=0.01))
 
 
+@pytest.mark.parametrize("share", [0, 1])
+def test_the_interval_of_a_share_holds_it_where_none_or_all_are_right(share: int) -> None:
+    """Rounding leaves no negative error bar, which no plot takes."""
+    for num in range(1, 1000):
+        run = make_arm(np.full((1, num), bool(share)))
+        for found in (share_interval(share * num, num), own_interval(run, Judged(num))):
+            assert found.low <= found.value <= found.high
+            assert found.value == 100 * share
+
+
 def test_the_interval_of_one_arm_covers_its_true_accuracy() -> None:
     """Over images alone with one seed, over both with more; answers that are all right leave no room."""
     inside, rng = 0, np.random.default_rng(0)
