@@ -93,6 +93,32 @@ def test_an_image_is_judged_by_the_mean_of_its_tiles(tree: Path, done: RunReport
         torch.testing.assert_close(model.embed(tiles[None])[0], model.embed(tiles).mean(0))
 
 
+def test_the_highest_of_the_tiles_judge_where_asked(tree: Path, raymix: Raymix, tmp_path: Path) -> None:
+    """In the run's result, in `load_model`, in `predict` and in what an export says of its output."""
+    made = run(tiled_job(tree, "name=highest", "data.max_bad_fraction=0.1", "data.tile.pool=max"))
+    folder = tree.parent / "runs" / "highest"
+    model, spec = load_model(folder), tiled_job(tree)
+    rows = index_data(spec.data)
+    ids = [row for row in split(rows, spec.data, spec.seed).val if not rows.uris[row].endswith("good/003.png")]
+    assert made.final is not None
+    expected = {}
+    for row, right in zip(ids, unpack_correct(made.final.correct, made.final.num_val), strict=True):
+        tiles = model.transform(rows.uris[row])
+        highest = model(tiles).softmax(1).amax(0)
+        expected[rows.uris[row]] = float(highest.max() / highest.sum())
+        torch.testing.assert_close(model(tiles[None]).softmax(1)[0], highest / highest.sum())
+        assert (int(highest.argmax()) == rows.labels[row]) == right
+    told = raymix("predict", folder, tree, "--out", tmp_path / "out.jsonl")
+    assert told.code == 0, told.err
+    scores = {row["uri"]: row["score"] for row in map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())}
+    assert {uri: scores[uri] for uri in expected} == pytest.approx(expected, abs=1e-5)
+    told = raymix("export", folder, "--out", tmp_path / "model")
+    assert told.code == 0, told.err
+    about = About.model_validate_json((tmp_path / "model" / "model.json").read_bytes())
+    assert "of each class the highest softmax" in about.output
+    torch.testing.assert_close(load_model(tmp_path / "model")(tiles[None]), model(tiles[None]))
+
+
 def test_streamed_tiles_are_those_that_are_kept(tree: Path, done: RunReport) -> None:
     """In another order, since the tiles of an image are read together; what is left of each epoch is the same."""
     streamed = run(tiled_job(tree, "name=streamed", "data.max_bad_fraction=0.1", "data.cache=stream"))

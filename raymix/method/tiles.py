@@ -10,13 +10,21 @@ import math
 import torch
 from torch import Tensor
 
+from raymix.spec import Tile
 
-def logits_of_images(logits: Tensor, num_tiles: int) -> Tensor:
-    """(N * T, K) to (N, K): logits whose softmax is the mean of the tiles' softmax; T = 1: as they were."""
-    if num_tiles == 1:
+
+def logits_of_images(logits: Tensor, tile: Tile | None) -> Tensor:
+    """(N * T, K) to (N, K): logits whose softmax is pooled of the tiles' softmax as `tile` says; None: as they were.
+
+    Max pooling, of each class the highest probability, is that of multiple-instance learning (Ilse et al. 2018, arXiv
+    1802.04712).
+    """
+    if tile is None:
         return logits
-    log_shares_NTK = logits.float().log_softmax(1).reshape(-1, num_tiles, logits.shape[1])
-    return torch.logsumexp(log_shares_NTK, 1) - math.log(num_tiles)
+    log_shares_NTK = logits.float().log_softmax(1).reshape(-1, tile.num, logits.shape[1])
+    if tile.pool == "max":
+        return log_shares_NTK.amax(1)
+    return torch.logsumexp(log_shares_NTK, 1) - math.log(tile.num)
 
 
 def features_of_images(features: Tensor, num_tiles: int) -> Tensor:

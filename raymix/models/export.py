@@ -32,11 +32,11 @@ from raymix.train.exported import (
     PARTS,
     TENSORS,
     TILE_INPUT,
-    TILE_OUTPUT,
     About,
     Blocks,
     Format,
     Transform,
+    tile_output,
 )
 from raymix.train.model import Trained, load
 from raymix.train.supply import as_tensor
@@ -108,7 +108,7 @@ def _bare(format_name: Format, spec: Export, made: Trained, part: Path) -> About
         name=made.spec.name,
         class_names=made.class_names,
         transform=Transform.of(made.frame),
-        **({} if made.frame.tile is None else {"input": TILE_INPUT, "output": TILE_OUTPUT}),
+        **({} if (tile := made.frame.tile) is None else {"input": TILE_INPUT, "output": tile_output(tile)}),
         spec=made.spec,
         max_difference=0.0,
         checked_images=0,

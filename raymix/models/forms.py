@@ -22,7 +22,7 @@ from raymix.report.intervals import interval_of
 from raymix.report.judging import GRADED, METRIC_WORDS, judged
 from raymix.report.scoring import COUNTS
 from raymix.session import RunFailed
-from raymix.spec import TOP, Export
+from raymix.spec import TOP, Export, Tile
 from raymix.train.exported import Side
 
 Logits = Callable[[Pixels], NDArray[np.float32]]
@@ -95,7 +95,7 @@ def _answers(forms: Sequence[Form], own: Own, frame: Frame, ids: Ids, batch: int
         if len(part.ids):
             labels.append(own.rows.labels[part.ids].astype(np.int64))
             rows = part.pixels.reshape(-1, *part.pixels.shape[-3:])  # the images, or all of their tiles
-            said = {ask: _of_images(ask(rows), frame.num_tiles) for ask in dict.fromkeys(asked)}
+            said = {ask: _of_images(ask(rows), frame.tile) for ask in dict.fromkeys(asked)}
             logits = np.stack([said[ask] for ask in asked])
             correct.append(logits.argmax(2) == labels[-1])
             if metric in GRADED:
@@ -114,9 +114,9 @@ def _counts(logits_NK: NDArray[np.float32], y_N: NDArray[np.int64], plan: Plan) 
     return COUNTS[plan.spec.metric](softmax(logits_NK), y_N, plan.spec.report, plan.facts.class_names)
 
 
-def _of_images(logits: NDArray[np.float32], num_tiles: int) -> NDArray[np.float32]:
+def _of_images(logits: NDArray[np.float32], tile: Tile | None) -> NDArray[np.float32]:
     """The logits of each image, of those of all tiles."""
-    found: NDArray[np.float32] = logits_of_images(torch.from_numpy(logits), num_tiles).numpy()
+    found: NDArray[np.float32] = logits_of_images(torch.from_numpy(logits), tile).numpy()
     return found
 
 

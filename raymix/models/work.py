@@ -42,7 +42,7 @@ class Embedded(Done):
 def predict(asked: Asked, spec: Predict, out: Path, overwrite: bool = False) -> Predicted:
     """Writes id, uri, class, score, above and problem of each image to a CSV, Parquet or JSONL file.
 
-    The score is the softmax of the logits, of an image in tiles the mean of theirs; left, top, right and bottom are
+    The score is the softmax of the logits, of an image in tiles pooled of theirs; left, top, right and bottom are
     then the tile on which the class whose probability is the score has its highest, in shares of the upright image. Of
     an image that cannot be read problem is the cause, and all of these are null.
 

@@ -167,6 +167,11 @@ class Tile(Section):
 
     grid: tuple[int, int] = Field(description="[rows, columns]")
     overlap: float = Field(0.0, ge=0, le=0.5, description="share of a tile's side that its neighbour shows as well")
+    pool: Literal["mean", "max"] = Field(
+        "mean",
+        description="how an image's probabilities come of its tiles' softmax: their mean; or max, of each class the "
+        "highest, scaled to add up to 1, where one tile shows what the image is",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -251,7 +256,7 @@ class Data(Section):
         None,
         description="cut each image, or its region, into a grid of equal tiles, of each of which the middle square is "
         "kept; each trains as a row of its own with the image's label. Splits, accuracies and predictions are by "
-        "image: its probabilities are the mean of its tiles' softmax. null: the image as a whole",
+        "image, whose probabilities are pooled of its tiles' softmax. null: the image as a whole",
     )
     channels: Channels = Field("rgb", description="what is kept of an image; gray16 keeps 16-bit images whole")
     cache: Literal["auto", "device", "host", "stream"] = Field(

@@ -41,8 +41,8 @@ class Answers(NamedTuple):
 def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runtime: Runtime) -> Answers:
     """What the model says of the rows `ids`, on every rank; each rank computes its share.
 
-    With tiles it says it of the image, by the mean of its tiles' probabilities. `labels` are those of all rows, by row
-    id. The model is left in evaluation mode, and not changed.
+    With tiles it says it of the image, as `raymix.method.tiles` pools them. `labels` are those of all rows, by row id.
+    The model is left in evaluation mode, and not changed.
     """
     model.eval()
     mine, num_tiles = ids[runtime.rank :: runtime.world], plan.facts.tiles
@@ -54,7 +54,7 @@ def evaluate(plan: Plan, model: Model, ids: np.ndarray, labels: np.ndarray, runt
         for x_BSSC in runtime.supply.batches(tiles_of(mine, num_tiles), whole):
             runtime.pulse.moves += 1
             tiles = torch.cat([model.classify(x_bSSC) for x_bSSC in torch.split(x_BSSC, at_once)])
-            logits = logits_of_images(tiles, num_tiles)
+            logits = logits_of_images(tiles, plan.spec.data.tile)
             parts.append(_told(logits, truth[done : done + len(logits)], metric))
             done += len(logits)
     local = torch.cat(parts).cpu().numpy() if parts else None

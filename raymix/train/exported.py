@@ -72,10 +72,15 @@ def _cuts(frame: Frame) -> list[str]:
 
 # of a model that works on tiles
 TILE_INPUT = "tiles of images (N, S, S, C) as `transform` gives them"
-TILE_OUTPUT = (
-    "logits (N, classes) of each tile, in the order of class_names; an image's probabilities are the mean of the "
-    "softmax of all of its tiles"
-)
+
+
+def tile_output(tile: Tile) -> str:
+    """What comes of them, and what it says of the images."""
+    pooled = {
+        "mean": "the mean of the softmax of all of its tiles",
+        "max": "of each class the highest softmax of any of its tiles, scaled to add up to 1",
+    }[tile.pool]
+    return f"logits (N, classes) of each tile, in the order of class_names; an image's probabilities are {pooled}"
 
 
 class Side(Section):

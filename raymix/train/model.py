@@ -53,10 +53,10 @@ class Trained(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, S, S, C) as `transform` gives them, S >= the model's image size.
 
-        Of tiles (B, T, S, S, C) those of the images: their softmax is the mean of the tiles' softmax.
+        Of tiles (B, T, S, S, C) those of the images: their softmax is pooled of the tiles' softmax as data.tile says.
         """
-        rows, num_tiles = _rows(images)
-        return logits_of_images(self.model.classify(rows), num_tiles)
+        rows, _ = _rows(images)
+        return self._pooled(self.model.classify(rows), images)
 
     def embed(self, images: Tensor) -> Tensor:
         """Features (B, D) of the same images: the mean of the backbone's tokens, and of an image's tiles."""
@@ -67,7 +67,7 @@ class Trained(nn.Module):
         """Logits and features of the same images by one pass of the backbone, side by side: (B, classes + D)."""
         rows, num_tiles = _rows(images)
         tokens = self.model.f(self.model.a.clean(rows))
-        parts = logits_of_images(self.model.h(tokens), num_tiles), features_of_images(tokens.mean(1), num_tiles)
+        parts = self._pooled(self.model.h(tokens), images), features_of_images(tokens.mean(1), num_tiles)
         return torch.cat(parts, 1)
 
     def located(self, images: Tensor) -> Tensor:
@@ -75,7 +75,11 @@ class Trained(nn.Module):
         rows, num_tiles = _rows(images)
         tiles = self.model.classify(rows)
         highest_BK = tiles.float().softmax(1).reshape(-1, num_tiles, tiles.shape[1]).argmax(1)
-        return torch.cat([logits_of_images(tiles, num_tiles).float(), highest_BK.float()], 1)
+        return torch.cat([self._pooled(tiles, images).float(), highest_BK.float()], 1)
+
+    def _pooled(self, logits: Tensor, images: Tensor) -> Tensor:
+        """The logits of images, of those of their tiles where `images` are tiles."""
+        return logits_of_images(logits, self.frame.tile if images.ndim == 5 else None)
 
     def width(self, output: Output) -> int:
         """Values of an image."""

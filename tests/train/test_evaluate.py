@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -142,18 +143,19 @@ def on_three_ranks(asked: Digits, state: TrainState, ids: np.ndarray) -> list[An
 
 
 @pytest.mark.parametrize("metric", ["top1", "top5", "auroc"])
-@pytest.mark.parametrize("at_once", [1024, 7, 2])
-def test_images_are_judged_by_the_mean_of_their_tiles_on_any_number_of_ranks(
-    digits: DigitsOf, monkeypatch: pytest.MonkeyPatch, metric: str, at_once: int
+@pytest.mark.parametrize(("pool", "at_once"), [("mean", 1024), ("mean", 7), ("mean", 2), ("max", 7)])
+def test_images_are_judged_by_their_pooled_tiles_on_any_number_of_ranks(
+    digits: DigitsOf, monkeypatch: pytest.MonkeyPatch, metric: str, pool: Literal["mean", "max"], at_once: int
 ) -> None:
     """Quarters of the digits, also where a pass holds fewer rows than an image has tiles."""
     monkeypatch.setattr(module, "_at_once", lambda plan, world: at_once)
-    asked = in_quarters(digits(metric=metric, schedule={"ssl_epochs": 0, "sl_epochs": 4}))
+    asked = in_quarters(digits(metric=metric, schedule={"ssl_epochs": 0, "sl_epochs": 4}), pool)
     state = asked.state()
     trained(asked, state, asked.runtime(), steps=100)
     ids, labels = asked.splits.val[:50], asked.splits.labels
     tiles = torch.from_numpy(asked.images.pixels[asked.images.slots[ids]])
-    shares = state.model.classify(tiles.flatten(0, 1)).softmax(1).reshape(50, 4, 10).mean(1).numpy()
+    of_tiles = state.model.classify(tiles.flatten(0, 1)).softmax(1).reshape(50, 4, 10).numpy()
+    shares = of_tiles.mean(1) if pool == "mean" else of_tiles.max(1) / of_tiles.max(1).sum(1, keepdims=True)
     one = evaluate(asked.plan, state.model, ids, labels, asked.runtime())
     for found in (one, *on_three_ranks(asked, state, ids)):
         assert np.array_equal(found.correct, shares.argmax(1) == labels[ids])
