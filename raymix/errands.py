@@ -12,9 +12,10 @@ from typing import Protocol
 
 from raymix.arms import scaled
 from raymix.books import Clock
-from raymix.conduct import Job, train_one
+from raymix.conduct import train_one
 from raymix.data.splits import Splits, facts
 from raymix.freeze import Compared, Frozen, name_of
+from raymix.job import Job
 from raymix.plan import Plan, resolve
 from raymix.report.folder import RUN_FILE, read_run, write_text
 from raymix.report.history import Rates

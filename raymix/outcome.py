@@ -7,7 +7,6 @@ from typing import Any
 
 from raymix.arms import epochs_of, flops_of, seconds_of
 from raymix.books import Clock
-from raymix.conduct import environment, note_on
 from raymix.data.splits import Splits
 from raymix.errands import Errand
 from raymix.freeze import Compared, Frozen
@@ -22,6 +21,7 @@ from raymix.report.pilot import FailedRun, PilotReport, PilotRun
 from raymix.report.requests import requests_note
 from raymix.report.run import RunReport, Status, unit_on
 from raymix.report.work import labelled_tokens
+from raymix.runreport import environment, note_on
 from raymix.session import Failure, Session
 
 

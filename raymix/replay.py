@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from raymix.books import Clock
 from raymix.bucket import shown, visited
-from raymix.conduct import Job, train_one
+from raymix.conduct import train_one
 from raymix.data.fingerprint import MARKS_FILE, Fingerprint, changed, read_marks
 from raymix.data.splits import facts
+from raymix.job import Job
 from raymix.jobfile import load_spec, part_of_job
 from raymix.plan import Decision, Facts, Plan, Replay
 from raymix.plan import changed as plan_after

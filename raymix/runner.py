@@ -15,10 +15,11 @@ import numpy as np
 
 from raymix.books import Clock
 from raymix.bucket import Unsynced
-from raymix.conduct import Job, foreseen, train_one
+from raymix.conduct import foreseen, train_one
 from raymix.data.formats import index_data
 from raymix.data.rows import Ids, Rows
 from raymix.data.splits import Splits, facts, split
+from raymix.job import Job
 from raymix.lock import Hold
 from raymix.plan import Asked, Plan, resolve
 from raymix.report.folder import RUN_FILE, read_run

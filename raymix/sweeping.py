@@ -10,7 +10,6 @@ import itertools
 from dataclasses import dataclass, replace
 
 from raymix.books import Clock
-from raymix.conduct import environment, note_on
 from raymix.errands import alone
 from raymix.freeze import Compared
 from raymix.pilot import compare, compared
@@ -24,6 +23,7 @@ from raymix.report.sweep import Cell, SweepReport
 from raymix.report.swept import Swept, decides, filled, lines_of
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import opened, rows_of
+from raymix.runreport import environment, note_on
 from raymix.session import RunFailed, Session, open_session
 from raymix.spec import SWEEP_AXES, JobError, JobSpec, Sweep, SweepAxis, share_text
 from raymix.watch import Sink

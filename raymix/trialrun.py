@@ -8,8 +8,9 @@ from pathlib import Path
 
 from raymix.arms import arm_spec, seconds_of
 from raymix.books import Clock
-from raymix.conduct import Job, train_one
+from raymix.conduct import train_one
 from raymix.data.splits import facts
+from raymix.job import Job
 from raymix.jobfile import with_values
 from raymix.plan import Plan, resolve
 from raymix.report.folder import RUN_FILE, read_run

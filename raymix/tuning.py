@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from raymix.arms import arm_spec
 from raymix.books import Clock
-from raymix.conduct import note_on
 from raymix.jobfile import job_text
 from raymix.plan import Facts, check_fixed, resolve
 from raymix.report.folder import SEARCH_FILE, write_text
@@ -25,6 +24,7 @@ from raymix.report.search import SearchReport
 from raymix.report.search_page import search_html, trial_line
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import check
+from raymix.runreport import note_on
 from raymix.search import choose
 from raymix.search.board import Board
 from raymix.search.earlier import earlier_trials, same_search

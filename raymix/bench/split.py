@@ -21,8 +21,9 @@ from rich.table import Table
 
 from raymix.arms import arm_spec, seconds_of
 from raymix.books import Clock
-from raymix.conduct import Job, train_one
+from raymix.conduct import train_one
 from raymix.data.splits import facts
+from raymix.job import Job
 from raymix.lock import held
 from raymix.plan import resolve
 from raymix.report.folder import RUN_FILE, read_run, write_text
