@@ -27,6 +27,6 @@ def logits_of_images(logits: Tensor, tile: Tile | None) -> Tensor:
     return torch.logsumexp(log_shares_NTK, 1) - math.log(tile.num)
 
 
-def features_of_images(features: Tensor, num_tiles: int) -> Tensor:
-    """(N * T, D) to (N, D): the mean over the tiles."""
-    return features if num_tiles == 1 else features.reshape(-1, num_tiles, features.shape[1]).mean(1)
+def features_of_images(features: Tensor, tile: Tile | None) -> Tensor:
+    """(N * T, D) to (N, D): the mean over the tiles; None: as they were."""
+    return features if tile is None else features.reshape(-1, tile.num, features.shape[1]).mean(1)

@@ -63,7 +63,8 @@ class Feed:
         start = {stream: number * rows for stream, rows in rows_per_step(self.plan, kind).items()}
         _, ids_TB, epochs_TB = self._rows(kind, start, 1)
         images = torch.cat(list(self.runtime.supply.batches(self._mine(ids_TB)[0])))
-        return next(self._joined(kind, ids_TB, epochs_TB, iter((images,))))
+        labels_TB = self._labels(ids_TB)
+        return next(self._joined(ids_TB, epochs_TB, labels_TB, self._labelled(kind, labels_TB), iter((images,))))
 
     def rewind(self, plan: Plan, step: int) -> None:
         """Training goes on at an earlier step, under `plan`."""
@@ -90,11 +91,13 @@ class Feed:
     def _slice(self, kind: Kind, start: Mapping[Stream, int], steps: int) -> Iterator[Batch]:
         """`steps` batches of this rank from the positions `start` of the kind's streams on."""
         parts, ids_TB, epochs_TB = self._rows(kind, start, steps)
+        labels_TB = self._labels(ids_TB)
+        labelled_T = self._labelled(kind, labels_TB)
         if kind != "ssl":
-            labelled = self._labelled(kind, ids_TB)
-            self.labelled += int(labelled.sum())
-            self.labelled_steps += int(np.count_nonzero(labelled))
-        yield from self._joined(kind, ids_TB, epochs_TB, self._flow.steps(parts, self._mine(ids_TB)))
+            self.labelled += int(labelled_T.sum())
+            self.labelled_steps += int(np.count_nonzero(labelled_T))
+        images = self._flow.steps(parts, self._mine(ids_TB))
+        yield from self._joined(ids_TB, epochs_TB, labels_TB, labelled_T, images)
 
     def _rows(self, kind: Kind, start: Mapping[Stream, int], steps: int) -> tuple[tuple[Source, ...], Ids, Ids]:
         """Where the rows of some steps come from, their ids and their epochs, both (T, B)."""
@@ -110,10 +113,9 @@ class Feed:
         """This rank's share of each batch, (T, b)."""
         return np.ascontiguousarray(values_TB[:, self.runtime.rank :: self.runtime.world])
 
-    def _labelled(self, kind: Kind, ids_TB: Ids) -> Ids:
+    def _labelled(self, kind: Kind, labels_TB: Ids) -> Ids:
         """Rows of each batch that feed the supervised loss, over all ranks, (T,)."""
-        seen_TB = ids_TB[:, : classified_rows(self.plan, kind, self.runtime.world)]
-        number: Ids = (self._labels(seen_TB) >= 0).sum(1)
+        number: Ids = (labels_TB[:, : classified_rows(self.plan, kind, self.runtime.world)] >= 0).sum(1)
         return number
 
     def _labels(self, ids_TB: Ids) -> Ids:
@@ -121,12 +123,13 @@ class Feed:
         labels: Ids = self.splits.labels[images_of(ids_TB, self.plan.facts.tiles)]
         return labels
 
-    def _joined(self, kind: Kind, ids_TB: Ids, epochs_TB: Ids, images: Iterator[Tensor]) -> Iterator[Batch]:
+    def _joined(
+        self, ids_TB: Ids, epochs_TB: Ids, labels_TB: Ids, labelled_T: Ids, images: Iterator[Tensor]
+    ) -> Iterator[Batch]:
         """The batches of some steps and their images."""
-        runtime, labels_TB = self.runtime, self._labels(ids_TB)
+        runtime = self.runtime
         # the count comes from the order function, so no collective is needed (DESIGN section 3, rule 8)
-        labelled = self._labelled(kind, ids_TB)
-        scales = np.where(labelled > 0, runtime.world / np.maximum(labelled, 1), 0.0)
+        scales = np.where(labelled_T > 0, runtime.world / np.maximum(labelled_T, 1), 0.0)
 
         def on_device(values: np.ndarray) -> Tensor:
             return to_device(torch.from_numpy(np.ascontiguousarray(values)), runtime.device)

@@ -18,7 +18,7 @@ from raymix.method.backbones import How, shrinking
 from raymix.method.steps import Model
 from raymix.method.tiles import features_of_images, logits_of_images
 from raymix.plan import Plan
-from raymix.spec import JobError, JobSpec
+from raymix.spec import JobError, JobSpec, Tile
 from raymix.train import checkpoint, exported
 from raymix.train.kept import best_of, newest_of
 from raymix.train.state import AVERAGED, MODEL
@@ -55,31 +55,31 @@ class Trained(nn.Module):
 
         Of tiles (B, T, S, S, C) those of the images: their softmax is pooled of the tiles' softmax as data.tile says.
         """
-        rows, _ = _rows(images)
-        return self._pooled(self.model.classify(rows), images)
+        rows, tile = self._rows(images)
+        return logits_of_images(self.model.classify(rows), tile)
 
     def embed(self, images: Tensor) -> Tensor:
         """Features (B, D) of the same images: the mean of the backbone's tokens, and of an image's tiles."""
-        rows, num_tiles = _rows(images)
-        return features_of_images(self.model.f(self.model.a.clean(rows)).mean(1), num_tiles)
+        rows, tile = self._rows(images)
+        return features_of_images(self.model.f(self.model.a.clean(rows)).mean(1), tile)
 
     def both(self, images: Tensor) -> Tensor:
         """Logits and features of the same images by one pass of the backbone, side by side: (B, classes + D)."""
-        rows, num_tiles = _rows(images)
+        rows, tile = self._rows(images)
         tokens = self.model.f(self.model.a.clean(rows))
-        parts = self._pooled(self.model.h(tokens), images), features_of_images(tokens.mean(1), num_tiles)
+        parts = logits_of_images(self.model.h(tokens), tile), features_of_images(tokens.mean(1), tile)
         return torch.cat(parts, 1)
 
     def located(self, images: Tensor) -> Tensor:
         """Logits, and of each class the number of the tile that has its highest probability: (B, 2 * classes)."""
-        rows, num_tiles = _rows(images)
+        rows, tile = self._rows(images)
         tiles = self.model.classify(rows)
-        highest_BK = tiles.float().softmax(1).reshape(-1, num_tiles, tiles.shape[1]).argmax(1)
-        return torch.cat([self._pooled(tiles, images).float(), highest_BK.float()], 1)
+        highest_BK = tiles.float().softmax(1).reshape(-1, self.frame.num_tiles, tiles.shape[1]).argmax(1)
+        return torch.cat([logits_of_images(tiles, tile).float(), highest_BK.float()], 1)
 
-    def _pooled(self, logits: Tensor, images: Tensor) -> Tensor:
-        """The logits of images, of those of their tiles where `images` are tiles."""
-        return logits_of_images(logits, self.frame.tile if images.ndim == 5 else None)
+    def _rows(self, images: Tensor) -> tuple[Tensor, Tile | None]:
+        """(B, S, S, C) as it is, (B, T, S, S, C) as (B * T, S, S, C); and what T rows are the tiles of."""
+        return images.flatten(0, -4), self.frame.tile if images.ndim == 5 else None
 
     def width(self, output: Output) -> int:
         """Values of an image."""
@@ -91,11 +91,6 @@ class Trained(nn.Module):
             "located": 2 * classes,
         }
         return widths[output]
-
-
-def _rows(images: Tensor) -> tuple[Tensor, int]:
-    """(B, S, S, C) as it is, (B, T, S, S, C) as (B * T, S, S, C); and T."""
-    return images.flatten(0, -4), images.shape[1] if images.ndim == 5 else 1
 
 
 def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> Trained:
