@@ -7,6 +7,7 @@ import pickle
 import socket
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -28,7 +29,6 @@ from raymix.plan import Decision, Plan, Segment
 from raymix.policy import Named
 from raymix.report.history import History, SegmentReport
 from raymix.session import Failure
-from raymix.train.averaging import average
 from raymix.train.begin import NotBegun
 from raymix.train.cache import Cache
 from raymix.train.checkpoint import NotSaved
@@ -118,9 +118,10 @@ class RayRuntime:
         # no buffer changes in training, so none is broadcast
         return DistributedDataParallel(step, broadcast_buffers=False)
 
-    def average(self, tensors: list[Tensor]) -> None:
-        """By one all-reduce."""
-        average(tensors)
+    def reduce(self, tensor: Tensor) -> Callable[[], object]:
+        """By an all-reduce."""
+        going: dist.Work = dist.all_reduce(tensor, async_op=True)
+        return going.wait
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -26,8 +27,11 @@ class Runtime(Protocol):
     def wrap(self, step: nn.Module) -> nn.Module:
         """A step whose gradients are averaged over all ranks."""
 
-    def average(self, tensors: list[Tensor]) -> None:
-        """Replaces tensors on the device by their mean over all ranks: for steps that are recorded, not wrapped."""
+    def reduce(self, tensor: Tensor) -> Callable[[], object]:
+        """Begins to replace a tensor on the device by its sum over all ranks: for steps recorded, not wrapped.
+
+        What it returns, called, makes what is asked of the device from then on wait for the sum.
+        """
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks in order of rank, on every rank. Plain data, no tensors."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from raymix.failing.pulse import Pulse
 from raymix.method import draw, optim, steps
 from raymix.method.steps import Batch
 from raymix.plan import SL_KINDS, Kind, Plan
+from raymix.train.averaging import Averaging
 from raymix.train.guard import Guard
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
@@ -97,7 +98,7 @@ class Update:
     is_sl: bool  # a step of the SL phase: optim.layer_decay and lora apply
     guard: Guard | None
     losses: tuple[bool, bool]  # whether it has an SSL loss and a supervised one
-    average: Callable[[list[Tensor]], None] | None  # over all ranks, where `module` does not
+    averaging: Averaging | None  # of gradients over all ranks, where `module` does not
 
     def __call__(self, batch: Batch) -> Tensor:
         """Changes the state; returns the step's statistics (3,), on the device."""
@@ -115,8 +116,6 @@ class Update:
                 (loss / self.accumulate if self.accumulate > 1 else loss).backward()
             total = stats if total is None else total + stats
         assert total is not None
-        if self.average is not None:
-            self.average([p.grad for p in self.state.model.parameters() if p.grad is not None])
         self._optimize()
         if self.accumulate > 1:  # the losses are means, the hits a sum
             total[:2] /= self.accumulate
@@ -139,6 +138,8 @@ class Update:
 
     def _backward(self, last: bool) -> AbstractContextManager[None]:
         """Gradients are averaged over the ranks once, with those of the last part."""
+        if last and self.averaging is not None:
+            return self.averaging.backward()
         if last or not isinstance(self.module, DistributedDataParallel):
             return nullcontext()
         context: AbstractContextManager[None] = self.module.no_sync()
@@ -228,20 +229,19 @@ def stepper(
 ) -> Stepper:
     """The steps of `kinds` over all ranks, not yet recorded.
 
-    `recorded`: they will be. DDP's hooks, a set for each kind, are then left out: gradients are averaged by one
-    all-reduce after the backward pass.
+    `recorded`: they will be. DDP, a set of buckets and hooks for each kind, is then left out for `Averaging`.
     """
     device, asked = runtime.device, plan.spec.optim
     w = torch.zeros((), device=device)
     decay = optim.decay_of(asked.ema, plan.num_steps) if asked.ema is not None else 0.0
     autocast = autocast_dtype(plan, device)
-    average = runtime.average if recorded and runtime.world > 1 else None
     guard = Guard(state, runtime.world) if plan.spec.failures.not_finite == "skip" else None
     updates = {
         kind: Update(
             step if recorded else runtime.wrap(step),
             state, w, autocast, asked.accumulate, asked.clip, decay, kind in SL_KINDS,
-            guard, (plan.spec.has_ssl_loss(kind), kind != "ssl"), average,
+            guard, (plan.spec.has_ssl_loss(kind), kind != "ssl"),
+            Averaging(state.model, runtime) if recorded and runtime.world > 1 else None,
         )
         for kind in kinds
         for step in [_built(plan, state, kind, device)]

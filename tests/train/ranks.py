@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raymix.local import LocalRuntime
 from raymix.method.backbones import How
-from raymix.train.averaging import average
 from raymix.train.cache import Cache
 from raymix.train.execute import execute
 from raymix.train.norm import settle
@@ -89,8 +89,9 @@ class GlooRuntime(LocalRuntime):
             return step
         return DistributedDataParallel(step, broadcast_buffers=False, process_group=self._group)
 
-    def average(self, tensors: list[Tensor]) -> None:
-        average(tensors, self._group)
+    def reduce(self, tensor: Tensor) -> Callable[[], object]:
+        going: dist.Work = dist.all_reduce(tensor, group=self._group, async_op=True)
+        return going.wait
 
     def gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.world
