@@ -34,8 +34,9 @@ def _mix32(h: Tensor) -> Tensor:
 
 def keys(seed: int, epochs_B: Tensor, rows_B: Tensor) -> Tensor:
     """A 32-bit key for each row of each epoch, int64 (B,)."""
-    seeded = _mix32(torch.tensor((seed * 0x9E3779B1 + 0x7F4A7C15) & _MASK, dtype=torch.int64))
-    h_B = _mix32((rows_B ^ seeded.to(rows_B.device)) & _MASK)
+    # a number of the host as it is: copied to the device, it would be waited for, and all that the device has to do
+    seeded = int(_mix32(torch.tensor((seed * 0x9E3779B1 + 0x7F4A7C15) & _MASK, dtype=torch.int64)))
+    h_B = _mix32((rows_B ^ seeded) & _MASK)
     return _mix32((h_B + epochs_B * 0x9E3779B1 + 0x165667B1) & _MASK)
 
 

@@ -13,8 +13,10 @@ from torch.utils.hooks import RemovableHandle
 
 from raymix.train.runtime import Runtime
 
-# Only the last one's all-reduce has no backward pass left to hide behind; each is a launch more.
-NUM_BUCKETS = 8
+# An all-reduce after the backward pass is not hidden; one beside it takes multiprocessors from products that fill them
+# all. A step of ViT-Tiny, mix, 1,024 images on each of two H100s, takes 6.49 ms without averaging and 6.75, 6.67, 6.77
+# and 6.89 with 1, 2, 4 and 8 buckets.
+NUM_BUCKETS = 2
 
 
 class Averaging:

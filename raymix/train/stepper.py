@@ -48,10 +48,10 @@ class Stepper:
     def __call__(self, kind: Kind, batch: Batch, lr: Tensor, w: Tensor) -> Tensor:
         """One optimizer step; returns its statistics (3,), still on the device, until the next step of this kind."""
         self.pulse.moves += 1
+        if kind in self.recorded:
+            return self.recorded[kind](batch, lr, w)
         self.lr.copy_(lr)
         self.w.copy_(w)
-        if kind in self.recorded:
-            return self.recorded[kind](batch)
         return self.updates[kind](Batch(*_tensors(batch)) if self.draws else batch)
 
     def record(self, samples: dict[Kind, Batch]) -> None:
@@ -60,7 +60,7 @@ class Stepper:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # what warming up took is taken again by the pool
         for kind, sample in samples.items():
-            self.recorded[kind] = _Recorded(self.updates[kind], sample, self._room)
+            self.recorded[kind] = _Recorded(self.updates[kind], sample, self.lr, self.w, self._room)
 
     @contextmanager
     def warming(self) -> Iterator[None]:
@@ -166,8 +166,10 @@ class _Room:
 class _Recorded:
     """A step as a CUDA graph, which reads its batch from where the sample was when it was recorded."""
 
-    def __init__(self, update: Update, sample: Batch, room: _Room) -> None:
+    def __init__(self, update: Update, sample: Batch, lr: Tensor, w: Tensor, room: _Room) -> None:
         self._batch = Batch(*(value.clone() for value in _tensors(sample)))
+        x_BSSC, y_B, key_B, scale = _tensors(self._batch)
+        self._x_BSSC, self._counts, self._factors = x_BSSC, [y_B, key_B], [lr, w, scale]
         self._graph = torch.cuda.CUDAGraph()
         # other threads go on, NCCL's that looks after former collectives for one
         pool: Any = room.pool.id
@@ -175,10 +177,11 @@ class _Recorded:
             stats = update(self._batch)
         self._stats = stats
 
-    def __call__(self, batch: Batch) -> Tensor:
-        for mine, value in zip(self._batch, _tensors(batch), strict=True):
-            assert isinstance(mine, Tensor)
-            mine.copy_(value)
+    def __call__(self, batch: Batch, lr: Tensor, w: Tensor) -> Tensor:
+        x_BSSC, y_B, key_B, scale = _tensors(batch)
+        self._x_BSSC.copy_(x_BSSC)
+        torch._foreach_copy_(self._counts, [y_B, key_B])  # a launch a type, as small steps wait for each
+        torch._foreach_copy_(self._factors, [lr, w, scale])
         self._graph.replay()
         return self._stats
 
