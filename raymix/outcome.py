@@ -100,7 +100,7 @@ def report_of(
         num_labelled=len(splits.labelled) * whole.spec.data.num_tiles,
         arms=arms,
         verdict=verdict(arms, val, preset, unit_on(session.device)),
-        tried=1,
+        tried={arm: frozen.define[arm].tried if arm in frozen.define else 1 for arm in arms},
         detectable=foretold(whole.spec, known, min(whole.spec.pilot.pairs(tuple(whole.arms)).values())),
         step_seconds=dict(frozen.rates.step_seconds),
         wall_seconds=whole.earlier_seconds + seconds,

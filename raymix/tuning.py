@@ -270,11 +270,11 @@ def _report(whole: _Search, journal: Journal, board: Board, status: Status) -> S
     )
     path = whole.folder.path
     write_text(path / SEARCH_FILE, report.model_dump_json(indent=1))
-    write_text(path / "report.html", search_html(report))
     if report.best is not None:
         write_text(path / "best.yaml", _job_of(whole, report, report.best, ""))
     for arm, best in report.best_of_arm.items():
         write_text(path / f"best-{arm}.yaml", _job_of(whole, report, best, f"-{arm}"))
+    write_text(path / "report.html", search_html(report))  # last: its plots take seconds
     return report
 
 

@@ -132,7 +132,7 @@ def test_an_arm_that_the_base_refuses_starts_nothing(digits_job: dict[str, Any],
 
 def test_a_defined_arm_is_compared_with_steps_timed_by_themselves(digits_job: dict[str, Any], tmp_path: Path) -> None:
     define = {
-        "hot": {"base": "mix", "set": {"optim.lr": 4e-3}},
+        "hot": {"base": "mix", "set": {"optim.lr": 4e-3}, "tried": 12},
         "small": {"base": "sl", "set": {"optim.batch": 24}},
         "contrast": {"base": "mix", "set": {"objective": {"type": "simclr"}}},
     }
@@ -152,6 +152,9 @@ def test_a_defined_arm_is_compared_with_steps_timed_by_themselves(digits_job: di
     assert asked.optim.batch == 24
     for text in (as_markdown(report).replace("\\", ""), pilot_html(report, {})):
         assert "sl with optim.batch = 24" in text
+        assert (
+            "onfigurations tried: mix 1, sl 1, hot 12, small 1, contrast 1 (so the arms were not tuned alike)" in text
+        )
     with pytest.raises(JobError, match=r"name: .* is already used"):
         raymix.pilot(job, quiet=True)
     assert raymix.pilot(job, resume=True, quiet=True) == report

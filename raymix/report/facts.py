@@ -336,6 +336,15 @@ def _whose(pairs: Mapping[str, int], n: int) -> str:
     return f" ({', '.join(arms)})" if len(arms) < len(pairs) else ""
 
 
+def tried_line(report: PilotReport) -> str:
+    """Among how many configurations each arm was chosen (DESIGN section 3, rule 3)."""
+    if len(set(report.tried.values())) == 1:
+        num = next(iter(report.tried.values()))
+        return f"configurations tried for each arm: {num}" + (" (none was tuned)" if num == 1 else "")
+    told = ", ".join(f"{arm} {num}" for arm, num in report.tried.items())
+    return f"configurations tried: {told} (so the arms were not tuned alike)"
+
+
 def detectable_line(report: PilotReport) -> str:
     """The smallest difference that a pilot can tell: as told before it started, and by the spread that was measured."""
     after = report.verdict.detectable

@@ -100,7 +100,8 @@ def _pilot_markdown(report: PilotReport) -> str:
     rows = [
         [words.times(line.length), line.arm, *facts.accuracy_cells(line), *facts.cost_cells(line)] for line in lines
     ]
-    tried = f"Configurations tried for each arm: {report.tried}. Seeds: {', '.join(map(str, report.seeds))}."
+    tried = facts.tried_line(report)
+    tried = f"{tried[0].upper()}{tried[1:]}. Seeds: {', '.join(map(str, report.seeds))}."
     told = facts.detectable_line(report)
     told = f"{told[0].upper()}{told[1:]}."
     parts = [f"# {_plain(report.name)}", f"{report.status}. {report.verdict.text}", _table(heads, rows), tried, told]

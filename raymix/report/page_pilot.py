@@ -85,6 +85,7 @@ def pilot_values(report: PilotReport, runs: Runs, found: Beside) -> dict[str, An
         "classes_left_out": classes_left_out,
         "class_ends": ENDS,
         "detectable": facts.detectable_line(report),
+        "tried": facts.tried_line(report),
         "rows": facts.rows_lines(shown) if shown else [],
         "images": facts.images_line(shown) if shown else "",
         "samples": found.samples,

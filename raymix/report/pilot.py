@@ -96,7 +96,7 @@ class PilotReport(Section):
     )
     arms: dict[str, tuple[PilotRun, ...]]
     verdict: Verdict
-    tried: int = Field(description="configurations tried for each arm; 1: none was tuned")
+    tried: dict[str, int] = Field(description="configurations among which each arm was chosen; 1: it was not tuned")
     detectable: float = Field(
         description="smallest difference, in points, that this many val rows and seeds, of the pair with the fewest, "
         "were expected to tell before the runs, at 20 % top-1; `verdict.detectable` is the one by the measured spread"

@@ -111,7 +111,7 @@ def pilot_table(report: PilotReport) -> RenderableType:
                 table.add_row(line.arm, *accuracies, costs[0], costs[4], costs[5], style=style)
     found = report.verdict
     clocks = f"step-s: planned step-seconds (clock A); billed: {report.unit} (clock B); means of a run"
-    tried = f"configurations tried for each arm: {report.tried}; seeds {', '.join(map(str, report.seeds))}"
+    tried = f"{facts.tried_line(report)}; seeds {', '.join(map(str, report.seeds))}"
     return Group(
         Text.assemble((report.name, "bold"), "  ", (report.status, STATUS_STYLES[report.status])),
         Text(found.text, style="bold" if found.decided else "bold yellow"),

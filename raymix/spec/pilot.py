@@ -60,6 +60,7 @@ class Defined(Section):
 
     base: Arm = "mix"
     set: dict[str, Any] = Field(min_length=1, description="field of the job -> value, as in schedule.mix_ratio: 0.8")
+    tried: int = Field(1, ge=1, description="configurations among which it was chosen; the report tells it")
 
     @property
     def words(self) -> str:
