@@ -25,6 +25,7 @@ NOT_RUN = {
     "pip install -e '.[dev]' && pytest -n 2 --dist loadfile": "the tests themselves, installed: CI's first step",
     "raymix run jobs/tiny-imagenet-10pct.yaml": "needs a GPU and TinyImageNet",
     "raymix pilot jobs/tiny-imagenet-10pct.yaml": "needs a GPU and TinyImageNet",
+    "raymix pilot jobs/tiny-imagenet-10pct-searched.yaml": "needs GPUs and TinyImageNet",
     "raymix tune jobs/digits-tune.yaml": "two minutes; searches in tests/test_tune_command.py and tests/on_ray",
     "raymix run runs/digits-tune/best.yaml": "needs the search before it; tests/test_tune_command.py runs a best.yaml",
     "raymix data drift runs/october": "needs a run and images of two months; tests/test_starting.py draws them",
