@@ -96,7 +96,7 @@ def verdict(
         parts += _elsewhere(pair.lead, arms, val, resamples)
     parts.append(_cost(pair, arms, unit))
     if "mix" not in equal:
-        parts.append("mix was not compared.")
+        parts.append(f"mix was not compared: {pair.lead} was picked after seeing the results, which favours it.")
     return Verdict(
         text=" ".join(parts),
         decided=decided,
