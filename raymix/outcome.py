@@ -77,6 +77,7 @@ def report_of(
     val, known = judged(metric, val_labels), whole.checked[whole.spec.seed].plan.facts
     cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
+    tried = {arm: frozen.define[arm].tried if arm in frozen.define else 1 for arm in arms}
     notes = (
         note_on(whole.spec),
         METRIC_NOTES[metric],
@@ -100,7 +101,8 @@ def report_of(
         num_labelled=len(splits.labelled) * whole.spec.data.num_tiles,
         arms=arms,
         verdict=verdict(arms, val, preset, unit_on(session.device)),
-        tried={arm: frozen.define[arm].tried if arm in frozen.define else 1 for arm in arms},
+        tried=max(tried.values(), default=1),
+        tried_of=tried,
         detectable=foretold(whole.spec, known, min(whole.spec.pilot.pairs(tuple(whole.arms)).values())),
         step_seconds=dict(frozen.rates.step_seconds),
         wall_seconds=whole.earlier_seconds + seconds,

@@ -338,10 +338,9 @@ def _whose(pairs: Mapping[str, int], n: int) -> str:
 
 def tried_line(report: PilotReport) -> str:
     """Among how many configurations each arm was chosen (DESIGN section 3, rule 3)."""
-    if len(set(report.tried.values())) == 1:
-        num = next(iter(report.tried.values()))
-        return f"configurations tried for each arm: {num}" + (" (none was tuned)" if num == 1 else "")
-    told = ", ".join(f"{arm} {num}" for arm, num in report.tried.items())
+    if len(set(report.tried_of.values())) <= 1:
+        return f"configurations tried for each arm: {report.tried}" + (" (none was tuned)" if report.tried == 1 else "")
+    told = ", ".join(f"{arm} {num}" for arm, num in report.tried_of.items())
     return f"configurations tried: {told} (so the arms were not tuned alike)"
 
 

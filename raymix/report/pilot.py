@@ -96,7 +96,8 @@ class PilotReport(Section):
     )
     arms: dict[str, tuple[PilotRun, ...]]
     verdict: Verdict
-    tried: dict[str, int] = Field(description="configurations among which each arm was chosen; 1: it was not tuned")
+    tried: int = Field(description="configurations tried, of the arm with the most; 1: none was tuned")
+    tried_of: dict[str, int] = Field({}, description="the same of each arm; without entries all are alike")
     detectable: float = Field(
         description="smallest difference, in points, that this many val rows and seeds, of the pair with the fewest, "
         "were expected to tell before the runs, at 20 % top-1; `verdict.detectable` is the one by the measured spread"

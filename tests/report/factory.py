@@ -263,7 +263,7 @@ def make_pilot(
         num_labelled=5120,
         arms=arms,
         verdict=verdict(arms, Judged(2000), "quick" if quick else "full"),
-        tried=dict.fromkeys(arms, 1),
+        tried=1,
         detectable=detectable(2000, num_seeds),
         step_seconds=dict(STEP_SECONDS),
         wall_seconds=3600.0,
