@@ -100,10 +100,8 @@ def _pilot_markdown(report: PilotReport) -> str:
     rows = [
         [words.times(line.length), line.arm, *facts.accuracy_cells(line), *facts.cost_cells(line)] for line in lines
     ]
-    tried = facts.tried_line(report)
-    tried = f"{tried[0].upper()}{tried[1:]}. Seeds: {', '.join(map(str, report.seeds))}."
-    told = facts.detectable_line(report)
-    told = f"{told[0].upper()}{told[1:]}."
+    tried = f"{words.sentence(facts.tried_line(report))} Seeds: {', '.join(map(str, report.seeds))}."
+    told = words.sentence(facts.detectable_line(report))
     parts = [f"# {_plain(report.name)}", f"{report.status}. {report.verdict.text}", _table(heads, rows), tried, told]
     parts += [f"{_plain(arm)}: {_plain(what)}." for arm, what in report.defined.items()]
     if did := effort.effort_cells(report):

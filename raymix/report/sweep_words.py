@@ -24,7 +24,7 @@ def headline(report: SweepReport) -> tuple[str, list[str]]:
     if line is None:
         return "No two cells to compare yet.", []
     rest = [f"Along {line.axis}, at {line.other} {share_text(line.held)}:"]
-    rest += [f"{WHAT[name][0].upper()}{WHAT[name][1:]}: {turns_text(line, of)}." for name, of in _differences(line)]
+    rest += [words.sentence(f"{WHAT[name]}: {turns_text(line, of)}") for name, of in _differences(line)]
     rest += [saved_text(line, one) for one in line.saved[:1]]
     if not report.decided:
         why = f"{words.plural(len(line.seeds), 'seed')}{', preset quick' if report.preset == 'quick' else ''}"

@@ -120,6 +120,11 @@ def near(val: int, select: int, without: int) -> str:
     return f"{' and '.join(parts)} {'image' if val + select == 1 else 'images'} {verb} like a training image{left}"
 
 
+def sentence(text: str) -> str:
+    """A line as a sentence, with a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def skipped(steps: int) -> str:
     """What was done about steps whose loss or gradient was not finite."""
     return f"{plural(steps, 'step')} skipped: loss or gradient not finite"

@@ -80,7 +80,9 @@ class _Pass:
     @torch.no_grad()
     def end(self, world: int) -> None:
         """Gradients become parts of their buckets, laid out in memory as they were."""
-        assert len(self.order) == sum(len(bucket) for bucket, _, _ in self.begun), "a gradient came that never did"
+        assert len(self.order) == sum(len(bucket) for bucket, _, _ in self.begun), (
+            "other gradients came than in the first pass"
+        )
         for bucket, flat, wait in self.begun:
             wait()
             flat /= world

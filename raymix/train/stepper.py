@@ -167,14 +167,13 @@ class _Recorded:
     """A step as a CUDA graph, which reads its batch from where the sample was when it was recorded."""
 
     def __init__(self, update: Update, sample: Batch, lr: Tensor, w: Tensor, room: _Room) -> None:
-        self._batch = Batch(*(value.clone() for value in _tensors(sample)))
-        x_BSSC, y_B, key_B, scale = _tensors(self._batch)
+        x_BSSC, y_B, key_B, scale = (value.clone() for value in _tensors(sample))
         self._x_BSSC, self._counts, self._factors = x_BSSC, [y_B, key_B], [lr, w, scale]
         self._graph = torch.cuda.CUDAGraph()
         # other threads go on, NCCL's that looks after former collectives for one
         pool: Any = room.pool.id
         with torch.cuda.graph(self._graph, pool, room.stream, capture_error_mode="thread_local"):
-            stats = update(self._batch)
+            stats = update(Batch(x_BSSC, y_B, key_B, scale))
         self._stats = stats
 
     def __call__(self, batch: Batch, lr: Tensor, w: Tensor) -> Tensor:
