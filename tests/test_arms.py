@@ -84,6 +84,8 @@ def test_an_arm_without_ssl_has_nothing_to_adapt(digits_job: dict[str, Any]) -> 
         ({"a/b": HOT}, "pilot.define.a/b: an arm's name has letters"),
         ({"hot": 3}, "pilot.define.hot: must be a section with base and set"),
         ({"hot": {"bsae": "mix", **HOT}}, "pilot.define.hot.bsae: unknown key (did you mean base?)"),
+        ({"hot": {"tryed": 3, **HOT}}, "pilot.define.hot.tryed: unknown key (did you mean tried?)"),
+        ({"hot": {"tried": 0, **HOT}}, "pilot.define.hot.tried: must be at least 1, not 0"),
         ({"hot": {**HOT, "base": "mixx"}}, 'pilot.define.hot.base: unknown value "mixx" (did you mean mix?)'),
         ({"hot": {"base": "mix"}}, "pilot.define.hot.set: must name a field at least"),
         ({"hot": {"set": {"optim.lrr": 1}}}, "pilot.define.hot.set.optim.lrr: unknown key (did you mean optim.lr?)"),

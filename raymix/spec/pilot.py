@@ -84,7 +84,7 @@ def _defined(value: Any) -> Any:
             raise JobError(where, "must be a section with base and set", _SHAPE)
         for key in arm:
             if key not in Defined.model_fields:
-                raise JobError(f"{where}.{key}", "unknown key", _near(key, ("base", "set"), "known here"))
+                raise JobError(f"{where}.{key}", "unknown key", _near(key, tuple(Defined.model_fields), "known here"))
         if (base := arm.get("base", "mix")) not in ARMS:
             raise JobError(f"{where}.base", f"unknown value {json.dumps(base)}", _near(base, ARMS, "one of"))
         if not isinstance(arm.get("set"), dict) or not arm["set"]:
