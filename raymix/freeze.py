@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -94,6 +95,10 @@ class Frozen(Section):
         """On an arm's epochs, at a length."""
         return self.scale[_place(arm, length)]
 
+    def defines(self, arm: str) -> tuple[str, dict[str, Any]] | None:
+        """What a defined arm trains, however it was found; None: it is a built-in one."""
+        return self.define[arm].trained if arm in self.define else None
+
     def rates_of(self, arm: str) -> Rates:
         """What the steps of an arm take."""
         return self.own_rates.get(arm, self.rates)
@@ -122,7 +127,8 @@ def read_frozen(whole: Compared) -> Frozen | None:
     frozen = Frozen.model_validate_json(file.read_text())
     begun = {place.rpartition(" ")[0] for place in frozen.scale}
     for arm in whole.arms:
-        if arm in begun and frozen.define.get(arm) != whole.spec.pilot.define.get(arm):
+        now = whole.spec.pilot.define.get(arm)
+        if arm in begun and frozen.defines(arm) != (now and now.trained):
             hint = "resume with the arms that it had, define another beside them, or start anew: --overwrite"
             raise JobError(f"pilot.define.{arm}", "is not what it was when the pilot began", hint)
     return frozen

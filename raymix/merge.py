@@ -76,10 +76,12 @@ def _check_copy(whole: Compared, mine: Frozen, folder: Path) -> None:
         raise JobError(FIELD, f"{folder} is of another job: {field} differs", "name a copy of this pilot")
     for name in ("device", "rates", "unit_seconds"):
         _same(f"{FROZEN_FILE}: {name}", getattr(theirs, name), getattr(mine, name), folder)
-    for name in ("own_rates", "define", "scale"):
+    for name in ("own_rates", "scale"):
         a, b = getattr(theirs, name), getattr(mine, name)
         for key in a.keys() & b.keys():
             _same(f"{FROZEN_FILE}: {name} of {key}", a[key], b[key], folder)
+    for arm in theirs.define.keys() & mine.define.keys():
+        _same(f"{FROZEN_FILE}: define of {arm}", theirs.defines(arm), mine.defines(arm), folder)
 
 
 def _facts(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from raymix.recommend import RECOMMENDED_FILE, advice, recommended
 from raymix.report.facts import foretold_line
 from raymix.report.folder import PILOT_FILE, read_pilot, write_text
 from raymix.report.pilot import FailedRun, PilotReport, PilotRun
-from raymix.report.reckon import priced_anew, searches_of, with_roi, write_pilot
+from raymix.report.reckon import searches_of, told_anew, with_roi, write_pilot
 from raymix.report.run import RunReport, Status
 from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import check, opened, readable, rows_of
@@ -52,7 +52,7 @@ def pilot(
     whole, before = compared(spec, storage_of(spec) / spec.name, resume, overwrite, allow_import)
     brought = mergeable(whole)
     if before is not None and before.status == "done" and not whole.left():
-        report = write_pilot(whole.folder.path, priced_anew(before, spec))
+        report = write_pilot(whole.folder.path, told_anew(before, spec))
         whole.folder.publish()
         return report
     start = crew_of(whole, len([name for name in whole.left() if name not in brought]))

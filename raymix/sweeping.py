@@ -17,7 +17,7 @@ from raymix.plan import check_fixed
 from raymix.report.folder import SWEEP_FILE, read_sweep, write_text
 from raymix.report.ledger import cost_of
 from raymix.report.pilot import PilotReport
-from raymix.report.reckon import priced_anew, write_pilot
+from raymix.report.reckon import told_anew, write_pilot
 from raymix.report.run import Status
 from raymix.report.sweep import Cell, SweepReport
 from raymix.report.swept import Swept, decides, filled, lines_of
@@ -195,7 +195,7 @@ def _spent(before: SweepReport | None, session: Session, clock: Clock) -> _Spent
 def _priced(cell: _Cell) -> _Cell:
     assert cell.report is not None
     whole = cell.whole
-    return replace(cell, report=write_pilot(whole.folder.path, priced_anew(cell.report, whole.spec)))
+    return replace(cell, report=write_pilot(whole.folder.path, told_anew(cell.report, whole.spec)))
 
 
 # ---- what it found --------------------------------------------------------------------------------------------------

@@ -160,7 +160,11 @@ def test_a_defined_arm_is_compared_with_steps_timed_by_themselves(digits_job: di
     with pytest.raises(JobError, match=r"name: .* is already used"):
         raymix.pilot(job, quiet=True)
     assert raymix.pilot(job, resume=True, quiet=True) == report
+    job["pilot"]["define"]["hot"]["tried"] = 20  # a search that is told of later changes no arm
+    told = raymix.pilot(job, resume=True, quiet=True)
+    assert (told.tried, told.tried_of["hot"], told.arms) == (20, 20, report.arms)
     (tmp_path / "runs" / "digits" / "pilot.json").unlink()
+    assert raymix.pilot(job, resume=True, quiet=True).tried_of == told.tried_of
     job["pilot"]["define"]["hot"]["set"]["optim.lr"] = 1e-3
     with pytest.raises(JobError, match=r"pilot\.define\.hot: is not what it was when the pilot began"):
         raymix.pilot(job, resume=True, quiet=True)

@@ -39,15 +39,17 @@ def with_roi(report: PilotReport, asked: ReportSpec, labels: Mapping[str, int]) 
     return report.model_copy(update={"roi": roi(report, asked, labels, searches_of(asked))})
 
 
-def priced_anew(report: PilotReport, spec: JobSpec) -> PilotReport:
-    """The report at the prices that a job has now: none of them changes what was measured."""
+def told_anew(report: PilotReport, spec: JobSpec) -> PilotReport:
+    """The report with the prices and the searches that a job tells of now: none of them changes what was measured."""
     price = spec.cluster.price_per_worker_hour
     arms = {
         arm: tuple(run.model_copy(update={"cost": cost_of(run.billed_worker_seconds, price)}) for run in runs)
         for arm, runs in report.arms.items()
     }
     found = verdict(arms, report.judged, report.preset, report.unit)
+    tried = {arm: spec.pilot.tried_of(arm) for arm in arms}
     update = {"arms": arms, "price_per_worker_hour": price, "verdict": found}
+    update |= {"tried": max(tried.values(), default=1), "tried_of": tried}
     labels = report.roi.labels if report.roi else {}
     return with_roi(report.model_copy(update=update), spec.report, labels)
 

@@ -63,6 +63,11 @@ class Defined(Section):
     tried: int = Field(1, ge=1, description="configurations among which it was chosen; the report tells it")
 
     @property
+    def trained(self) -> tuple[Arm, dict[str, Any]]:
+        """What it trains, however it was found."""
+        return self.base, self.set
+
+    @property
     def words(self) -> str:
         """What it is: mix with optim.lr = 0.002."""
         return f"{self.base} with " + ", ".join(f"{path} = {json.dumps(value)}" for path, value in self.set.items())
@@ -187,6 +192,10 @@ class Pilot(Section):
         if self.arms != ARMS:
             return self.arms
         return (*self.arms, *([] if self.weights is None else [PRETRAINED]), *self.define)
+
+    def tried_of(self, arm: str) -> int:
+        """Among how many configurations an arm was chosen; 1: it was not tuned."""
+        return self.define[arm].tried if arm in self.define else 1
 
     def seeds_of(self, arm: str, length: float = 1.0) -> int:
         """How many seeds of an arm are run at a length, a multiple of T."""

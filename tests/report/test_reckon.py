@@ -14,7 +14,7 @@ from raymix.report.decision import decision_html, roi_csv
 from raymix.report.folder import read_pilot
 from raymix.report.formats import as_json, as_markdown
 from raymix.report.pilot import PilotReport
-from raymix.report.reckon import priced_anew, searches_of, with_roi, write_pilot
+from raymix.report.reckon import searches_of, told_anew, with_roi, write_pilot
 from raymix.report.tables import pilot_table
 from raymix.spec import JobError, ReportSpec
 from tests.conftest import JOB
@@ -78,7 +78,7 @@ def test_a_pilots_folder_holds_all_pages(tmp_path: Path) -> None:
 
 def test_prices_may_change_after_the_pilot() -> None:
     job = {**JOB, "cluster": {"workers": 2, "price_per_worker_hour": 6.0}, "report": {"retrainings_per_year": 52}}
-    before, after = whole(price=3.0), priced_anew(whole(price=3.0), load_spec(job))
+    before, after = whole(price=3.0), told_anew(whole(price=3.0), load_spec(job))
     assert after.roi is not None
     assert before.roi is not None
     assert after.roi.asked.retrainings_per_year == 52
