@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from raymix.report.compare import verdict
 from raymix.report.folder import PILOT_FILE, read_search, write_text
@@ -48,7 +49,7 @@ def told_anew(report: PilotReport, spec: JobSpec) -> PilotReport:
     }
     found = verdict(arms, report.judged, report.preset, report.unit)
     tried = {arm: spec.pilot.tried_of(arm) for arm in arms}
-    update = {"arms": arms, "price_per_worker_hour": price, "verdict": found}
+    update: dict[str, Any] = {"arms": arms, "price_per_worker_hour": price, "verdict": found}
     update |= {"tried": max(tried.values(), default=1), "tried_of": tried}
     labels = report.roi.labels if report.roi else {}
     return with_roi(report.model_copy(update=update), spec.report, labels)
