@@ -77,7 +77,7 @@ def report_of(
     val, known = judged(metric, val_labels), whole.checked[whole.spec.seed].plan.facts
     cluster, preset = whole.spec.cluster, whole.spec.pilot.preset
     arms: dict[str, Any] = {arm: tuple(runs) for arm, runs in done.items()}
-    tried = {arm: whole.spec.pilot.tried_of(arm) for arm in arms}
+    tried = whole.spec.pilot.tried_of(arms)
     notes = (
         note_on(whole.spec),
         METRIC_NOTES[metric],

@@ -74,7 +74,7 @@ def sweep(
     before = read_sweep(folder.path) if folder.resumed and (folder.path / SWEEP_FILE).is_file() else None
     if before is not None and all(cell.done for cell in cells):
         spent = _Spent(before.wall_seconds, before.worker_seconds, before.device, before.environment)
-        anew = [_priced(cell) for cell in cells]
+        anew = [_told_anew(cell) for cell in cells]
         return _written(folder, _report(spec, asked, anew, folder, spent, "done"))
     first = cells[-1].whole.checked[spec.seed]  # the one with the most rows
     ids = rows_of(*(checked.splits for cell in cells for checked in cell.whole.checked.values()))
@@ -192,7 +192,7 @@ def _spent(before: SweepReport | None, session: Session, clock: Clock) -> _Spent
     return _Spent(wall + clock.seconds, held + session.worker_seconds, session.device, environment(session))
 
 
-def _priced(cell: _Cell) -> _Cell:
+def _told_anew(cell: _Cell) -> _Cell:
     assert cell.report is not None
     whole = cell.whole
     return replace(cell, report=write_pilot(whole.folder.path, told_anew(cell.report, whole.spec)))

@@ -48,7 +48,7 @@ def told_anew(report: PilotReport, spec: JobSpec) -> PilotReport:
         for arm, runs in report.arms.items()
     }
     found = verdict(arms, report.judged, report.preset, report.unit)
-    tried = {arm: spec.pilot.tried_of(arm) for arm in arms}
+    tried = spec.pilot.tried_of(arms)
     update: dict[str, Any] = {"arms": arms, "price_per_worker_hour": price, "verdict": found}
     update |= {"tried": max(tried.values(), default=1), "tried_of": tried}
     labels = report.roi.labels if report.roi else {}

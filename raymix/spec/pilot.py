@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -193,9 +194,9 @@ class Pilot(Section):
             return self.arms
         return (*self.arms, *([] if self.weights is None else [PRETRAINED]), *self.define)
 
-    def tried_of(self, arm: str) -> int:
-        """Among how many configurations an arm was chosen; 1: it was not tuned."""
-        return self.define[arm].tried if arm in self.define else 1
+    def tried_of(self, arms: Iterable[str]) -> dict[str, int]:
+        """Among how many configurations each arm was chosen; 1: it was not tuned."""
+        return {arm: self.define[arm].tried if arm in self.define else 1 for arm in arms}
 
     def seeds_of(self, arm: str, length: float = 1.0) -> int:
         """How many seeds of an arm are run at a length, a multiple of T."""
