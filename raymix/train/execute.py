@@ -60,10 +60,11 @@ def _executed(task: Task, runtime: Runtime) -> Outcome:
     started = time.perf_counter()
     runtime.pulse.enter("preparing")
     compiling.forget(runtime.device)
+    # before anything is computed: cuBLAS takes its workspace once, and other kernels take other memory
+    repeat_exactly(task.plan.spec.speed.deterministic, runtime.device)
     if task.largest:
         batch = largest(task.plan, task.splits, runtime, How(task.allow_import), task.largest)
         return Outcome(task.run, History(rates=Rates(step_seconds={})), None, batch=batch)
-    repeat_exactly(task.plan.spec.speed.deterministic, runtime.device)
     state = TrainState.fresh(task.plan, runtime.device, How(task.allow_import))
     feed = Feed(task.plan, task.splits, runtime)
     try:
