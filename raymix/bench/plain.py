@@ -1,8 +1,9 @@
 """The rival of `raymix bench loop` and `bench steps`: what one would write by hand for this work, in plain PyTorch.
 
-It shares the modules of the model with raymix and nothing else: random numbers come from torch's generator, images lie
-on the device, one fused AdamW, no waiting for the device before the end. Keep it as fast as plain PyTorch gets: with
-`fast` the whole loss is compiled as one graph and the whole step replayed as a CUDA graph.
+It shares the modules of the model with raymix, and what quickens recorded steps, and nothing else: random numbers come
+from torch's generator, images lie on the device, one fused AdamW, no waiting for the device before the end. Keep it as
+fast as plain PyTorch gets: with `fast` the whole loss is compiled as one graph and the whole step replayed as a CUDA
+graph.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from raymix.method.objectives import View
 from raymix.method.steps import Model
 from raymix.spec import Optim
+from raymix.train.device import quicken
 
 WARM_UPS = 3
 
@@ -115,6 +117,7 @@ class PlainLoop:
         with torch.cuda.graph(graph):
             self._step()
         self.graph = graph
+        quicken()
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """The loss of one batch: MAE, supervised, or both from one pass over the visible patches."""

@@ -1,7 +1,8 @@
-"""What a device is called, and which of torch's kernels it is kept from."""
+"""What a device is called, which of torch's kernels it is kept from, and how it comes to run recorded steps faster."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 
@@ -31,6 +32,20 @@ def repeat_exactly(wanted: bool, device: torch.device) -> None:
     compiler = importlib.import_module("torch._inductor.config")
     if hasattr(compiler, "deterministic"):
         compiler.deterministic = wanted  # type: ignore[attr-defined]
+
+
+def quicken() -> None:
+    """Makes one more CUDA context on the current GPU and destroys it: graphs that were recorded before then run faster.
+
+    Kernels stay as they were, pauses between them shrink. A step of ViT-Tiny, mix, 1,024 images, on an H200 (driver
+    580.159): 5.85 ms before and 5.61 after, a plain PyTorch loop's 5.92 and 5.61; another process's context does it
+    too, one that was made before the recording does not. Why is not known. Where no context can be had, nothing
+    happens: the device is full, or lets a process have but one.
+    """
+    driver, device, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_void_p()
+    driver.cuDeviceGet(ctypes.byref(device), torch.cuda.current_device())
+    if driver.cuCtxCreate_v2(ctypes.byref(context), 0, device) == 0:  # current in this thread until it is gone
+        driver.cuCtxDestroy_v2(context)
 
 
 def first_device() -> torch.device:

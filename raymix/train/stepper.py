@@ -16,6 +16,7 @@ from raymix.method import draw, optim, steps
 from raymix.method.steps import Batch
 from raymix.plan import SL_KINDS, Kind, Plan
 from raymix.train.averaging import Averaging
+from raymix.train.device import quicken
 from raymix.train.guard import Guard
 from raymix.train.runtime import Runtime
 from raymix.train.state import TrainState
@@ -61,6 +62,7 @@ class Stepper:
         torch.cuda.empty_cache()  # what warming up took is taken again by the pool
         for kind, sample in samples.items():
             self.recorded[kind] = _Recorded(self.updates[kind], sample, self.lr, self.w, self._room)
+        quicken()
 
     @contextmanager
     def warming(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,7 @@ from small_runs import CPU, Digits, Watcher
 from torch import Tensor, nn
 
 from raymix.local import LocalRuntime
-from raymix.train.averaging import NUM_BUCKETS, Averaging
+from raymix.train.averaging import BEGINS, Averaging
 from raymix.train.cache import Cache
 
 
@@ -42,15 +43,17 @@ def test_all_but_the_last_bucket_leave_before_the_first_layers_gradient(digits: 
     one(x).square().sum().backward()
     expected = {name: p.grad.clone() for name, p in one.named_parameters() if p.grad is not None}
     num = sum(g.numel() for g in expected.values())
-    for buckets in (1, NUM_BUCKETS, NUM_BUCKETS):
+    for shares in ((0.0,), BEGINS, BEGINS):
         one.zero_grad()
         runtime.sent.clear()
         with averaging.backward():
             one(x).square().sum().backward()
-        assert len(runtime.sent) == buckets
+        assert len(runtime.sent) == len(shares)
         assert sum(size for size, _ in runtime.sent) == num
-        assert [first for _, first in runtime.sent] == [False] * (buckets - 1) + [True]
-        assert max(size for size, _ in runtime.sent) <= num / buckets + 148, "a layer more at most"
+        assert [first for _, first in runtime.sent] == [False] * (len(shares) - 1) + [True]
+        ends = itertools.accumulate(size for size, _ in runtime.sent)
+        late = [end - share * num for end, share in zip(ends, (*shares[1:], 1.0), strict=True)]
+        assert all(0 <= numbers < 148 for numbers in late), "a layer more at most"
         assert one.unused.grad is None
         for name, gradient in expected.items():
             now = dict(one.named_parameters())[name].grad

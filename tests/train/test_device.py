@@ -1,7 +1,8 @@
-"""Which of torch's attention kernels a training process uses."""
+"""Which of torch's attention kernels a training process uses; a context that is made and destroyed."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raymix.train.device import choose_attention
+from raymix.train.device import choose_attention, quicken
 from raymix.train.execute import set_up_process
 
 
@@ -44,3 +45,24 @@ def test_gradients_of_very_negative_logits_are_finite(masked: bool) -> None:
     for part in parts:
         assert part.grad is not None
         assert bool(part.grad.isfinite().all())
+
+
+@pytest.mark.gpu
+def test_the_process_keeps_its_context_and_what_it_recorded() -> None:
+    """And gives the memory of the other one back; a device without room for one is no trouble."""
+    driver, before, after = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p(), ctypes.c_void_p()
+    x, graph = torch.zeros(4, device="cuda"), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        x += 1
+    assert driver.cuCtxGetCurrent(ctypes.byref(before)) == 0
+    quicken()  # the first one may leave something behind
+    free = torch.cuda.mem_get_info()[0]
+    quicken()
+    assert torch.cuda.mem_get_info()[0] == free
+    full = torch.empty(free - 64 * 2**20, dtype=torch.uint8, device="cuda")
+    quicken()
+    assert driver.cuCtxGetCurrent(ctypes.byref(after)) == 0
+    assert before.value == after.value
+    graph.replay()
+    assert x.tolist() == [1, 1, 1, 1]
+    assert len(full) == free - 64 * 2**20

@@ -28,6 +28,7 @@ from raymix.bench.scaling.setting import window
 from raymix.bench.setting import recipe
 from raymix.method.steps import Model
 from raymix.plan import Kind
+from raymix.train.device import quicken
 from raymix.train.execute import set_up_process
 from raymix.train.measure import synchronise
 from raymix.train.state import TrainState
@@ -102,6 +103,7 @@ class Loop(PlainLoop):
             self._apart = self._recorded(graph.pool())
             self.averaged = True
         self.graph = graph
+        quicken()
 
     def _recorded(self, pool: Any) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
