@@ -12,11 +12,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 import grpc  # type: ignore[import-untyped]
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -40,9 +41,8 @@ ENVIRONMENT = {
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _SMALLEST_STORE = 80 * 10**6  # Ray refuses less
 DATA_CPUS = 1  # reading needs a CPU beside those that the workers hold
-# A signal to the whole process group, as of `timeout` or Slurm, ends the head of a Ray of our own at once, and nothing
-# starts another. By itself Ray waits a minute for one, and Slurm 30 s before it kills; a checkpoint and the report take
-# about five.
+# A signal to every process, as of Slurm, ends the head of a Ray of our own at once, and nothing starts another. By
+# itself Ray waits a minute for one, and Slurm 30 s before it kills; a checkpoint and the report take about five.
 HEAD_SECONDS = 25
 ANSWER_SECONDS = 10.0  # in which a cluster must answer; left to itself, Ray tries for minutes
 
@@ -142,7 +142,7 @@ def _is_a_fault(record: logging.LogRecord) -> bool:
 def _start(cluster: Cluster, options: dict[str, object]) -> None:
     """A Ray of this machine alone. CPUs are logical: reading goes on beside workers that hold them all."""
     cpus = max(os.cpu_count() or 1, math.ceil(cluster.max_workers * cluster.cpus_per_worker) + DATA_CPUS + 1)
-    with _to_itself():
+    with _to_itself(), _apart():
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -183,6 +183,20 @@ def _to_itself() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = clusters
         for name in added:
             del os.environ[name]
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """What Ray starts in here has process groups of its own: a signal to this process's group is for this process.
+
+    `timeout` and a shell that ends a job send SIGTERM to the whole group, and without Ray nothing could be saved.
+    """
+    popen = services.ConsolePopen
+    services.ConsolePopen = partial(popen, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 def _read_token() -> None:

@@ -73,10 +73,10 @@ def test_a_signal_at_any_moment_loses_nothing(
     job, folder, before = job_file(tmp_path, workers), tmp_path / "runs" / "digits", shared_memory()
     with started("run", str(job)) as command:
         time.sleep(moment)
-        if signum in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to Ray's processes, too
-            os.killpg(command.process.pid, signum)
-        else:
+        if signum == signal.SIGKILL:
             command.process.send_signal(signum)
+        else:  # a terminal, `timeout` and the like send them to the whole group
+            os.killpg(command.process.pid, signum)
         command.process.wait(SECONDS)
         check_free(folder)  # though Ray's processes may still end
         code = command.end()
