@@ -79,6 +79,14 @@ class Command:
         _, alive = psutil.wait_procs(waited_for, seconds)
         return [_name(process) for process in alive]
 
+    def groups(self) -> dict[str, int]:
+        """The process groups of what it has started, by name."""
+        found = dict[str, int]()
+        for process in self.family:
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                found[process.name()] = os.getpgid(process.pid)
+        return found
+
     def _read(self, stream: Iterable[str], lines: list[str]) -> None:
         for line in stream:
             lines.append(line.rstrip("\n"))  # one by one: others read along
