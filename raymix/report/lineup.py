@@ -32,7 +32,9 @@ class Line(Section):
     worker_seconds: float = Field(description="clock B: every second that the workers were held")
     cost: float | None = Field(description="null: price not set")
     phases: str = Field(description="kinds and their epochs, in order")
+    price: float | None = Field(description="of a worker-hour; null: not set")
     device: str
+    device_name: str = Field(description="its maker's name for it, or CPU")
     versus: Versus | None = Field(None, description="paired difference; null: nothing to pair it with")
 
 
@@ -74,8 +76,10 @@ def remarks(lines: Sequence[Line]) -> list[str]:
         found.append("They were not judged on the same val rows: the top-1 of one says little about that of another.")
     if any(line.versus for line in lines):
         found.append("Paired by seed and val row, which is sound where they have the same data, val rows and T.")
-    if len({line.device for line in lines}) > 1:
-        found.append("They ran on different devices: seconds cannot be compared.")
+    if len(names := {line.device_name for line in lines}) > 1:
+        found.append(f"They ran on different devices ({', '.join(sorted(names))}): seconds cannot be compared.")
+    if len({line.price for line in lines}) > 1:
+        found.append("A worker-hour has another price, or none, in some of them: cost cannot be compared.")
     if any(len(line.seeds) == 1 for line in lines):
         found.append("One seed decides nothing; raymix pilot compares at equal seconds over paired seeds.")
     return found
@@ -95,7 +99,9 @@ def _of_run(path: str, report: RunReport) -> Line:
         worker_seconds=totals.worker_seconds,
         cost=totals.cost,
         phases=", ".join(f"{phase.kind} {words.epochs(phase.epochs)} ep" for phase in report.phases) or "none",
+        price=report.price_per_worker_hour,
         device=report.device,
+        device_name=report.environment.get("device", report.device),
     )
 
 
@@ -120,7 +126,9 @@ def _of_pilot(path: str, report: PilotReport) -> list[Line]:
             worker_seconds=fmean(run.billed_worker_seconds for run in runs),
             cost=fmean(costs) if costs else None,
             phases=f"{words.epochs(ssl)} SSL and {words.epochs(sl)} SL epochs",
+            price=report.price_per_worker_hour,
             device=report.device,
+            device_name=report.environment.get("device", report.device),
         )
         lines.append(line)
     return lines

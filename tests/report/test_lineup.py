@@ -72,6 +72,21 @@ def test_what_cannot_be_compared_is_said() -> None:
     assert "not judged" not in same
     assert "devices" not in same
     assert "One seed" not in same
+    assert "price" not in same
+
+
+def test_another_card_and_another_price_are_said() -> None:
+    cards = [
+        make_run(device="cuda", environment={"device": name}, price=2.5) for name in ("NVIDIA H100", "NVIDIA H200")
+    ]
+    told = " ".join(remarks(line_up([("runs/a", cards[0]), ("runs/b", cards[1])])))
+    assert "different devices (NVIDIA H100, NVIDIA H200): seconds cannot be compared" in told
+    assert "price" not in told
+    for other in (2.0, None):
+        priced = make_run(device="cuda", environment={"device": "NVIDIA H100"}, price=other)
+        told = " ".join(remarks(line_up([("runs/a", cards[0]), ("runs/b", priced)])))
+        assert "another price, or none, in some of them: cost cannot be compared" in told
+        assert "devices" not in told
 
 
 @pytest.mark.parametrize("report", [make_run(price=2.5), make_course(40), make_run(status="failed")])
