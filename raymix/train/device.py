@@ -40,9 +40,13 @@ def quicken() -> None:
     Kernels stay as they were, pauses between them shrink. A step of ViT-Tiny, mix, 1,024 images, on an H200 (driver
     580.159): 5.85 ms before and 5.61 after, a plain PyTorch loop's 5.92 and 5.61; another process's context does it
     too, one that was made before the recording does not. Why is not known. Where no context can be had, nothing
-    happens: the device is full, or lets a process have but one.
+    happens: the device is full, or lets a process have but one, or is not NVIDIA's.
     """
-    driver, device, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_void_p()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return
+    device, context = ctypes.c_int(), ctypes.c_void_p()
     driver.cuDeviceGet(ctypes.byref(device), torch.cuda.current_device())
     if driver.cuCtxCreate_v2(ctypes.byref(context), 0, device) == 0:  # current in this thread until it is gone
         driver.cuCtxDestroy_v2(context)

@@ -47,6 +47,11 @@ def test_gradients_of_very_negative_logits_are_finite(masked: bool) -> None:
         assert bool(part.grad.isfinite().all())
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA's driver is there")
+def test_without_cudas_driver_nothing_is_made() -> None:
+    quicken()
+
+
 @pytest.mark.gpu
 def test_the_process_keeps_its_context_and_what_it_recorded() -> None:
     """And gives the memory of the other one back; a device without room for one is no trouble."""
