@@ -38,7 +38,7 @@ def runs_ls(storage: Storage = "runs", as_json: AsJson = False) -> None:
     from raymix.report.folder import RUN_FILE, find_runs
     from raymix.report.tables import runs_table
 
-    found = find_runs(visited(storage, RUN_FILE))
+    found = find_runs(visited(storage, (RUN_FILE,)))
     if as_json:
         typer.echo(json.dumps([_summary(*run) for run in found], indent=2))
     else:
@@ -65,7 +65,7 @@ def runs_best(storage: Storage = "runs", as_json: AsJson = False) -> None:
     from raymix.report.folder import RUN_FILE, best_run
     from raymix.report.tables import runs_table
 
-    best = best_run(visited(storage, RUN_FILE))
+    best = best_run(visited(storage, (RUN_FILE,)))
     if as_json:
         typer.echo(json.dumps(_summary(*best), indent=2))
     else:

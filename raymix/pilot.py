@@ -28,7 +28,7 @@ from raymix.runfolder import RunFolder, storage_of
 from raymix.runner import check, opened, readable, rows_of
 from raymix.session import Failure, RunFailed
 from raymix.spec import ARMS, PRETRAINED, JobError, JobSpec
-from raymix.starting import check_apart
+from raymix.starting import check_apart, with_searches
 from raymix.watch import Sink
 
 
@@ -52,7 +52,7 @@ def pilot(
     whole, before = compared(spec, storage_of(spec) / spec.name, resume, overwrite, allow_import)
     brought = mergeable(whole)
     if before is not None and before.status == "done" and not whole.left():
-        report = write_pilot(whole.folder.path, told_anew(before, spec))
+        report = write_pilot(whole.folder.path, told_anew(before, with_searches(spec)))
         whole.folder.publish()
         return report
     start = crew_of(whole, len([name for name in whole.left() if name not in brought]))
@@ -86,7 +86,7 @@ def compared(
     """
     check_fixed(spec, "a pilot")
     check_apart(spec, path)
-    searches_of(spec.report)  # one that is not there is found before anything starts
+    searches_of(with_searches(spec).report)  # one that is not there is found before anything starts
     quick = spec.pilot.preset == "quick"
     seeds = range(spec.seed, spec.seed + max(spec.pilot.seeds_of(arm) for arm in spec.pilot.compared))
     first = check(spec, allow_import, rows)
@@ -145,7 +145,7 @@ def compare(whole: Compared, crew: Crew, sink: Sink, clock: Clock) -> PilotRepor
             done[one.arm].append(pilot_run(reports[one.name], plan, one.length, one.rates, path))
     result = report_of(whole, frozen, splits, session, done, status, clock, failed, crew.held_workers)
     labels = {"train": known.num_labelled // known.tiles, "select": known.num_select, "val": known.num_val}
-    result = write_pilot(whole.folder.path, with_roi(result, whole.spec.report, labels))
+    result = write_pilot(whole.folder.path, with_roi(result, with_searches(whole.spec).report, labels))
     if status == "done":
         _recommend(whole, frozen, result, sink)
     return result

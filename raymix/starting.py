@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -13,7 +14,7 @@ from raymix.data.kept import SPLITS_FILE, Found, Kept, Parts, check_kept, find, 
 from raymix.data.rows import Ids, Rows
 from raymix.data.splits import Splits
 from raymix.lock import Tell
-from raymix.report.folder import write_text
+from raymix.report.folder import SEARCH_FILE, write_text
 from raymix.report.start import START_FILE, KeptReport, Shares, Start, WeightsReport, read_start, shares_of
 from raymix.report.start_words import start_lines
 from raymix.spec import JobError, JobSpec
@@ -109,6 +110,21 @@ def check_apart(spec: JobSpec, folder: Path) -> None:
             own, path = folder, _local(source)
         if path == own or own in path.parents:
             raise JobError(field, f"{source} is in the folder of this run itself", "take another name: --set name=...")
+
+
+def with_searches(spec: JobSpec) -> JobSpec:
+    """The job with its `report.searches` as folders of this machine; those in a bucket are fetched once.
+
+    Raises:
+        JobError: a bucket cannot be read, or has no search there.
+    """
+    searches = tuple(map(_search, spec.report.searches))
+    return spec.model_copy(update={"report": spec.report.model_copy(update={"searches": searches})})
+
+
+@lru_cache
+def _search(folder: str) -> str:
+    return str(bucket.visited(folder, (SEARCH_FILE,), must=True, field="report.searches"))
 
 
 def _local(source: str | Path) -> Path:

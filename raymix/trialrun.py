@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from raymix.arms import arm_spec, seconds_of
 from raymix.books import Clock
+from raymix.bucket import BEAT_SECONDS, LEASE_SECONDS, is_bucket, shown
 from raymix.conduct import train_one
 from raymix.data.splits import facts
 from raymix.job import Job
@@ -50,7 +54,7 @@ def train_trial(trial: Trial, folder: Path, tell: Tell, spec: JobSpec, allow_imp
     """
     clock = Clock()
     asked = trial_spec(spec, trial.arm, trial.values)
-    asked = asked.model_copy(update={"name": trial.name, "storage": str(folder.parent)})
+    asked = asked.model_copy(update={"name": trial.name, "storage": shown(folder.parent)})
     report = read_run(folder) if (folder / RUN_FILE).is_file() else None
     error = ""
     if report is None or report.status != "done":
@@ -69,13 +73,29 @@ def _train(
     folder = RunFolder(spec, path, resume=True)
     before = folder.before(checked.rows)
     ids = rows_of(checked.splits)
-    opening = opened(checked, ids, folder.held, start=open_session, verbose=False, quiet=True, before=before)
+    opening = opened(checked, ids, partial(_held, folder), start=open_session, verbose=False, quiet=True, before=before)
     with opening as (session, *_):
         splits = readable(checked.splits, session)
         now = facts(checked.rows, splits, session.run)
         plan = folder.stored_plan(now) or resolve(spec, now)
         job = Job(folder, checked.rows, splits, plan, allow_import=allow_import, remember=False)
         return train_one(job, session, _Teller(trial, session, spec, tell), clock)
+
+
+@contextmanager
+def _held(folder: RunFolder, tell: Callable[[str], None]) -> Iterator[None]:
+    """As the folder's own; in a bucket, a process of this trial that was killed has it until its lease has run out."""
+    until = time.monotonic() + (LEASE_SECONDS + BEAT_SECONDS if is_bucket(folder.shown) else 0)
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(folder.held(tell))
+                break
+            except JobError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(BEAT_SECONDS)
+        yield
 
 
 class _Teller(Sinks):

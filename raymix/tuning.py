@@ -7,13 +7,14 @@ costs none of them: `--resume` goes on with what is left.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raymix.arms import arm_spec
 from raymix.books import Clock
+from raymix.bucket import Unsynced, is_bucket, shown, visited
 from raymix.jobfile import job_text
 from raymix.plan import Facts, check_fixed, resolve
 from raymix.report.folder import SEARCH_FILE, write_text
@@ -27,8 +28,8 @@ from raymix.runner import check
 from raymix.runreport import note_on
 from raymix.search import choose
 from raymix.search.board import Board
-from raymix.search.earlier import earlier_trials, same_search
-from raymix.search.journal import Journal
+from raymix.search.earlier import RESOLVED_FILE, earlier_trials, same_search
+from raymix.search.journal import JOURNAL_FILE, Journal
 from raymix.search.points import Space, check_installed
 from raymix.search.trial import Trial
 from raymix.session import RunFailed
@@ -88,22 +89,24 @@ def tune(
     folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
     whole = _Search(spec, asked, arms, checked.plan.facts, folder, clock)
     if folder.resumed:
-        same_search(folder.path, asked)
+        same_search(folder.path, asked, folder.shown)
         journal, board = _board(whole)
         if board.over:
-            return _with_best(_report(whole, journal, board, "done"))
+            report = _report(whole, journal, board, "done")
+            folder.publish()
+            return _with_best(report)
     with _opened(whole, verbose=verbose, quiet=quiet) as (concurrent, sink, signals):
         if not folder.resumed:
             folder.start(checked.plan, spec.data.largest_stored)
         journal, board = _board(whole)
         if not folder.resumed and asked.warm_start:
-            for trial in earlier_trials(folder.path, spec):
+            for trial in earlier_trials(visited(shown(storage_of(spec)), (JOURNAL_FILE, RESOLVED_FILE)), spec):
                 journal.write(trial, clock.seconds)
         _run(whole, board, objective, concurrent, sink, signals, verbose=verbose, quiet=quiet)
-    status: Status = "interrupted" if board.stopping and board.ended is None else "done"
-    report = _report(whole, journal, board, status)
+        status: Status = "interrupted" if board.stopping and board.ended is None else "done"
+        report = _report(whole, journal, board, status)
     if status == "interrupted":
-        raise signals.interrupted(f"finished trials are kept; --resume goes on from {folder.path}", report)
+        raise signals.interrupted(f"finished trials are kept; --resume goes on from {folder.shown}", report)
     return _with_best(report)
 
 
@@ -142,7 +145,7 @@ def _asked(spec: JobSpec) -> Tune:
 
 
 def _board(whole: _Search) -> tuple[Journal, Board]:
-    journal = Journal(whole.folder.path)
+    journal = Journal(whole.folder.path, after=partial(_carry, whole.folder))
     before = journal.seconds
     spaces = {arm: _own_space(whole, arm) for arm in whole.arms}
     price = whole.spec.cluster.price_per_worker_hour
@@ -150,6 +153,12 @@ def _board(whole: _Search) -> tuple[Journal, Board]:
         whole.tune, spaces, journal, partial(_takes, whole), lambda: before + whole.clock.seconds, price=price
     )
     return journal, board
+
+
+def _carry(folder: RunFolder) -> None:
+    """Sees that the journal is in the bucket, where the search lies in one; one that is away has it later."""
+    with suppress(OSError):
+        folder.publish()
 
 
 def _own_space(whole: _Search, arm: str) -> Space:
@@ -194,6 +203,8 @@ def _opened(whole: _Search, *, verbose: bool, quiet: bool) -> Iterator[tuple[int
                 yield number, sink, signals
             finally:
                 close_ray(owned)
+    except Unsynced as error:
+        raise RunFailed(str(error.strerror)) from error
     finally:
         sink.close()
 
@@ -224,8 +235,8 @@ def _run(
 
     signals.stop_gently(board, sink)
     sink.stage("searching", len(choose.finished(board.trials)), asked)
-    path = whole.folder.path / TRIALS_FOLDER
-    search(board, objective, path, whole.spec, concurrent, ended, verbose)
+    place = shown(whole.folder.path / TRIALS_FOLDER)
+    search(board, objective, place, whole.spec, concurrent, ended, verbose)
 
 
 def _num_asked(whole: _Search) -> int:
@@ -283,9 +294,10 @@ def _job_of(whole: _Search, report: SearchReport, best: Trial, ending: str) -> s
     spec = trial_spec(whole.spec, best.arm, best.values)
     name = f"{whole.spec.name[: 94 - len(ending)]}-best{ending}"
     spec = spec.model_copy(update={"name": name, "seed": whole.spec.seed + 1})
-    path = whole.folder.path / f"best{ending}.yaml"
+    file = f"best{ending}.yaml"
+    place = shown(whole.folder.path / file)
     head = (
-        f"# raymix run {path}\n"
+        f"# raymix run {f'{file}, which lies at {place}' if is_bucket(place) else place}\n"
         f"# the best of {report.tried} configurations that raymix tune tried, by {report.num_select} select rows: "
         f"{best.select_top1:.2f} %; val was not read\n"
         "# seed: one that the search did not see\n"

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -62,10 +62,11 @@ def shown(path: Path) -> str:
     return str(path) if uri is None else uri
 
 
-def visited(path: str | Path, only: str | None = None, must: bool = False, field: str | None = None) -> Path:
+def visited(path: str | Path, only: Collection[str] = (), must: bool = False, field: str | None = None) -> Path:
     """A local folder with what is below a place in a bucket now, checkpoints aside; another path as it is.
 
-    `only`: files of that name; `must`: there is something; `field`: of the job, which names the place; None: none does.
+    `only`: files of these names; none: all; `must`: there is something; `field`: of the job, which names the place;
+    None: none does.
 
     Raises:
         JobError: the bucket cannot be read, or has nothing there and must.
@@ -74,7 +75,8 @@ def visited(path: str | Path, only: str | None = None, must: bool = False, field
     if named is None:
         return Path(path)
     storage, _, name = named[1].rstrip("/").rpartition("/")
-    folder = storage_root(f"s3://{storage}") / name if storage else storage_root(f"s3://{name}")
+    # of a whole bucket it is another one than that of runs which are trained there
+    folder = storage_root(f"s3://{storage}") / name if storage else storage_root(f"s3://{name}/")
     Mirror(folder, shown(folder)).fetch(only, field or "storage")
     if must and not folder.exists():
         where, hint = shown(folder), "see raymix runs ls --storage"
@@ -87,6 +89,14 @@ def mirror_for(path: Path) -> Mirror | None:
     """The mirror of a run folder; None: it is on a disk, or in a folder that this process holds."""
     uri = _uri_of(path)
     return None if uri is None or _holder(path) is not None else Mirror(path, uri)
+
+
+def leave(path: Path) -> None:
+    """Takes away what a process keeps here of the storage that a path lies in, which it otherwise does at its end."""
+    for root in [root for root in _roots if path.is_relative_to(root)]:
+        del _roots[root]
+        _take_away(root)
+        storage_root.cache_clear()
 
 
 def publish(path: Path) -> None:
@@ -125,7 +135,7 @@ class Mirror:
         self._same: dict[str, tuple[int, int]] = {}  # files as they are in the bucket: time and size here
         self._syncing, self._told_at = threading.Lock(), -_TELL_SECONDS
 
-    def fetch(self, only: str | None = None, field: str = "storage") -> None:
+    def fetch(self, only: Collection[str] = (), field: str = "storage") -> None:
         """Makes the local folder what the bucket holds, or as much of it as `visited` says.
 
         Raises:
@@ -135,7 +145,7 @@ class Mirror:
         try:
             names = self.store.list()
             shutil.rmtree(self.path, ignore_errors=True)
-            wanted = [name for name in names if _is_ours(name) and only in (None, name.rpartition("/")[2])]
+            wanted = [name for name in names if _is_ours(name) and (not only or name.rpartition("/")[2] in only)]
             in_threads(lambda name: self._get(name, names[name]), wanted)
         except OSError as error:
             raise refused(self.store.uri, error, field) from None

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from raymix.bucket import leave, publish, shown, visited
 from raymix.on_ray import together
 from raymix.on_ray.cluster import on_this_node, session_folder
 from raymix.report.folder import write_text
@@ -54,7 +56,7 @@ def open_ray(cluster: Cluster, asked: int | None, verbose: bool) -> tuple[bool, 
 def search(
     board: Board,
     objective: Objective,
-    folder: Path,
+    folder: str,
     spec: JobSpec,
     concurrent: int,
     ended: Callable[[Trial], None],
@@ -65,7 +67,7 @@ def search(
     Args:
         board: What is tried.
         objective: What trains a trial; goes to its process, so it must be a function of a module.
-        folder: Each trial gets one in it.
+        folder: Each trial gets one in it; a folder that every node can reach, or a place in a bucket.
         spec: Says what a trial takes, and how often one that fails is tried again.
         concurrent: Trials at once.
         ended: Hears of every trial that is over, from another thread.
@@ -105,7 +107,7 @@ def _tuner(
     board: Board,
     desk: Any,
     objective: Objective,
-    folder: Path,
+    folder: str,
     spec: JobSpec,
     concurrent: int,
     ended: Callable[[Trial], None],
@@ -113,7 +115,7 @@ def _tuner(
     verbose: bool,
 ) -> Any:
     cluster = spec.cluster
-    trainable = tune.with_parameters(drive, objective=objective, desk=desk, folder=str(folder))
+    trainable = tune.with_parameters(drive, objective=objective, desk=desk, folder=folder)
     if (
         cluster.max_workers
     ):  # the group that it starts has its own resources: `concurrent` sees to it that they are there
@@ -164,10 +166,18 @@ def drive(config: dict[str, Any], objective: Objective, desk: Any, folder: str) 
     trial is not run again.
     """
     trial = Trial.model_validate_json(config["trial"])
-    place = Path(folder) / trial.name
+    place = visited(f"{folder}/{trial.name}")
+    try:
+        return {"trial": _outcome(trial, place, objective, desk)}
+    finally:
+        leave(place)  # a process that Tune ends does not come to its end
+
+
+def _outcome(trial: Trial, place: Path, objective: Objective, desk: Any) -> str:
+    """A trial when it is over, or told to end; read where it was over before."""
     outcome = place / OUTCOME_FILE
     if outcome.is_file():
-        return {"trial": outcome.read_text()}
+        return outcome.read_text()
 
     def tell(news: Trial | None) -> bool:
         if news is not None:
@@ -179,12 +189,21 @@ def drive(config: dict[str, Any], objective: Objective, desk: Any, folder: str) 
     except Exception as error:  # ours or a library's; it would come again, and other trials go on
         place.mkdir(parents=True, exist_ok=True)
         (place / ERROR_FILE).write_text(traceback.format_exc())
-        line = f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (see {place / ERROR_FILE})"
+        _carry(place / ERROR_FILE)
+        line = f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (see {shown(place / ERROR_FILE)})"
         trial = trial.model_copy(update={"status": "failed", "error": line})
+    told = trial.model_dump_json()
     if trial.status in ("done", "failed"):
         place.mkdir(parents=True, exist_ok=True)
-        write_text(outcome, trial.model_dump_json())
-    return {"trial": trial.model_dump_json()}
+        write_text(outcome, told)
+        _carry(outcome)
+    return told
+
+
+def _carry(file: Path) -> None:
+    """Takes a file to the bucket, where the search lies in one; the driver hears what it says even if that is away."""
+    with suppress(OSError):
+        publish(file)
 
 
 # ---- what Tune asks, answered by the board ------------------------------------------------------------

@@ -11,33 +11,38 @@ from raymix.search.journal import JOURNAL_FILE, Journal
 from raymix.search.trial import OPEN, Trial
 from raymix.spec import JobError, JobSpec, Tune
 
+RESOLVED_FILE = "resolved.json"
 _MAY_CHANGE = ("trials", "budget", "concurrent")  # of a search that is resumed
 # what may differ between searches of the same: where and how long they search, what they are called
 _OTHER = ("spec_version", "name", "storage", "checkpoint", "failures", "pilot", "report", "watch")
 _OTHER_CLUSTER = ("address", "object_store", "price_per_worker_hour", "price_file", "node_type")
 
 
-def same_search(folder: Path, tune: Tune) -> None:
-    """Checks that a search may go on in a folder.
+def same_search(folder: Path, tune: Tune, shown: str) -> None:
+    """Checks that a search may go on in a folder, which the user knows as `shown`.
 
     Raises:
         JobError: the folder holds another search, or none.
     """
     before = _job(folder).get("tune")
     if before is None or not (folder / JOURNAL_FILE).is_file():
-        raise JobError("--resume", f"{folder} holds no search", "take another name: --set name=...")
+        raise JobError("--resume", f"{shown} holds no search", "take another name: --set name=...")
     for name, value in tune.model_dump(mode="json").items():
         if name not in _MAY_CHANGE and before.get(name) != value:
-            problem = f"{folder} holds another search: it differs here"
+            problem = f"{shown} holds another search: it differs here"
             raise JobError(f"tune.{name}", problem, "resume with the same search, or take another name")
 
 
-def earlier_trials(folder: Path, spec: JobSpec) -> list[Trial]:
-    """The trials of all searches beside this one that have the same job and space, in order of folder and number."""
+def earlier_trials(storage: Path, spec: JobSpec) -> list[Trial]:
+    """The trials of all other searches in a storage that have the same job and space, in order of folder and number.
+
+    Raises:
+        JobError: a journal cannot be read.
+    """
     mine = _key(json.loads(spec.model_dump_json()))
     found = []
-    for other in sorted(folder.parent.iterdir()):
-        if other == folder or not (other / JOURNAL_FILE).is_file():
+    for other in sorted(storage.iterdir()):
+        if other.name == spec.name or not (other / JOURNAL_FILE).is_file():
             continue
         job = _job(other)
         if job.get("tune") is None or _key(job) != mine:
@@ -50,7 +55,7 @@ def earlier_trials(folder: Path, spec: JobSpec) -> list[Trial]:
 
 def _job(folder: Path) -> dict[str, Any]:
     try:
-        return stored_job(folder / "resolved.json")
+        return stored_job(folder / RESOLVED_FILE)
     except (OSError, ValueError):
         return {}
 

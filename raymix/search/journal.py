@@ -7,6 +7,7 @@ off: what it would have said happens again.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -27,13 +28,13 @@ class Line(Section):
 class Journal:
     """The journal of one search folder."""
 
-    def __init__(self, folder: Path, read_only: bool = False) -> None:
-        """Reads what is there; `read_only`: it may be another search's, which is at it.
+    def __init__(self, folder: Path, read_only: bool = False, after: Callable[[], None] | None = None) -> None:
+        """Reads what is there; `read_only`: it may be another search's, which is at it; `after` each line is called.
 
         Raises:
             JobError: a line in the midst of it cannot be read.
         """
-        self.path = folder / JOURNAL_FILE
+        self.path, self._after = folder / JOURNAL_FILE, after
         self.trials, self.seconds = dict[tuple[str, int], Trial](), 0.0
         if not self.path.is_file():
             return
@@ -56,6 +57,8 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         self._hold(line)
+        if self._after is not None:
+            self._after()
 
     def _hold(self, line: Line) -> None:
         self.trials[line.trial.source, line.trial.number] = line.trial

@@ -185,9 +185,6 @@ def _check_storage(spec: JobSpec) -> None:
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^/]+)*/?", spec.storage):
         problem = f"{spec.storage} is neither a folder nor a place in a bucket"
         raise JobError("storage", problem, "name a folder that every node can reach, or s3://bucket/prefix")
-    if spec.tune is not None:
-        problem = "a search keeps its trials on a disk, for Ray Tune"
-        raise JobError("storage", problem, "name a folder that every node can reach")
 
 
 def _check_patches(spec: JobSpec) -> None:
