@@ -68,7 +68,7 @@ def test_a_warm_start_takes_finished_trials_of_the_same_search(digits_job: dict[
     a_search(tmp_path, "other", {**digits_job, "optim": {"batch": 48}}, TUNE, 83)
     (tmp_path / "no-search").mkdir()
     mine = load_spec({**digits_job, "name": "mine", "storage": str(tmp_path), "tune": {**TUNE, "warm_start": True}})
-    found = earlier_trials(tmp_path / "mine", mine)
+    found = earlier_trials(tmp_path, mine)
     assert [(trial.source, trial.number, trial.select_top1) for trial in found] == [("one", 0, 80), ("two", 0, 81)]
 
 
@@ -89,9 +89,9 @@ def test_only_the_same_search_is_resumed(
     def asked(**more: Any) -> Any:
         return load_spec({**digits_job, "tune": {**TUNE, **more}}).tune
 
-    same_search(folder, asked(trials=50, budget={"wall": 60}, concurrent=3))
+    same_search(folder, asked(trials=50, budget={"wall": 60}, concurrent=3), str(folder))
     with pytest.raises(JobError, match=r"holds another search: it differs here") as error:
-        same_search(folder, asked(**change))
+        same_search(folder, asked(**change), str(folder))
     assert error.value.field == field
 
 
@@ -115,4 +115,4 @@ def test_a_run_is_no_search(digits_job: dict[str, Any], tmp_path: Path) -> None:
     asked = load_spec({**digits_job, "tune": TUNE}).tune
     assert asked is not None
     with pytest.raises(JobError, match=r"^--resume: .* holds no search"):
-        same_search(tmp_path, asked)
+        same_search(tmp_path, asked, str(tmp_path))
