@@ -27,6 +27,7 @@ from raymix.session import RunFailed, Session, open_session
 from raymix.spec import JobError, JobSpec, Weights
 from raymix.watch import Sinks
 
+_LOOK_SECONDS = 2.0  # between two times that a folder in a bucket is asked for
 Tell = Callable[[Trial | None], bool]
 _STATUS: dict[str, TrialStatus] = {"done": "done", "interrupted": "interrupted", "failed": "failed"}
 
@@ -60,6 +61,8 @@ def train_trial(trial: Trial, folder: Path, tell: Tell, spec: JobSpec, allow_imp
     if report is None or report.status != "done":
         try:
             report = _train(trial, folder, tell, asked, allow_import, clock)
+        except _Ended:
+            return trial.model_copy(update={"status": "interrupted"})
         except (JobError, RunFailed) as failure:
             error = str(failure)
             report = read_run(folder) if (folder / RUN_FILE).is_file() else None
@@ -73,7 +76,9 @@ def _train(
     folder = RunFolder(spec, path, resume=True)
     before = folder.before(checked.rows)
     ids = rows_of(checked.splits)
-    opening = opened(checked, ids, partial(_held, folder), start=open_session, verbose=False, quiet=True, before=before)
+    opening = opened(
+        checked, ids, partial(_held, folder, tell), start=open_session, verbose=False, quiet=True, before=before
+    )
     with opening as (session, *_):
         splits = readable(checked.splits, session)
         now = facts(checked.rows, splits, session.run)
@@ -82,19 +87,29 @@ def _train(
         return train_one(job, session, _Teller(trial, session, spec, tell), clock)
 
 
+class _Ended(Exception):  # noqa: N818 (it is what happened)
+    """The trial is to end, and has not begun."""
+
+
 @contextmanager
-def _held(folder: RunFolder, tell: Callable[[str], None]) -> Iterator[None]:
-    """As the folder's own; in a bucket, a process of this trial that was killed has it until its lease has run out."""
+def _held(folder: RunFolder, tell: Tell, note: Callable[[str], None]) -> Iterator[None]:
+    """As the folder's own; in a bucket, a process of this trial that was killed has it until its lease has run out.
+
+    Raises:
+        _Ended: while it waited, the search was stopped.
+    """
     until = time.monotonic() + (LEASE_SECONDS + BEAT_SECONDS if is_bucket(folder.shown) else 0)
     with ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(folder.held(tell))
+                stack.enter_context(folder.held(note))
                 break
             except JobError:
                 if time.monotonic() > until:
                     raise
-            time.sleep(BEAT_SECONDS)
+            if tell(None):
+                raise _Ended
+            time.sleep(_LOOK_SECONDS)
         yield
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from raymix.bucket import storage_root, visited
+from raymix.bucket import LEASE_SECONDS, Store, storage_root, visited
+from raymix.bucket.lease import Lease
 from raymix.jobfile import load_spec
 from raymix.report.reckon import searches_of
 from raymix.runner import Interrupted
@@ -43,12 +44,13 @@ def job(**fields: Any) -> dict[str, Any]:
     return {**asked, "data": {**asked["data"], "select": 0.2}, "evaluate": {"every": 0.2, "max_share": 1}}
 
 
-def interrupted_at(server: Server, key: str) -> None:
-    """Ctrl-C as soon as an object is there."""
+def interrupted_at(server: Server, key: str, after: float = 0.0) -> None:
+    """Ctrl-C as soon as an object is there, or so many seconds later."""
 
     def look() -> None:
         while key not in server.names(RUN):
             time.sleep(0.1)
+        time.sleep(after)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=look, daemon=True).start()
@@ -86,6 +88,24 @@ def test_a_search_goes_on_elsewhere(server: Server, ray_here: None, raymix: Raym
     assert [(trial.source, trial.values) for trial in found.earlier] == [("digits", t.values) for t in report.trials]
     assert f"(see {STORAGE}/later/trials/0000/error.txt)" in found.trials[0].error
     assert b"ZeroDivisionError" in server.read("of us/later/trials/0000/error.txt")
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+def test_a_trial_waits_for_a_killed_process_of_its_own_and_ends_when_told(server: Server, ray_here: None) -> None:
+    spec = load_spec(job(tune={**job()["tune"], "trials": 1}))
+    killed = Lease(Store(f"{STORAGE}/digits/trials/0000"))
+    killed.take()
+    interrupted_at(server, "search.jsonl", after=12.0)
+    before = time.monotonic()
+    with pytest.raises(Interrupted) as end:
+        tune(spec, quiet=True)
+    assert time.monotonic() - before < LEASE_SECONDS
+    assert [trial.status for trial in end.value.report.trials] == ["interrupted"]
+    elsewhere()
+    threading.Timer(15.0, killed.release).start()
+    report = tune(spec, resume=True, quiet=True)
+    assert [(trial.status, trial.error) for trial in report.trials] == [("done", "")]
 
 
 def test_a_pilot_counts_searches_in_a_bucket(server: Server, spec_of: Callable[..., JobSpec]) -> None:
