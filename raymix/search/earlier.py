@@ -41,11 +41,9 @@ def earlier_trials(storage: Path, spec: JobSpec) -> list[Trial]:
     """
     mine = _key(json.loads(spec.model_dump_json()))
     found = []
-    for other in sorted(storage.iterdir()):
-        if other.name == spec.name or not (other / JOURNAL_FILE).is_file():
-            continue
+    for other in sorted(journal.parent for journal in storage.glob(f"*/{JOURNAL_FILE}")):
         job = _job(other)
-        if job.get("tune") is None or _key(job) != mine:
+        if other.name == spec.name or job.get("tune") is None or _key(job) != mine:
             continue
         trials = [trial for trial in Journal(other, read_only=True).trials.values() if not trial.source]
         ended = [trial for trial in trials if trial.status not in (*OPEN, "refused")]

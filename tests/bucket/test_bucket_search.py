@@ -39,7 +39,7 @@ def ray_here(server: Server) -> Iterator[None]:
 
 def job(**fields: Any) -> dict[str, Any]:
     schedule = {"ssl_epochs": 8, "sl_epochs": 8, "mix_ratio": 0.5}
-    tuned = {"trials": 3, "space": SPACE, "concurrent": 1}
+    tuned = {"trials": 3, "space": SPACE, "concurrent": 1, "warm_start": True}
     asked = {**copy.deepcopy(JOB), "storage": STORAGE, "schedule": schedule, "tune": tuned, **fields}
     return {**asked, "data": {**asked["data"], "select": 0.2}, "evaluate": {"every": 0.2, "max_share": 1}}
 
@@ -83,7 +83,7 @@ def test_a_search_goes_on_elsewhere(server: Server, ray_here: None, raymix: Raym
     with pytest.raises(JobError, match=rf"^tune\.seed: {STORAGE}/digits holds another search"):
         tune(load_spec(job(tune={**job()["tune"], "seed": 3})), resume=True, quiet=True)
 
-    later = job(name="later", tune={**job()["tune"], "trials": 1, "warm_start": True})
+    later = job(name="later", tune={**job()["tune"], "trials": 1})
     found = tune(load_spec(later), objectives.hopeless, quiet=True)
     assert [(trial.source, trial.values) for trial in found.earlier] == [("digits", t.values) for t in report.trials]
     assert f"(see {STORAGE}/later/trials/0000/error.txt)" in found.trials[0].error
