@@ -7,14 +7,14 @@ costs none of them: `--resume` goes on with what is left.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raymix.arms import arm_spec
 from raymix.books import Clock
-from raymix.bucket import Unsynced, is_bucket, shown, visited
+from raymix.bucket import Unsynced, carry, is_bucket, shown, visited
 from raymix.jobfile import job_text
 from raymix.plan import Facts, check_fixed, resolve
 from raymix.report.folder import SEARCH_FILE, write_text
@@ -145,7 +145,7 @@ def _asked(spec: JobSpec) -> Tune:
 
 
 def _board(whole: _Search) -> tuple[Journal, Board]:
-    journal = Journal(whole.folder.path, after=partial(_carry, whole.folder))
+    journal = Journal(whole.folder.path, after=partial(carry, whole.folder.path))
     before = journal.seconds
     spaces = {arm: _own_space(whole, arm) for arm in whole.arms}
     price = whole.spec.cluster.price_per_worker_hour
@@ -153,12 +153,6 @@ def _board(whole: _Search) -> tuple[Journal, Board]:
         whole.tune, spaces, journal, partial(_takes, whole), lambda: before + whole.clock.seconds, price=price
     )
     return journal, board
-
-
-def _carry(folder: RunFolder) -> None:
-    """Sees that the journal is in the bucket, where the search lies in one; one that is away has it later."""
-    with suppress(OSError):
-        folder.publish()
 
 
 def _own_space(whole: _Search, arm: str) -> Space:

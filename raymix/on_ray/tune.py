@@ -14,7 +14,6 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from raymix.bucket import leave, publish, shown, visited
+from raymix.bucket import carry, leave, shown, visited
 from raymix.on_ray import together
 from raymix.on_ray.cluster import on_this_node, session_folder
 from raymix.report.folder import write_text
@@ -189,21 +188,15 @@ def _outcome(trial: Trial, place: Path, objective: Objective, desk: Any) -> str:
     except Exception as error:  # ours or a library's; it would come again, and other trials go on
         place.mkdir(parents=True, exist_ok=True)
         (place / ERROR_FILE).write_text(traceback.format_exc())
-        _carry(place / ERROR_FILE)
+        carry(place / ERROR_FILE)
         line = f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (see {shown(place / ERROR_FILE)})"
         trial = trial.model_copy(update={"status": "failed", "error": line})
     told = trial.model_dump_json()
     if trial.status in ("done", "failed"):
         place.mkdir(parents=True, exist_ok=True)
         write_text(outcome, told)
-        _carry(outcome)
+        carry(outcome)
     return told
-
-
-def _carry(file: Path) -> None:
-    """Takes a file to the bucket, where the search lies in one; the driver hears what it says even if that is away."""
-    with suppress(OSError):
-        publish(file)
 
 
 # ---- what Tune asks, answered by the board ------------------------------------------------------------
