@@ -43,6 +43,7 @@ class Compared:
     allow_import: tuple[str, ...]
     earlier_seconds: float  # wall time of the attempts before this one
     earlier_held: float  # worker-seconds that they held
+    reported: JobSpec  # `spec`, with the searches that its report names as folders of this machine
 
     def asked(self) -> Iterator[tuple[str, int, float]]:
         """Arm, seed and length of each run, all of a seed before the next seed: a pilot cut short has paired ones."""

@@ -52,7 +52,7 @@ def pilot(
     whole, before = compared(spec, storage_of(spec) / spec.name, resume, overwrite, allow_import)
     brought = mergeable(whole)
     if before is not None and before.status == "done" and not whole.left():
-        report = write_pilot(whole.folder.path, told_anew(before, with_searches(spec)))
+        report = write_pilot(whole.folder.path, told_anew(before, whole.reported))
         whole.folder.publish()
         return report
     start = crew_of(whole, len([name for name in whole.left() if name not in brought]))
@@ -86,7 +86,8 @@ def compared(
     """
     check_fixed(spec, "a pilot")
     check_apart(spec, path)
-    searches_of(with_searches(spec).report)  # one that is not there is found before anything starts
+    reported = with_searches(spec)
+    searches_of(reported.report)  # one that is not there is found before anything starts
     quick = spec.pilot.preset == "quick"
     seeds = range(spec.seed, spec.seed + max(spec.pilot.seeds_of(arm) for arm in spec.pilot.compared))
     first = check(spec, allow_import, rows)
@@ -106,7 +107,8 @@ def compared(
     folder = RunFolder(spec, path, resume, overwrite)
     before = read_pilot(folder.path) if folder.resumed and (folder.path / PILOT_FILE).is_file() else None
     earlier = (before.wall_seconds, before.held) if before else (0.0, 0.0)
-    whole = Compared(spec, folder, checked, arms, (1.0,) if quick else spec.pilot.lengths, allow_import, *earlier)
+    lengths = (1.0,) if quick else spec.pilot.lengths
+    whole = Compared(spec, folder, checked, arms, lengths, allow_import, *earlier, reported)
     read_frozen(whole)  # an arm that is not what it was is found before anything starts
     return whole, before
 
@@ -145,7 +147,7 @@ def compare(whole: Compared, crew: Crew, sink: Sink, clock: Clock) -> PilotRepor
             done[one.arm].append(pilot_run(reports[one.name], plan, one.length, one.rates, path))
     result = report_of(whole, frozen, splits, session, done, status, clock, failed, crew.held_workers)
     labels = {"train": known.num_labelled // known.tiles, "select": known.num_select, "val": known.num_val}
-    result = write_pilot(whole.folder.path, with_roi(result, with_searches(whole.spec).report, labels))
+    result = write_pilot(whole.folder.path, with_roi(result, whole.reported.report, labels))
     if status == "done":
         _recommend(whole, frozen, result, sink)
     return result

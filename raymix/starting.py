@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -113,18 +112,15 @@ def check_apart(spec: JobSpec, folder: Path) -> None:
 
 
 def with_searches(spec: JobSpec) -> JobSpec:
-    """The job with its `report.searches` as folders of this machine; those in a bucket are fetched once.
+    """The job with its `report.searches` as folders of this machine; those in a bucket are fetched.
 
     Raises:
         JobError: a bucket cannot be read, or has no search there.
     """
-    searches = tuple(map(_search, spec.report.searches))
+    field = "report.searches"
+    fetched = (bucket.visited(one, (SEARCH_FILE,), must=True, field=field) for one in spec.report.searches)
+    searches = tuple(map(str, fetched))
     return spec.model_copy(update={"report": spec.report.model_copy(update={"searches": searches})})
-
-
-@lru_cache
-def _search(folder: str) -> str:
-    return str(bucket.visited(folder, (SEARCH_FILE,), must=True, field="report.searches"))
 
 
 def _local(source: str | Path) -> Path:

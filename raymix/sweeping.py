@@ -26,7 +26,6 @@ from raymix.runner import opened, rows_of
 from raymix.runreport import environment, note_on
 from raymix.session import RunFailed, Session, open_session
 from raymix.spec import SWEEP_AXES, JobError, JobSpec, Sweep, SweepAxis, share_text
-from raymix.starting import with_searches
 from raymix.watch import Sink
 
 CELLS_FOLDER = "cells"
@@ -196,7 +195,7 @@ def _spent(before: SweepReport | None, session: Session, clock: Clock) -> _Spent
 def _told_anew(cell: _Cell) -> _Cell:
     assert cell.report is not None
     whole = cell.whole
-    return replace(cell, report=write_pilot(whole.folder.path, told_anew(cell.report, with_searches(whole.spec))))
+    return replace(cell, report=write_pilot(whole.folder.path, told_anew(cell.report, whole.reported)))
 
 
 # ---- what it found --------------------------------------------------------------------------------------------------
