@@ -26,6 +26,7 @@ from raymix.spec import JUDGED_WITH, JobError, JobSpec, Pilot, Tune, long_form, 
 
 S = TypeVar("S", bound=BaseModel)
 
+RESOLVED_FILE = "resolved.json"  # a stored job, in the folder of what was made of it
 MAX_LENGTH = 100_000
 MOST_TRIED = 64  # combinations of other fields with which a value of a space may fit
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from raymix.freeze import FROZEN_FILE, Compared, Frozen, finished, keep_frozen, name_of, read_frozen
-from raymix.jobfile import part_of_job, stored_job
+from raymix.jobfile import RESOLVED_FILE, part_of_job, stored_job
 from raymix.plan import Plan
 from raymix.runfolder import MAY_CHANGE, first_difference
 from raymix.spec import JobError
@@ -66,7 +66,7 @@ def _check_copy(whole: Compared, mine: Frozen, folder: Path) -> None:
         raise JobError(FIELD, f"{folder} is this pilot itself", "name a copy of it")
     try:
         theirs = Frozen.model_validate_json((folder / FROZEN_FILE).read_bytes())
-        here, there = (stored_job(path / "resolved.json") for path in (whole.folder.path, folder))
+        here, there = (stored_job(path / RESOLVED_FILE) for path in (whole.folder.path, folder))
     except (OSError, ValueError, ValidationError) as error:
         problem = f"{folder} is no folder of a pilot that has begun ({type(error).__name__})"
         raise JobError(FIELD, problem, "name a copy of this one") from None

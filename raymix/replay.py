@@ -19,7 +19,7 @@ from raymix.conduct import train_one
 from raymix.data.fingerprint import MARKS_FILE, Fingerprint, changed, read_marks
 from raymix.data.splits import facts
 from raymix.job import Job
-from raymix.jobfile import load_spec, part_of_job
+from raymix.jobfile import RESOLVED_FILE, load_spec, part_of_job
 from raymix.plan import Decision, Facts, Plan, Replay
 from raymix.plan import changed as plan_after
 from raymix.report.environment import ENVIRONMENT_FILE, Environment
@@ -106,7 +106,7 @@ def original(run: Path) -> Original:
     if report.status != "done":
         raise JobError(OPTION, f"{shown(run)} is not done, but {report.status}", "end it first, with --resume")
     try:
-        stored = JobSpec.model_validate_json((run / "resolved.json").read_bytes())
+        stored = JobSpec.model_validate_json((run / RESOLVED_FILE).read_bytes())
         plan = Plan.model_validate_json((run / "plan.json").read_bytes())
         told = _environment(run)
         data = Fingerprint(told.data, read_marks(run / MARKS_FILE))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from raymix import bucket
 from raymix.data.rows import Rows
-from raymix.jobfile import job_text, part_of_job
+from raymix.jobfile import RESOLVED_FILE, job_text, part_of_job
 from raymix.lock import LOCK_FILE, Tell, check_free, held
 from raymix.plan import Facts, Plan
 from raymix.report.folder import CHECKPOINTS, JOB_FILE, write_text
@@ -28,7 +28,7 @@ WHERE = ("spec_version", "cluster", "storage", "checkpoint", "failures", "pilot"
 MAY_CHANGE = (*WHERE, "budget", "goal")
 _BEGUN = {
     LOCK_FILE,
-    "resolved.json",
+    RESOLVED_FILE,
     "plan.json",
     SKIPPED_FILE,
     NEAR_FILE,
@@ -141,7 +141,7 @@ class RunFolder:
         if self.resumed and self.grown is None:
             return
         data = self.spec.data.model_copy(update={"store_size": store_size})
-        write_text(self.path / "resolved.json", self.spec.model_copy(update={"data": data}).model_dump_json(indent=2))
+        write_text(self.path / RESOLVED_FILE, self.spec.model_copy(update={"data": data}).model_dump_json(indent=2))
         if not self.resumed:
             write_text(self.path / "plan.json", plan.model_dump_json(indent=2))
         write_text(self.path / JOB_FILE, job_text(self.spec))  # last: it marks a run folder
@@ -208,9 +208,9 @@ class RunFolder:
 
     def _check_same_job(self, may_grow: bool) -> None:
         try:
-            self.stored = JobSpec.model_validate_json((self.path / "resolved.json").read_bytes())
+            self.stored = JobSpec.model_validate_json((self.path / RESOLVED_FILE).read_bytes())
         except (OSError, ValueError, ValidationError) as error:
-            problem = f"{self.shown}/resolved.json cannot be read: {type(error).__name__}"
+            problem = f"{self.shown}/{RESOLVED_FILE} cannot be read: {type(error).__name__}"
             raise JobError("--resume", problem, "start anew: --overwrite") from None
         # both whole: a field that did not exist when the run began has its default there
         before, now = (json.loads(spec.model_dump_json()) for spec in (self.stored, self.spec))

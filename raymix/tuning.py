@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from raymix.arms import arm_spec
 from raymix.books import Clock
 from raymix.bucket import Unsynced, carry, is_bucket, shown, visited
-from raymix.jobfile import job_text
+from raymix.jobfile import RESOLVED_FILE, job_text
 from raymix.plan import Facts, check_fixed, resolve
 from raymix.report.folder import SEARCH_FILE, write_text
 from raymix.report.known import installed
@@ -28,7 +28,7 @@ from raymix.runner import check
 from raymix.runreport import note_on
 from raymix.search import choose
 from raymix.search.board import Board
-from raymix.search.earlier import RESOLVED_FILE, earlier_trials, same_search
+from raymix.search.earlier import earlier_trials, same_search
 from raymix.search.journal import JOURNAL_FILE, Journal
 from raymix.search.points import Space, check_installed
 from raymix.search.trial import Trial

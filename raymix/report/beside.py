@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import yaml
 from pydantic import Field, ValidationError
 
+from raymix.jobfile import RESOLVED_FILE
 from raymix.report.folder import write_text
 from raymix.report.forecast import Costs
 from raymix.spec import Section
@@ -19,7 +20,6 @@ from raymix.spec import Section
 if TYPE_CHECKING:
     import numpy as np
 
-JOB_FILE = "resolved.json"
 FORECAST_FILE = "forecast.json"
 SAMPLES_FILE = "samples.json"
 
@@ -59,7 +59,9 @@ class Beside(NamedTuple):
 def beside(folder: Path) -> Beside:
     """What is there; a file that is missing, or that another raymix wrote, is left out."""
     return Beside(
-        _job(folder / JOB_FILE), _section(folder / FORECAST_FILE, Foretold), _section(folder / SAMPLES_FILE, Samples)
+        _job(folder / RESOLVED_FILE),
+        _section(folder / FORECAST_FILE, Foretold),
+        _section(folder / SAMPLES_FILE, Samples),
     )
 
 

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from raymix.jobfile import part_of_job, stored_job
+from raymix.jobfile import RESOLVED_FILE, part_of_job, stored_job
 from raymix.search.journal import JOURNAL_FILE, Journal
 from raymix.search.trial import OPEN, Trial
 from raymix.spec import JobError, JobSpec, Tune
 
-RESOLVED_FILE = "resolved.json"
 _MAY_CHANGE = ("trials", "budget", "concurrent")  # of a search that is resumed
 # what may differ between searches of the same: where and how long they search, what they are called
 _OTHER = ("spec_version", "name", "storage", "checkpoint", "failures", "pilot", "report", "watch")

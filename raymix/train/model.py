@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from raymix.data.decode import decode
 from raymix.data.frame import Frame
+from raymix.jobfile import RESOLVED_FILE
 from raymix.method import lora
 from raymix.method.backbones import How, shrinking
 from raymix.method.steps import Model
@@ -107,7 +108,7 @@ def load(run: Path, allow_import: tuple[str, ...] = (), best: bool = False) -> T
         return _exported(run, allow_import)
     try:
         plan = Plan.model_validate_json((run / "plan.json").read_text())
-        size = json.loads((run / "resolved.json").read_text())["data"]["store_size"]
+        size = json.loads((run / RESOLVED_FILE).read_text())["data"]["store_size"]
     except (OSError, ValueError, KeyError) as error:
         raise JobError(str(run), f"holds no run: {type(error).__name__}: {error}", "name a run folder") from None
     path, spec = (best_of if best else newest_of)(run, checkpoint.run_of(plan.spec)), plan.spec
