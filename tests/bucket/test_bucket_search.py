@@ -80,6 +80,9 @@ def test_a_search_goes_on_elsewhere(server: Server, ray_here: None, raymix: Raym
     assert (done.code, "3 of 3 trials" in done.out) == (0, True), done.err
     elsewhere()
     assert tune(spec, resume=True, quiet=True).trials == report.trials
+    elsewhere()
+    counting = load_spec(job(tune=None, report={"searches": [f"{STORAGE}/digits"]}))
+    assert searches_of(with_searches(counting).report) == (report,)
     with pytest.raises(JobError, match=rf"^tune\.seed: {STORAGE}/digits holds another search"):
         tune(load_spec(job(tune={**job()["tune"], "seed": 3})), resume=True, quiet=True)
 
