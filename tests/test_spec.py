@@ -246,6 +246,7 @@ def test_a_key_with_control_characters_stays_one_line(digits_job: Job) -> None:
             "cluster.address: ray:// (Ray Client) cannot carry a training run (submit",
         ),
         ("storage=gs://bucket/x", "storage: gs://bucket/x is neither a folder nor a place in a bucket"),
+        ("storage=s3:/bucket/x", "storage: s3:/bucket/x is neither a folder nor a place in a bucket"),
         ("storage=s3://", "storage: s3:// is neither a folder"),
         ("storage=s3://bucket//x", "storage: s3://bucket//x is neither a folder"),
         ("cluster.placement=near", 'cluster.placement: unknown value "near"'),

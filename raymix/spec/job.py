@@ -180,7 +180,7 @@ class Passes(NamedTuple):
 
 
 def _check_storage(spec: JobSpec) -> None:
-    if "://" not in spec.storage:
+    if "://" not in spec.storage and not spec.storage.startswith("s3:"):
         return
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^/]+)*/?", spec.storage):
         problem = f"{spec.storage} is neither a folder nor a place in a bucket"
