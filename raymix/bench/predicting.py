@@ -19,8 +19,8 @@ import typer
 from rich.console import Console
 
 from raymix.bench.figures import Asked, Figure, median_ratio, table
-from raymix.bench.memory import Watch
 from raymix.bench.pictures import Pictures, drawn, found
+from raymix.bench.resident import Watch
 from raymix.data.blocks import num_cores
 from raymix.data.rows import Rows
 from raymix.datacmd import How

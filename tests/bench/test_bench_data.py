@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from rich.console import Console
 from torchvision.datasets import ImageFolder
 from typer.testing import CliRunner
 
-from raymix.bench import cached, data, memory
+from raymix.bench import cached, data, memory, resident
 from raymix.bench.figures import Asked, Figure, median_ratio, table
 from raymix.bench.pictures import NUM_CLASSES, SIZE, Pictures, drawn, found
 from raymix.bench.setting import KINDS
@@ -66,7 +65,7 @@ def small() -> JobSpec:
 @pytest.mark.ray
 @pytest.mark.usefixtures("attached")
 def test_parts_that_read_run_and_their_figures_follow(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(resident, "_SETTLE_SECONDS", 0.1)
     monkeypatch.setattr(memory, "WORKERS", (1, 2))
     parts = ("memory", "stream", "read")
     result = data.measure(Path(pictures.root), parts, 0, torch.device("cpu"), TINY)
@@ -231,26 +230,3 @@ def test_the_table_names_a_part_once() -> None:
     assert text.count("stream") == 1
     assert "0.25 s" in text
     assert "1,234 MiB" in text
-
-
-# ---- memory ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system does not tell")
-def test_memory_counts_what_is_shared_once_even_where_nobody_maps_it() -> None:
-    size = 64 * 2**20
-    before = memory.used()
-    descriptor = os.memfd_create("raymix-images")
-    os.truncate(descriptor, size)
-    with mmap.mmap(descriptor, size) as mapped, mmap.mmap(descriptor, size) as again:
-        mapped[:] = bytes(1) * size
-        assert again[size - 1] == 0
-        assert memory.used() - before == pytest.approx(size, rel=0.1)
-    assert memory.used() - before == pytest.approx(size, rel=0.1)
-    assert memory.shared("raymix-images") == size
-    os.close(descriptor)
-    # not by malloc, which may have as much that is free and in memory still
-    with memory.Watch() as watch, mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
-        held[:] = bytes(1) * size
-        assert memory.used() - before == pytest.approx(size, rel=0.1)
-    assert watch.peak >= 0.95 * before  # what was free by then may have been given back since
