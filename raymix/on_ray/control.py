@@ -20,14 +20,14 @@ from ray.exceptions import AsyncioActorExit
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.controller import controller as ray_controller
 from ray.train.v2._internal.execution.controller.state import ReschedulingState, RestartingState
-from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.result import Result
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
+from raymix.on_ray.group import Group, kind_of
 from raymix.on_ray.leaving import Lookout
 from raymix.on_ray.restarts import Restarts
-from raymix.on_ray.scaling import AllowedCounts, Sizes, placed_soon
+from raymix.on_ray.scaling import PLACE_SECONDS, AllowedCounts, Sizes
 
 LEAVE_SECONDS = 10.0
 WAIT_SECONDS = 0.1
@@ -41,11 +41,24 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
     ends the workers in the midst of a run; where none answers, every run takes 12 s longer to end.
     """
 
-    def __init__(self, *args: Any, owned: bool, restarts: Restarts, sizes: Sizes | None = None, **options: Any) -> None:
-        """`owned`: Ray was started by this process, with its environment. `sizes`: the group's size may change."""
+    def __init__(
+        self,
+        *args: Any,
+        owned: bool,
+        restarts: Restarts,
+        patience: float,
+        sizes: Sizes | None = None,
+        **options: Any,
+    ) -> None:
+        """`owned`: Ray was started by this process, with its environment. `sizes`: the group's size may change.
+
+        `patience`: seconds in which all workers of a group must come; 0: whenever.
+        """
         super().__init__(*args, **options)
-        self._restarts, self._sizes = restarts, sizes
-        self._group, self._ending = _Inheriting if owned else _Group, threading.Event()
+        self._restarts, self._sizes, self._ending = restarts, sizes, threading.Event()
+        # where the room that there seemed to be does not come, a group whose size may change tries fewer
+        placed = PLACE_SECONDS if sizes else None
+        self._group = kind_of(inherits=owned, restarts=restarts, patience=patience, placed=placed)
 
     def leave(self, thread: threading.Thread) -> None:
         """Ends `fit`, which `thread` is in, whatever the workers do, on a Ray of our own that is about to be shut down.
@@ -68,17 +81,16 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
     def _initialize_and_run_controller(self, **asked: Any) -> Result:
         asked["failure_policy"] = self._restarts
         kind: type[_Controller] = _Controller
-        group: type[WorkerGroup] = self._group
         if self._sizes is not None:
             asked["scaling_policy"] = AllowedCounts(self.scaling_config, self._sizes)
-            kind, group = _Elastic, placed_soon(group)
-        controller = kind(group, self._ending, **asked)
+            kind = _Elastic
+        controller = kind(self._group, self._ending, **asked)
         asyncio.run(controller.run())
         return controller.get_result()
 
 
 class _Controller(TrainController):  # type: ignore[misc]
-    def __init__(self, group: type[WorkerGroup], ending: threading.Event, **asked: Any) -> None:
+    def __init__(self, group: type[Group], ending: threading.Event, **asked: Any) -> None:
         self.worker_group_cls, self._ending = group, ending
         super().__init__(**asked)
         self._worker_group_callbacks_to_propagate.append(Lookout())
@@ -109,31 +121,3 @@ class _Elastic(_Controller):
         if self._worker_group:
             self._shutdown_worker_group()
         return super()._make_and_handle_scaling_decision_for_non_running_worker_group(controller_state)
-
-
-class _Group(WorkerGroup):  # type: ignore[misc]
-    def _init_train_context_on_workers(self, workers: list[Any], sync_actor: Any, arguments: dict[str, Any]) -> None:
-        """Ray Train's own names the actor that it runs in, for workers that ask it for Ray's checkpoints."""
-        shared = {
-            "train_run_context": self._train_run_context,
-            "storage_context": self._storage_context,
-            "synchronization_actor": sync_actor,
-            "worker_callbacks": self._worker_callbacks_to_propagate,
-            "controller_actor": None,
-        }
-        calls = [
-            worker.actor.init_train_context.remote(
-                distributed_context=worker.distributed_context,
-                **shared,
-                **{name: values[rank] for name, values in arguments.items()},
-            )
-            for rank, worker in enumerate(workers)
-        ]
-        ray.get(calls)
-        self._decorate_worker_log_file_paths(workers)
-
-
-class _Inheriting(_Group):
-    @staticmethod
-    def _get_worker_runtime_env(custom_runtime_env: dict[str, Any]) -> dict[str, Any]:
-        return custom_runtime_env

@@ -21,7 +21,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
     ResizeDecision,
     ScalingDecision,
 )
-from ray.train.v2._internal.execution.worker_group import WorkerGroup, WorkerGroupPollStatus, WorkerGroupState
+from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError
 
@@ -221,14 +221,3 @@ def _answers(node: dict[str, Any]) -> bool:
     except OSError:
         return False
     return True
-
-
-def placed_soon(group: type[WorkerGroup]) -> type[WorkerGroup]:
-    """A kind of group that gives up sooner where the room that it was to have is not there: fewer are then tried."""
-
-    class Soon(group):  # type: ignore[misc]
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            self._worker_group_start_timeout_s = PLACE_SECONDS
-
-    return Soon

@@ -221,6 +221,7 @@ class RaySession:
             work,
             owned=self._owned,
             restarts=self._restarts,
+            patience=self._spec.failures.hang_outside,
             sizes=self._sizes,
             train_loop_config=config,
             backend_config=Workers(),

@@ -28,7 +28,7 @@ class Failures(Section):
         " are ended and started again; 0: never",
     )
     hang_outside: Seconds = Field(
-        600.0, description="the same for what is no step: loading, compiling, evaluating, saving"
+        600.0, description="the same for what is no step: starting, loading, compiling, evaluating, saving"
     )
     wait_for_workers: Seconds = Field(
         3600.0, description="how long a run waits where there is room for fewer workers than cluster.workers.min"
