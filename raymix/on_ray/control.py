@@ -14,7 +14,6 @@ import threading
 import time
 from typing import Any
 
-import ray
 from ray import PlacementGroupID
 from ray.exceptions import AsyncioActorExit
 from ray.train.v2._internal.execution.controller import TrainController
