@@ -22,6 +22,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raymix.data.keep import room_of_machine
+from raymix.on_ray.shell import quoted_python
 from raymix.runfolder import in_ray_job
 from raymix.signals import CAUGHT, Interrupted
 from raymix.spec import Cluster, JobError
@@ -149,6 +150,7 @@ def _start(cluster: Cluster, options: dict[str, object]) -> None:
             object_store_memory=store_bytes(cluster),
             include_dashboard=False,
             _system_config={"gcs_rpc_server_reconnect_timeout_s": HEAD_SECONDS},
+            runtime_env=quoted_python() or None,
             **options,
         )
 

@@ -5,8 +5,6 @@ Ray waits without an end for a process that a node cannot start, and says so onl
 
 from __future__ import annotations
 
-import shlex
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +13,12 @@ from typing import Any, ClassVar
 
 import ray
 from ray.train.v2._internal.execution.worker_group import Worker, WorkerGroup
-from ray.util import get_node_ip_address
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from raymix.failing.restarts import Cause
 from raymix.on_ray.cluster import session_folder
 from raymix.on_ray.restarts import Restarts
+from raymix.on_ray.shell import python_of_processes
 from raymix.report.words import plural
 
 TELL_SECONDS = 60.0  # without a process, after which that is told
@@ -42,7 +40,7 @@ class Group(WorkerGroup):  # type: ignore[misc]
     def _get_worker_runtime_env(self, custom_runtime_env: dict[str, Any]) -> dict[str, Any]:
         if self.inherits:
             return custom_runtime_env
-        return {**super()._get_worker_runtime_env(custom_runtime_env), **_python()}
+        return {**super()._get_worker_runtime_env(custom_runtime_env), **python_of_processes()}
 
     def _create_workers(self, num_workers: int, placement_group: PlacementGroup, *args: Any, **options: Any) -> Any:
         with _expected(num_workers, placement_group, self.restarts, self.patience):
@@ -79,18 +77,6 @@ def kind_of(*, inherits: bool, restarts: Restarts, patience: float, placed: floa
     """
     settings = {"inherits": inherits, "restarts": restarts, "patience": patience, "placed": placed}
     return type("Group", (Group,), settings)
-
-
-def _python() -> dict[str, str]:
-    """The Python of processes with an environment of their own, where Ray would not get it right.
-
-    Ray gives its path to a shell as it is, and so never starts one where that has a space in it. Another machine may
-    have another path.
-    """
-    quoted, here = shlex.quote(sys.executable), get_node_ip_address()
-    if quoted == sys.executable or any(node["NodeManagerAddress"] != here for node in ray.nodes() if node["Alive"]):
-        return {}
-    return {"py_executable": quoted}
 
 
 @contextmanager

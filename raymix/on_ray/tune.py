@@ -25,10 +25,11 @@ from ray.tune.search import Searcher
 from raymix.bucket import carry, leave, shown, visited
 from raymix.on_ray import together
 from raymix.on_ray.cluster import on_this_node, session_folder
+from raymix.on_ray.shell import check_python
 from raymix.report.folder import write_text
 from raymix.search.board import Board
 from raymix.search.trial import Trial
-from raymix.spec import Cluster, JobSpec
+from raymix.spec import Cluster, JobError, JobSpec
 
 # set before a search begins; what the user has set stays
 ENVIRONMENT = {
@@ -46,10 +47,20 @@ Objective = Callable[[Trial, Path, Tell], Trial]  # trains a trial in its folder
 
 
 def open_ray(cluster: Cluster, asked: int | None, verbose: bool) -> tuple[bool, int]:
-    """Connects to Ray, whose Tune is to keep quiet; the rest is `together.open_ray`."""
+    """Connects to Ray, whose Tune is to keep quiet; the rest is `together.open_ray`.
+
+    Raises:
+        JobError: as there, or Tune would start no process.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    return together.open_ray(cluster, asked, "tune.concurrent", verbose)
+    owned, number = together.open_ray(cluster, asked, "tune.concurrent", verbose)
+    try:
+        check_python()
+    except JobError:
+        together.close_ray(owned)
+        raise
+    return owned, number
 
 
 def search(

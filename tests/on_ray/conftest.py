@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,9 @@ import pytest
 
 from tests.conftest import JOB
 
+needs_plain_python = pytest.mark.skipif(
+    shlex.quote(sys.executable) != sys.executable, reason="this Python's own path has a space in it"
+)
 NUM_CPUS = 6  # logical ones: a group of three, one of two and a reader, side by side
 
 
@@ -22,6 +27,7 @@ def ray_of(num_cpus: int, store: int) -> Iterator[None]:
     import ray
 
     from raymix.on_ray.cluster import ENVIRONMENT
+    from raymix.on_ray.shell import quoted_python
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
@@ -34,6 +40,7 @@ def ray_of(num_cpus: int, store: int) -> Iterator[None]:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
+            runtime_env=quoted_python() or None,
         )
         yield
         ray.shutdown()
@@ -80,6 +87,16 @@ def damage(root: Path) -> Path:
     (root / "class1" / "005.jpg").write_bytes(whole[: len(whole) // 2])
     (root / "class2" / "007.jpg").write_text("not an image\n")
     return root
+
+
+def short_job(storage: Path) -> dict[str, Any]:
+    """Two workers, one epoch."""
+    return {
+        **copy.deepcopy(JOB),
+        "storage": str(storage / "runs"),
+        "schedule": {"ssl_epochs": 0, "sl_epochs": 1, "mix_ratio": 0},
+        "cluster": {"workers": 2},
+    }
 
 
 def tree_job(root: Path, workers: int, **data: Any) -> dict[str, Any]:
