@@ -26,6 +26,7 @@ from raymix import run
 from raymix.report.folder import read_run
 from tests.conftest import REPOSITORY, Raymix
 from tests.on_ray.commands import SECONDS, started
+from tests.on_ray.conftest import needs_plain_python
 
 JOB = "jobs/digits.yaml"
 
@@ -266,6 +267,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 
 @pytest.mark.ray
+@needs_plain_python
 def test_a_submitted_job_leaves_its_run_in_raymix_storage(head: Head, tmp_path: Path) -> None:
     """One worker, which needs no process group and computes what this process does, bit by bit."""
     done = head.submit("raymix", "run", JOB, *overrides(epochs=2, **{"cluster.workers": 1}))
@@ -290,6 +292,7 @@ def tensors(folder: Path) -> bytes:
 
 
 @pytest.mark.ray
+@needs_plain_python
 def test_a_submitted_job_with_storage_that_would_vanish_is_refused(head: Head) -> None:
     done = head.submit("python", "-m", "raymix", "run", JOB, "--set", "name=lost", env={"RAYMIX_STORAGE": ""})
     assert done.code == 1, "what `ray job submit` makes of a job that failed"

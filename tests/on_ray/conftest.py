@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import JOB
 
 needs_plain_python = pytest.mark.skipif(
-    shlex.quote(sys.executable) != sys.executable, reason="this Python's own path has a space in it"
+    shlex.quote(sys.executable) != sys.executable, reason="Ray does not start in a folder with a space in its name"
 )
 NUM_CPUS = 6  # logical ones: a group of three, one of two and a reader, side by side
 

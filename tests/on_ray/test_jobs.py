@@ -22,6 +22,7 @@ from raymix.on_ray.jobs import listed, submit
 from raymix.report.run import RunReport
 from raymix.spec import JobError
 from tests.conftest import JOB, REPOSITORY
+from tests.on_ray.conftest import needs_plain_python
 
 pytestmark = pytest.mark.ray
 SECONDS = 90.0
@@ -114,6 +115,7 @@ def written(path: Path, job: dict[str, Any]) -> Path:
     return path
 
 
+@needs_plain_python
 def test_a_mistake_is_the_jobs_own_line_and_code(head: Head, tmp_path: Path) -> None:
     odd = written(tmp_path / "odd.yaml", job_of("odd", optim={"batch": 0}))
     done = head.shell("submit", odd)
@@ -130,6 +132,7 @@ def test_a_mistake_is_the_jobs_own_line_and_code(head: Head, tmp_path: Path) -> 
 
 
 @pytest.mark.chaos
+@needs_plain_python
 def test_a_stop_saves_a_checkpoint(head: Head, tmp_path: Path) -> None:
     long = {"ssl_epochs": 400, "sl_epochs": 4}
     done = head.shell("submit", written(tmp_path / "long.yaml", job_of("long", schedule=long)), "--no-wait")
@@ -162,6 +165,7 @@ def test_a_stop_saves_a_checkpoint(head: Head, tmp_path: Path) -> None:
     ]
 
 
+@needs_plain_python
 def test_who_has_no_token_and_what_is_not_there(head: Head) -> None:
     assert head.shell("jobs", "logs", "raysubmit_none").err.startswith(
         "error: ID: the cluster has no job raysubmit_none"
