@@ -56,7 +56,7 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
         super().__init__(*args, **options)
         self._restarts, self._sizes, self._ending = restarts, sizes, threading.Event()
         # where the room that there seemed to be does not come, a group whose size may change tries fewer
-        placed = PLACE_SECONDS if sizes else None
+        placed = None if sizes is None else PLACE_SECONDS
         self._group = kind_of(inherits=owned, restarts=restarts, patience=patience, placed=placed)
 
     def leave(self, thread: threading.Thread) -> None:
