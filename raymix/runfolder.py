@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,9 +86,17 @@ class RunFolder:
     grown: str | None = None  # the first field of which its job asks for more now
 
     def __init__(
-        self, spec: JobSpec, path: Path, resume: bool = False, overwrite: bool = False, may_grow: bool = False
+        self,
+        spec: JobSpec,
+        path: Path,
+        resume: bool = False,
+        overwrite: bool = False,
+        may_grow: bool = False,
+        apart: Collection[str] = (),
     ) -> None:
         """Checks that the folder may be used. `may_grow`: a resumed job may ask for more epochs than it did.
+
+        `apart`: folders in it that other processes keep, of which there is no copy here where it lies in a bucket.
 
         Raises:
             JobError: it is used, holds another job, or cannot be written; or its bucket cannot be read.
@@ -97,7 +105,7 @@ class RunFolder:
         if resume and overwrite:
             raise JobError("--overwrite", "contradicts --resume", "give one of them")
         _check_writable(path)
-        self._mirror = bucket.mirror_for(path)
+        self._mirror = bucket.mirror_for(path, apart)
         if self._mirror is not None:
             self._mirror.fetch()
         check_free(path)

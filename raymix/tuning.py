@@ -86,7 +86,7 @@ def tune(
     arms = {arm: arm_spec(spec, arm) if arm else spec for arm in asked.arms or ("",)}
     for arm in arms.values():
         resolve(arm, checked.plan.facts)
-    folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite)
+    folder = RunFolder(spec, storage_of(spec) / spec.name, resume, overwrite, apart=(TRIALS_FOLDER,))
     whole = _Search(spec, asked, arms, checked.plan.facts, folder, clock)
     if folder.resumed:
         same_search(folder.path, asked, folder.shown)

@@ -85,10 +85,13 @@ def visited(path: str | Path, only: Collection[str] = (), must: bool = False, fi
     return folder
 
 
-def mirror_for(path: Path) -> Mirror | None:
-    """The mirror of a run folder; None: it is on a disk, or in a folder that this process holds."""
+def mirror_for(path: Path, apart: Collection[str] = ()) -> Mirror | None:
+    """The mirror of a run folder; None: it is on a disk, or in a folder that this process holds.
+
+    `apart`: folders in it that other processes keep.
+    """
     uri = _uri_of(path)
-    return None if uri is None or _holder(path) is not None else Mirror(path, uri)
+    return None if uri is None or _holder(path) is not None else Mirror(path, uri, apart)
 
 
 def leave(path: Path) -> None:
@@ -135,8 +138,9 @@ def saved_of(checkpoints: Path) -> Saved | None:
 class Mirror:
     """A run folder on object storage and its local copy, but for its checkpoints. Nothing is written before `held`."""
 
-    def __init__(self, path: Path, uri: str) -> None:
-        self.path, self.store = path, Store(uri)
+    def __init__(self, path: Path, uri: str, apart: Collection[str] = ()) -> None:
+        """`apart`: folders in it that other processes keep, and that are not copied."""
+        self.path, self.store, self._apart = path, Store(uri), frozenset(apart)
         self.lease = Lease(self.store)
         self._same: dict[str, tuple[int, int]] = {}  # files as they are in the bucket: time and size here
         self._syncing, self._told_at = threading.Lock(), -_TELL_SECONDS
@@ -151,7 +155,7 @@ class Mirror:
         try:
             names = self.store.list()
             shutil.rmtree(self.path, ignore_errors=True)
-            wanted = [name for name in names if _is_ours(name) and (not only or name.rpartition("/")[2] in only)]
+            wanted = [name for name in names if self._is_ours(name) and (not only or name.rpartition("/")[2] in only)]
             in_threads(lambda name: self._get(name, names[name]), wanted)
         except OSError as error:
             raise refused(self.store.uri, error, field) from None
@@ -271,16 +275,17 @@ class Mirror:
             for file in files:
                 path = Path(folder) / file
                 name = path.relative_to(self.path).as_posix()
-                if _is_ours(name) and not path.is_symlink() and path.is_file():
+                if self._is_ours(name) and not path.is_symlink() and path.is_file():
                     about = path.stat()
                     found[name] = about.st_mtime_ns, about.st_size
         return found
 
-
-def _is_ours(name: str) -> bool:
-    """Whether a file is the mirror's to carry: no checkpoint, no lock, nothing that is being written."""
-    parts = PurePath(name).parts
-    return CHECKPOINTS not in parts[:-1] and LOCK_FOLDER not in parts and not parts[-1].endswith(".tmp")
+    def _is_ours(self, name: str) -> bool:
+        """Whether a file is the mirror's to carry: no checkpoint, no lock, nothing that is being written or apart."""
+        parts = PurePath(name).parts
+        if CHECKPOINTS in parts[:-1] or LOCK_FOLDER in parts or parts[-1].endswith(".tmp"):
+            return False
+        return parts[0] not in self._apart
 
 
 def _uri_of(path: Path) -> str | None:

@@ -69,6 +69,7 @@ def test_a_search_goes_on_elsewhere(server: Server, ray_here: None, raymix: Raym
     elsewhere()
     report = tune(spec, resume=True, quiet=True)
     assert (report.status, [trial.status for trial in report.trials]) == ("done", ["done"] * 3)
+    assert not (storage_root(STORAGE) / "digits" / "trials").exists(), "hundreds of trials would be fetched"
     attempts = [json.loads(server.read(f"{RUN}/trials/{n:04}/report.json"))["attempts"] for n in range(3)]
     assert attempts == [1, 2, 1], f"the second one went on from {saved}"
     best = server.read(f"{RUN}/best.yaml").decode()
