@@ -43,6 +43,7 @@ class Group(WorkerGroup):  # type: ignore[misc]
         return {**super()._get_worker_runtime_env(custom_runtime_env), **python_of_processes()}
 
     def _create_workers(self, num_workers: int, placement_group: PlacementGroup, *args: Any, **options: Any) -> Any:
+        self.restarts.placed.set()
         with _expected(num_workers, placement_group, self.restarts, self.patience):
             return super()._create_workers(num_workers, placement_group, *args, **options)
 

@@ -40,6 +40,7 @@ class Restarts(FailurePolicy):  # type: ignore[misc]
         super().__init__(FailureConfig(max_failures=failures.max_restarts))
         self.lock = threading.Lock()  # held while the watchdog ends a group, which then is not asked why it died
         self.notes = queue.SimpleQueue[str]()
+        self.placed = threading.Event()  # a group has its room
         self.failed = 0  # groups
         self.last_words = ""  # why there is no other group
         self._mailbox, self._tally = mailbox, Tally(failures)

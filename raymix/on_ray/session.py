@@ -36,6 +36,7 @@ from raymix.watch import Sink
 
 POLL_SECONDS = 0.25
 CLOSE_SECONDS = 20.0  # for workers of a Ray that stays, which end by themselves when they have no task
+PLACED_SECONDS = 10.0  # in which a group has its room, where it is there
 ABORT_SECONDS = 1.0  # for others: there is nothing to wait for
 
 
@@ -68,6 +69,8 @@ class RaySession:
         counts = worker_counts(needs.spec, self.run)
         self._sizes = Sizes(needs.spec, counts, self._mailbox) if needs.spec.cluster.elastic else None
         self._begin()
+        if len(ray.nodes()) > 1:  # what reads would hold CPUs that keep the group together on a node
+            self._restarts.placed.wait(PLACED_SECONDS)
         try:
             ray.get(self._mailbox.put_images.remote(self._read(needs, keep, sink)))
             self.startup["images"] = time.monotonic() - self._started
