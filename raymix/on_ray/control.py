@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Any
 
+import ray
 from ray import PlacementGroupID
 from ray.exceptions import AsyncioActorExit
 from ray.train.v2._internal.execution.controller import TrainController
@@ -60,17 +61,18 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
         self._group = kind_of(inherits=owned, restarts=restarts, patience=patience, placed=placed)
 
     def leave(self, thread: threading.Thread) -> None:
-        """Ends `fit`, which `thread` is in, whatever the workers do, on a Ray of our own that is about to be shut down.
+        """Ends `fit`, which `thread` is in, whatever the workers do, on a Ray that this process is about to leave.
 
         A call to Ray that is overtaken by its end may crash the process. So what `fit` waits for, workers that start or
         answer, is taken away from it first.
         """
         logging.getLogger(ray_controller.__name__).disabled = True  # it would report that as an error
         self._ending.set()
-        until = time.monotonic() + LEAVE_SECONDS
+        until, job = time.monotonic() + LEAVE_SECONDS, ray.get_runtime_context().get_job_id()
         while thread.is_alive() and time.monotonic() < until:
             for group in placement_group_table():
-                remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+                if group.endswith(job):  # of a cluster that was joined by its address, others have theirs in the table
+                    remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
             thread.join(0.2)
 
     def _create_default_callbacks(self) -> list[Any]:
